@@ -1,0 +1,1 @@
+//! One address for Discord music bots in front of Lavalink v3 and v4.

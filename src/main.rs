@@ -1,0 +1,2 @@
+//! The binary: flags, settings, start, signals and exit codes.
+fn main() {}
