@@ -1,1 +1,2 @@
 //! One address for Discord music bots in front of Lavalink v3 and v4.
+pub mod http;

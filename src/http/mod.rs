@@ -1,0 +1,8 @@
+//! The protocol and nothing else: HTTP/1.1 heads and bodies (RFC 9110, RFC 9112) as strict values.
+//!
+//! Used by both doors and by the demo. It reads from and writes to anything that is `Read` or `Write`;
+//! it knows no socket options, no settings and no policy.
+
+pub mod body;
+pub mod buffer;
+pub mod head;
