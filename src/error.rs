@@ -1,0 +1,288 @@
+//! What can go wrong, on which side, in which phase, and how a connection ended.
+//!
+//! A [`Fault`] is something the client is told with an HTTP status; an [`End`] is the one reason that a
+//! connection's closing log line and the counters carry. The session alone turns one into the other.
+
+use std::fmt;
+use std::io;
+
+use crate::config::Lavalink;
+use crate::http::body::BodyError;
+use crate::http::head::HeadError;
+
+/// Why a connection ended. A normal end is not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed first, or asked for it with `Connection: close`.
+    ClientClosed,
+    /// The backend closed a tunnel first, or an answer that only its end delimits ended.
+    BackendClosed,
+    /// The client was silent, or did not read, for too long.
+    ClientTimeout,
+    /// The backend was silent for too long, or did not take a connection in time.
+    BackendTimeout,
+    /// The client broke the connection off.
+    ClientReset,
+    /// The backend broke the connection off.
+    BackendReset,
+    /// The machine's limit of connections was reached.
+    RejectedLimit,
+    /// No thread could be had.
+    RejectedThreads,
+    /// The password was missing or wrong.
+    RejectedPassword,
+    /// The version that was asked for has no backend.
+    RejectedVersion,
+    /// No backend took the connection.
+    BackendUnreachable,
+    /// The client broke the protocol.
+    BadRequest,
+    /// The backend broke the protocol.
+    BadResponse,
+    /// lavaproxy stopped.
+    Shutdown,
+    /// A defect in lavaproxy itself; the log has more.
+    InternalError,
+}
+
+impl End {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 15] = [
+        Self::ClientClosed,
+        Self::BackendClosed,
+        Self::ClientTimeout,
+        Self::BackendTimeout,
+        Self::ClientReset,
+        Self::BackendReset,
+        Self::RejectedLimit,
+        Self::RejectedThreads,
+        Self::RejectedPassword,
+        Self::RejectedVersion,
+        Self::BackendUnreachable,
+        Self::BadRequest,
+        Self::BadResponse,
+        Self::Shutdown,
+        Self::InternalError,
+    ];
+
+    /// The word that logs and the API use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client-closed",
+            Self::BackendClosed => "backend-closed",
+            Self::ClientTimeout => "client-timeout",
+            Self::BackendTimeout => "backend-timeout",
+            Self::ClientReset => "client-reset",
+            Self::BackendReset => "backend-reset",
+            Self::RejectedLimit => "rejected-limit",
+            Self::RejectedThreads => "rejected-threads",
+            Self::RejectedPassword => "rejected-password",
+            Self::RejectedVersion => "rejected-version",
+            Self::BackendUnreachable => "backend-unreachable",
+            Self::BadRequest => "bad-request",
+            Self::BadResponse => "bad-response",
+            Self::Shutdown => "shutdown",
+            Self::InternalError => "internal-error",
+        }
+    }
+
+    /// How a failed read from, or write to, the client ends its connection.
+    pub fn of_client(error: &io::Error) -> Self {
+        if is_timeout(error) { Self::ClientTimeout } else { Self::ClientReset }
+    }
+
+    /// How a failed read from, or write to, the backend ends the connection.
+    pub fn of_backend(error: &io::Error) -> Self {
+        if is_timeout(error) { Self::BackendTimeout } else { Self::BackendReset }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+/// True for a socket deadline that ran out: SO_RCVTIMEO and SO_SNDTIMEO report `WouldBlock`, TCP itself `TimedOut`.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// What is answered to the client instead of a backend's response.
+#[derive(Debug)]
+pub enum Fault {
+    /// Client, head: it is malformed or over a limit.
+    Head(HeadError),
+    /// Client, head: it was not complete in time.
+    HeadTimeout,
+    /// Client, head: a method that is refused here; the ones that are not.
+    Method {
+        /// For the `Allow` field.
+        allow: &'static str,
+    },
+    /// Client, head: what is forwarded would be over Lavalink's limit.
+    ForwardedHeadTooLarge,
+    /// Client, authentication: no password.
+    PasswordMissing {
+        /// True when the answer asks a browser for one.
+        challenge: bool,
+    },
+    /// Client, authentication: a wrong password; a WebSocket handshake gets the same 401 as without one.
+    PasswordWrong {
+        /// True for a WebSocket handshake.
+        upgrade: bool,
+    },
+    /// Client, routing: this version is switched off.
+    NoBackend(Lavalink),
+    /// Client, admission: every place is taken; what the machine's limit is.
+    Full {
+        /// How many connections there may be.
+        limit: usize,
+        /// Which limit of the machine that follows from.
+        rule: &'static str,
+    },
+    /// Proxy: no thread could be started for this connection.
+    NoThread,
+    /// Client, body: it breaks the grammar or is too large; the limit in bytes.
+    Body(BodyError, u64),
+    /// Client, body: it stalled.
+    BodyTimeout,
+    /// Client, body: the client stopped sending before its end.
+    BodyTruncated,
+    /// Backend, connect: its name or address led nowhere, or it refused.
+    Unreachable {
+        /// The backend's name and address.
+        backend: String,
+        /// The settings that hold its address.
+        setting: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Backend, connect: it did not answer in time.
+    ConnectTimeout {
+        /// The backend's name and address.
+        backend: String,
+    },
+    /// Backend, connect: this process has no descriptor left.
+    NoDescriptor,
+    /// Backend, response: it broke the protocol.
+    BadResponse(&'static str),
+    /// Backend, response: its head is not HTTP.
+    BadResponseHead(HeadError),
+    /// Backend, response: it closed or broke off before it answered.
+    NoResponse(End),
+    /// Backend, response: it did not answer in time.
+    ResponseTimeout,
+    /// Nobody is left to answer to.
+    Gone(End),
+}
+
+impl Fault {
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Head(HeadError::Malformed(_) | HeadError::TlsHello) => 400,
+            Self::Head(HeadError::TargetTooLong) => 414,
+            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) | Self::ForwardedHeadTooLarge => 431,
+            Self::Head(HeadError::Version | HeadError::Http2Preface) => 505,
+            Self::Head(HeadError::Coding) => 501,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::Method { .. } => 405,
+            Self::PasswordMissing { .. } | Self::PasswordWrong { upgrade: true } => 401,
+            Self::PasswordWrong { upgrade: false } => 403,
+            Self::NoBackend(_) | Self::Full { .. } | Self::NoThread | Self::NoDescriptor => 503,
+            Self::Body(BodyError::Malformed(_), _) | Self::BodyTruncated | Self::Gone(_) => 400,
+            Self::Body(BodyError::TooLarge, _) => 413,
+            Self::Unreachable { .. } | Self::BadResponse(_) | Self::BadResponseHead(_) | Self::NoResponse(_) => 502,
+            Self::ConnectTimeout { .. } | Self::ResponseTimeout => 504,
+        }
+    }
+
+    /// How the connection ended, should it end with this answer.
+    pub fn end(&self) -> End {
+        match self {
+            Self::Head(_) | Self::Method { .. } | Self::ForwardedHeadTooLarge => End::BadRequest,
+            Self::Body(..) | Self::BodyTruncated => End::BadRequest,
+            Self::HeadTimeout | Self::BodyTimeout => End::ClientTimeout,
+            Self::PasswordMissing { .. } | Self::PasswordWrong { .. } => End::RejectedPassword,
+            Self::NoBackend(_) => End::RejectedVersion,
+            Self::Full { .. } | Self::NoDescriptor => End::RejectedLimit,
+            Self::NoThread => End::RejectedThreads,
+            Self::Unreachable { .. } => End::BackendUnreachable,
+            Self::ConnectTimeout { .. } | Self::ResponseTimeout => End::BackendTimeout,
+            Self::BadResponse(_) | Self::BadResponseHead(_) => End::BadResponse,
+            Self::NoResponse(end) | Self::Gone(end) => *end,
+        }
+    }
+
+    /// True when the connection cannot go on: where its next request starts is unknown or nobody is there.
+    pub fn is_fatal(&self) -> bool {
+        !matches!(
+            self,
+            Self::Method { .. }
+                | Self::ForwardedHeadTooLarge
+                | Self::PasswordMissing { .. }
+                | Self::PasswordWrong { .. }
+                | Self::NoBackend(_)
+                | Self::Unreachable { .. }
+                | Self::ConnectTimeout { .. }
+                | Self::NoDescriptor
+        )
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head(error) => write!(out, "{error}"),
+            Self::HeadTimeout => {
+                out.write_str("the request head was not complete within HEAD_TIMEOUT; send it at once")
+            }
+            Self::Method { allow } => write!(out, "this method is refused here; use one of {allow}"),
+            Self::ForwardedHeadTooLarge => write!(out, "{}", HeadError::TooLarge),
+            Self::PasswordMissing { challenge: false } => {
+                out.write_str("no password; send it in the Authorization field")
+            }
+            Self::PasswordMissing { challenge: true } => {
+                out.write_str("this page wants the WEB_PASSWORD, with any user name")
+            }
+            Self::PasswordWrong { .. } => {
+                out.write_str("wrong password; the Authorization field must hold exactly one PROXY_PASSWORD")
+            }
+            Self::NoBackend(version) => write!(
+                out,
+                "there is no Lavalink {version} behind this address; set LAVALINK_{}_HOST, or use the other version",
+                version.name().to_ascii_uppercase()
+            ),
+            Self::Full { limit, rule } => {
+                write!(out, "all {limit} places are taken ({rule}); try again later, or raise that limit")
+            }
+            Self::NoThread => {
+                out.write_str("no thread could be started; try again later, or raise the limit of threads")
+            }
+            Self::Body(BodyError::TooLarge, limit) => {
+                write!(out, "the body is over the {limit} bytes of MAX_BODY; send less or raise it")
+            }
+            Self::Body(error, _) => write!(out, "{error}"),
+            Self::BodyTimeout => out.write_str("the request body stalled; send it without a pause"),
+            Self::BodyTruncated => out.write_str("the request body ended before its declared length"),
+            Self::Unreachable { backend, setting, error } => {
+                write!(out, "Lavalink {backend} cannot be reached ({error}); start it, or correct {setting}")
+            }
+            Self::ConnectTimeout { backend } => {
+                write!(
+                    out,
+                    "Lavalink {backend} did not take the connection within CONNECT_TIMEOUT; is it overloaded, or a firewall between?"
+                )
+            }
+            Self::NoDescriptor => {
+                out.write_str("no file descriptor is left; try again later, or raise the limit of open files")
+            }
+            Self::BadResponse(why) => write!(out, "the backend's answer breaks the protocol: {why}"),
+            Self::BadResponseHead(error) => write!(out, "the backend's answer breaks the protocol: {error}"),
+            Self::NoResponse(_) => out.write_str("the backend closed the connection before it answered; see its log"),
+            Self::ResponseTimeout => out.write_str("the backend did not answer within RESPONSE_TIMEOUT; see its log"),
+            Self::Gone(end) => write!(out, "the client is gone: {end}"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+
+fn address(number: u32) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + number), 4000))
+}
+
+fn pass(entry: &Entry, bytes_in: usize, bytes_out: usize) {
+    let mut sink = vec![0; bytes_in];
+    Metered::new(&vec![0u8; bytes_in][..], entry.meter()).read_exact(&mut sink).unwrap();
+    Metered::new(std::io::sink(), entry.meter()).write_all(&vec![0; bytes_out]).unwrap();
+}
+
+#[test]
+fn bytes_count_while_live_and_stay_after_the_close() {
+    let ledger = Ledger::new();
+    let mut entry = ledger.open(address(1));
+    entry.count_request();
+    pass(&entry, 10, 20);
+    let live = ledger.snapshot();
+    assert_eq!((live.connections.len(), live.usage[0].active), (1, 1));
+    entry.ends_as(End::ClientClosed);
+    drop(entry);
+    let ended = ledger.snapshot();
+    assert_eq!((ended.connections.len(), ended.usage[0].active), (0, 0));
+    assert_eq!(ended.ended["client-closed"], 1);
+    for snapshot in [live, ended] {
+        assert_eq!((snapshot.totals.bytes_in, snapshot.totals.bytes_out), (10, 20));
+        assert_eq!((snapshot.usage[0].bytes_in, snapshot.usage[0].bytes_out), (10, 20));
+        assert_eq!((snapshot.usage[0].requests, snapshot.usage[0].connections), (1, 1));
+    }
+}
+
+#[test]
+fn an_entry_that_nobody_ended_counts_as_a_defect() {
+    let ledger = Ledger::new();
+    drop(ledger.open(address(1)));
+    assert_eq!(ledger.snapshot().ended["internal-error"], 1);
+    assert_eq!(ledger.snapshot().totals.active, 0);
+}
+
+#[test]
+fn addresses_are_bounded_and_totals_still_add_up() {
+    let ledger = Ledger::new();
+    let live = ledger.open(address(0));
+    for number in 1..=(MAX_ADDRESSES as u32 + 2000) {
+        pass(&ledger.open(address(number)), 1, 2);
+    }
+    let snapshot = ledger.snapshot();
+    assert!(snapshot.usage.len() <= MAX_ADDRESSES + 1, "{}", snapshot.usage.len());
+    assert!(snapshot.usage.iter().any(|row| row.address == "others"));
+    assert!(snapshot.usage.iter().any(|row| row.address == live.client().ip().to_string()));
+    assert_eq!(snapshot.usage.iter().map(|row| row.bytes_in).sum::<u64>(), snapshot.totals.bytes_in);
+    assert_eq!(snapshot.usage.iter().map(|row| row.bytes_out).sum::<u64>(), snapshot.totals.bytes_out);
+    assert_eq!(snapshot.usage.iter().map(|row| row.connections).sum::<u64>(), snapshot.totals.connections);
+}
+
+#[test]
+fn a_mapped_address_is_the_address_it_maps() {
+    let ledger = Ledger::new();
+    let _v6 = ledger.open("[::ffff:10.0.0.9]:1".parse().unwrap());
+    let _v4 = ledger.open("10.0.0.9:2".parse().unwrap());
+    let snapshot = ledger.snapshot();
+    assert_eq!(snapshot.usage.len(), 1);
+    assert_eq!(snapshot.connections[0].client.to_string(), "10.0.0.9:1");
+}
+
+#[test]
+fn rates_follow_the_bytes_of_live_and_of_ended_connections() {
+    let ledger = Ledger::new();
+    ledger.tick();
+    pass(&ledger.open(address(1)), 1000, 5000);
+    let live = ledger.open(address(1));
+    pass(&live, 1000, 5000);
+    ledger.tick();
+    let snapshot = ledger.snapshot();
+    assert!(snapshot.totals.rate_out > snapshot.totals.rate_in || snapshot.uptime == 0);
+    for _ in 0..6 {
+        ledger.tick();
+    }
+    assert_eq!(ledger.snapshot().totals.rate_out, 0);
+    assert_eq!(ledger.snapshot().usage[0].rate_in, 0);
+}
+
+#[test]
+fn notes_keep_what_was_said_last_and_bound_it() {
+    let ledger = Ledger::new();
+    let entry = ledger.open(address(1));
+    let backend: Arc<str> = "127.0.0.1:8807".into();
+    let long = vec![b'x'; 10_000];
+    entry.note_request(
+        Some(Lavalink::V4),
+        &backend,
+        Caller { user_id: b"42", client_name: &long, user_agent: b"bot/\xff" },
+    );
+    entry.note_request(Some(Lavalink::V4), &backend, Caller::default());
+    let row = &ledger.snapshot().connections[0];
+    assert_eq!(
+        (row.user_id.as_str(), row.client_name.len(), row.user_agent.as_str()),
+        ("42", MAX_NAME, "bot/\u{fffd}")
+    );
+    assert_eq!((row.version, row.backend.as_deref(), row.kind), (Some("v4"), Some("127.0.0.1:8807"), "http"));
+}
