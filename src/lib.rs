@@ -3,3 +3,5 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod ledger;
+pub mod logfmt;
+pub mod proxy;

@@ -5,9 +5,11 @@
 //! buffer they arrived in; nothing is copied or allocated.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 
 use super::body::Framing;
+use super::buffer::Buffer;
 
 /// The largest request head that is forwarded, in bytes: Lavalink's whole budget for request line and fields.
 pub const MAX_HEAD: usize = 8192;
@@ -437,4 +439,53 @@ fn content_length(fields: &[Field<'_>]) -> Result<Option<u64>, HeadError> {
         found = Some(length);
     }
     Ok(found)
+}
+
+/// Why no head could be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// What came is no head, or too much of one.
+    Head(HeadError),
+    /// The peer closed; `partial` says whether a head had begun.
+    Closed {
+        /// True when bytes of a head had come.
+        partial: bool,
+    },
+    /// The read failed or timed out; `partial` as above.
+    Io {
+        /// What the system said.
+        error: io::Error,
+        /// True when bytes of a head had come.
+        partial: bool,
+    },
+}
+
+/// Reads until `buffer` starts with a complete head and returns that head's length in bytes.
+///
+/// `before_read` is called before each read with the reader and whether the head has begun, to set or check a
+/// deadline.
+///
+/// # Errors
+/// [`ReadError`]; the buffer then holds what had come.
+pub fn read<R: Read>(
+    reader: &mut R,
+    buffer: &mut Buffer,
+    mut before_read: impl FnMut(&mut R, bool) -> io::Result<()>,
+) -> Result<usize, ReadError> {
+    let mut scan = Scan::default();
+    loop {
+        match scan.advance(buffer.data()).map_err(ReadError::Head)? {
+            Some(length) if length <= MAX_READ_HEAD => return Ok(length),
+            None if !buffer.holds(MAX_READ_HEAD) => {}
+            _ if buffer.data().contains(&b'\n') => return Err(ReadError::Head(HeadError::TooLarge)),
+            _ => return Err(ReadError::Head(HeadError::TargetTooLong)),
+        }
+        let partial = !buffer.is_empty();
+        let count = before_read(reader, partial).and_then(|()| buffer.fill(reader, MAX_READ_HEAD));
+        match count {
+            Ok(0) => return Err(ReadError::Closed { partial }),
+            Ok(_) => {}
+            Err(error) => return Err(ReadError::Io { error, partial }),
+        }
+    }
 }

@@ -1,0 +1,63 @@
+//! One logfmt line per event: `time=... level=info event=ended client=...`. Peers' words are escaped here.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::Write as _;
+
+/// Starts logging to standard error; `filter` is a level or an env_logger filter.
+pub fn init(filter: &str) {
+    let line = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
+        let (time, level) = (out.timestamp_millis(), record.level().as_str().to_ascii_lowercase());
+        writeln!(out, "time={time} level={level} {}", record.args())
+    };
+    // A second start in one process, as in tests, keeps the first logger.
+    let _ = env_logger::Builder::new().parse_filters(filter).format(line).try_init();
+}
+
+/// A logfmt value: as it is when plain, else in quotes with controls, quotes and backslashes escaped.
+pub struct Quoted<T>(pub T);
+
+impl<T: Display> Display for Quoted<T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let plain = |c: char| c.is_alphanumeric() || "-_./:@[]+*,;()%~".contains(c);
+        if !text.is_empty() && text.chars().all(plain) {
+            return out.write_str(&text);
+        }
+        out.write_char('"')?;
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => write!(out, "\\{c}")?,
+                c if c.is_control() || is_invisible(c) => write!(out, "{}", c.escape_unicode())?,
+                c => out.write_char(c)?,
+            }
+        }
+        out.write_char('"')
+    }
+}
+
+/// Characters that reorder or hide what a terminal shows.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Quoted;
+
+    #[test]
+    fn what_peers_send_cannot_forge_a_line() {
+        for (sent, shown) in [
+            ("/v4/info", "/v4/info"),
+            ("", "\"\""),
+            ("two words", "\"two words\""),
+            ("a=b", "\"a=b\""),
+            ("say \"hi\"\\", "\"say \\\"hi\\\"\\\\\""),
+            ("x\r\ntime=1", "\"x\\u{d}\\u{a}time=1\""),
+            ("\u{1b}[31m", "\"\\u{1b}[31m\""),
+            ("\u{202e}evil", "\"\\u{202e}evil\""),
+            ("nul\0", "\"nul\\u{0}\""),
+        ] {
+            assert_eq!(Quoted(sent).to_string(), shown);
+        }
+    }
+}

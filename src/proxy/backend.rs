@@ -1,0 +1,276 @@
+//! The node of a version: connecting to it with a deadline, and its idle connections that all clients share.
+//!
+//! It opens and keeps sockets; what is said on them is the exchange's and the tunnel's business.
+
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use parking_lot::Mutex;
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+use super::resolve::Resolver;
+use crate::config::{Lavalink, Node, Secret, Timeouts};
+use crate::error::{self, End, Fault};
+use crate::logfmt::Quoted;
+
+/// Lavalink closes a connection that was idle for 60 seconds; one near that age is not used again.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
+/// Idle connections that are kept for each backend.
+const MAX_IDLE: usize = 128;
+
+/// A peer that is gone without a word is found after 60 s of silence and three probes, 10 s apart.
+pub(super) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3)
+}
+
+/// How long sent bytes may stay unacknowledged (RFC 5482): as long as keepalive takes to find a dead peer.
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Where requests go.
+pub struct Backend {
+    name: Arc<str>,
+    target: Target,
+    password: Option<Secret>,
+    timeouts: Timeouts,
+    idle: Mutex<Vec<Idle>>,
+    reachable: AtomicBool,
+}
+
+enum Target {
+    Lavalink(Lavalink, Arc<Resolver>),
+    Monitor(SockAddr),
+}
+
+struct Idle {
+    socket: Socket,
+    since: Instant,
+}
+
+/// A connection to a backend, for one exchange or one tunnel.
+pub struct Link {
+    socket: Socket,
+    reused: bool,
+}
+
+impl Backend {
+    /// A Lavalink node.
+    pub fn lavalink(version: Lavalink, node: &Node, timeouts: Timeouts) -> Arc<Self> {
+        let name = match node.host.contains(':') && !node.host.starts_with('[') {
+            true => format!("[{}]:{}", node.host, node.port),
+            false => format!("{}:{}", node.host, node.port),
+        };
+        let target = Target::Lavalink(version, Resolver::new(&node.host, node.port));
+        Arc::new(Self::new(name, target, Some(node.password.clone()), timeouts))
+    }
+
+    /// The monitor behind the people's door, on a Unix socket; it gets one connection per request.
+    pub fn monitor(address: SockAddr, timeouts: Timeouts) -> Arc<Self> {
+        Arc::new(Self::new("monitor".to_owned(), Target::Monitor(address), None, timeouts))
+    }
+
+    fn new(name: String, target: Target, password: Option<Secret>, timeouts: Timeouts) -> Self {
+        Self { name: name.into(), target, password, timeouts, idle: Mutex::default(), reachable: AtomicBool::new(true) }
+    }
+
+    /// Its address as configured, for people.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What this backend takes as its `Authorization`, if anything.
+    pub fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
+    }
+
+    /// True when a connection may serve more than one request.
+    pub fn keeps_connections(&self) -> bool {
+        matches!(self.target, Target::Lavalink(..))
+    }
+
+    /// A connection: an idle one that still stands, else, or when `fresh` is asked for, a new one.
+    ///
+    /// # Errors
+    /// 502, 503 or 504 as a [`Fault`], within CONNECT_TIMEOUT.
+    pub fn link(&self, fresh: bool) -> Result<Link, Fault> {
+        if !fresh {
+            while let Some(idle) = self.take_idle() {
+                if stands(&idle.socket) {
+                    return Ok(Link { socket: idle.socket, reused: true });
+                }
+            }
+        }
+        let connected = self.connect();
+        self.note_reachable(&connected);
+        match connected {
+            Ok(socket) => Ok(Link { socket, reused: false }),
+            Err(error) if error::is_timeout(&error) => Err(Fault::ConnectTimeout { backend: self.to_string() }),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Err(Fault::NoDescriptor),
+            Err(error) => Err(Fault::Unreachable { backend: self.to_string(), setting: self.setting(), error }),
+        }
+    }
+
+    /// Keeps a connection for whoever comes next. Only for one whose last exchange ended cleanly.
+    pub fn give_back(&self, link: Link) {
+        if !self.keeps_connections() {
+            return;
+        }
+        let mut idle = self.idle.lock();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { socket: link.socket, since: Instant::now() });
+        }
+    }
+
+    /// Closes idle connections before the backend does; to be called every few seconds.
+    pub fn sweep(&self) {
+        let mut old = Vec::new();
+        let mut idle = self.idle.lock();
+        let young = idle.partition_point(|idle| idle.since.elapsed() >= MAX_IDLE_AGE);
+        old.extend(idle.drain(..young));
+        drop(idle);
+    }
+
+    fn take_idle(&self) -> Option<Idle> {
+        let mut idle = self.idle.lock();
+        idle.pop().filter(|idle| idle.since.elapsed() < MAX_IDLE_AGE)
+    }
+
+    fn connect(&self) -> io::Result<Socket> {
+        let deadline = Instant::now() + self.timeouts.connect;
+        let socket = match &self.target {
+            Target::Monitor(address) => {
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                socket.set_write_timeout(Some(self.timeouts.connect))?;
+                socket.connect(address)?;
+                socket
+            }
+            Target::Lavalink(_, resolver) => {
+                let socket = Socket::from(connect_to_any(resolver, deadline)?);
+                socket.set_tcp_nodelay(true)?;
+                socket.set_tcp_keepalive(&keepalive())?;
+                socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+                socket
+            }
+        };
+        socket.set_read_timeout(Some(self.timeouts.response))?;
+        socket.set_write_timeout(Some(self.timeouts.response))?;
+        Ok(socket)
+    }
+
+    /// One line when the backend goes and one when it is back, not one per request.
+    fn note_reachable(&self, connected: &io::Result<Socket>) {
+        match connected {
+            Ok(_) if !self.reachable.swap(true, Relaxed) => info!("event=backend-up backend={self}"),
+            Err(error) if self.reachable.swap(false, Relaxed) => {
+                warn!("event=backend-down backend={self} error={} check={}", Quoted(error), self.setting());
+            }
+            _ => {}
+        }
+    }
+
+    fn setting(&self) -> &'static str {
+        match self.target {
+            Target::Lavalink(Lavalink::V3, _) => "LAVALINK_V3_HOST and LAVALINK_V3_PORT",
+            Target::Lavalink(Lavalink::V4, _) => "LAVALINK_V4_HOST and LAVALINK_V4_PORT",
+            Target::Monitor(_) => "nothing: this is a defect in lavaproxy",
+        }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.target {
+            Target::Lavalink(version, _) => write!(out, "{version}@{}", self.name),
+            Target::Monitor(_) => out.write_str(&self.name),
+        }
+    }
+}
+
+/// Tries every address; each gets its share of the time that is left.
+fn connect_to_any(resolver: &Arc<Resolver>, deadline: Instant) -> io::Result<TcpStream> {
+    let addresses = resolver.addresses(deadline)?;
+    let mut failure = io::Error::from(io::ErrorKind::TimedOut);
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        if share.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(address, share) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// True for an idle connection that is neither closed nor has bytes that nobody asked for.
+fn stands(socket: &Socket) -> bool {
+    matches!(peek(socket), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Looks at what has come without waiting and without taking it; 0 is the end of the stream.
+fn peek(socket: &Socket) -> io::Result<usize> {
+    socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT)
+}
+
+impl Link {
+    /// True when it served another request before this one.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// True when the backend has said something, or has closed.
+    pub fn has_news(&self) -> bool {
+        !stands(&self.socket)
+    }
+
+    /// Waits until the backend says something, for `time` at the most.
+    pub fn wait_for_news(&self, time: Duration) -> io::Result<bool> {
+        let usual = self.socket.read_timeout()?;
+        self.socket.set_read_timeout(Some(time))?;
+        let peeked = self.socket.peek(&mut [MaybeUninit::uninit()]);
+        self.socket.set_read_timeout(usual)?;
+        Ok(!matches!(peeked, Err(error) if error::is_timeout(&error)))
+    }
+
+    /// How long one write may wait for the backend to read.
+    pub fn set_write_timeout(&self, time: Duration) -> io::Result<()> {
+        self.socket.set_write_timeout(Some(time))
+    }
+
+    /// The socket, for a tunnel: without deadlines, as Lavalink may be silent for a minute and more.
+    ///
+    /// # Errors
+    /// When the backend is gone already.
+    pub fn into_tunnel(self) -> Result<Socket, End> {
+        let endless = self.socket.set_read_timeout(None).and_then(|()| self.socket.set_write_timeout(None));
+        endless.map(|()| self.socket).map_err(|error| End::of_backend(&error))
+    }
+}
+
+impl Read for &Link {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.socket).read(buffer)
+    }
+}
+
+impl Write for &Link {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&self.socket).write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes the close of a socket a reset, so that its peer can tell that it was no proper end.
+pub(super) fn close_with_reset<'s>(socket: impl Into<SockRef<'s>>) {
+    // Fails on a socket that is dead already, which is what was wanted.
+    let _ = socket.into().set_linger(Some(Duration::ZERO));
+}

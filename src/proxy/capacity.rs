@@ -1,0 +1,157 @@
+//! How many connections this machine can carry, and which of its limits says so. Reads /proc and cgroups; the
+//! arithmetic is pure.
+//!
+//! std aborts the process when a new thread cannot map its stacks, so the limit of admission must keep clear
+//! of what the kernel allows rather than find out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Threads of one connection once it is a tunnel.
+const THREADS: u64 = 2;
+/// Mappings of one thread: its stack and its signal stack, each with a guard page.
+const MAPPINGS_PER_THREAD: u64 = 4;
+/// Descriptors of one connection: the client's socket and the backend's.
+const DESCRIPTORS: u64 = 2;
+/// Memory of one connection, generously: 72 KiB were measured for an idle tunnel.
+const MEMORY: u64 = 128 * 1024;
+
+/// What the process needs besides its clients: doors, idle workers and backend connections, monitor, log.
+const DESCRIPTORS_KEPT: u64 = 384;
+const THREADS_KEPT: u64 = 384;
+const MAPPINGS_KEPT: u64 = 2048;
+
+/// A number of connections, and why there cannot be more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// At least 1.
+    pub connections: usize,
+    /// Which limit rules, in words for the log and the refused client.
+    pub rule: &'static str,
+}
+
+/// The limits of this machine, as far as they could be read.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// Open files of this process (RLIMIT_NOFILE, soft).
+    pub descriptors: Option<u64>,
+    /// vm.max_map_count.
+    pub mappings: Option<u64>,
+    /// kernel.threads-max.
+    pub threads: Option<u64>,
+    /// kernel.pid_max.
+    pub pids: Option<u64>,
+    /// pids.max of the control group, or the tightest above it.
+    pub group_pids: Option<u64>,
+    /// RLIMIT_NPROC, soft; unlimited for root.
+    pub processes: Option<u64>,
+    /// Bytes: the machine's memory or the control group's, whichever is less.
+    pub memory: Option<u64>,
+}
+
+impl Machine {
+    /// Raises the soft limit of open files to the hard one, then reads what rules here.
+    pub fn measure() -> Self {
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX)
+            .or_else(|_| rlimit::Resource::NOFILE.get_soft())
+            .ok()
+            .filter(|limit| *limit != rlimit::INFINITY);
+        let processes = rlimit::Resource::NPROC.get_soft().ok().filter(|limit| *limit != rlimit::INFINITY);
+        let groups = control_groups();
+        let in_groups = |file: &str| groups.iter().filter_map(|group| number(&group.join(file))).min();
+        let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_total(&text));
+        Self {
+            descriptors,
+            mappings: number(Path::new("/proc/sys/vm/max_map_count")),
+            threads: number(Path::new("/proc/sys/kernel/threads-max")),
+            pids: number(Path::new("/proc/sys/kernel/pid_max")),
+            group_pids: in_groups("pids.max"),
+            processes,
+            memory: [total, in_groups("memory.max")].into_iter().flatten().min(),
+        }
+    }
+
+    /// What follows from these limits.
+    pub fn capacity(&self) -> Capacity {
+        let threads = |limit: u64| limit.saturating_sub(THREADS_KEPT) / THREADS;
+        // Other processes have threads too: a quarter of what is shared stays theirs.
+        let shared_threads = |limit: u64| threads(limit / 4 * 3);
+        let rules = [
+            (self.descriptors.map(|n| n.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS), "open files, ulimit -n"),
+            (
+                self.mappings.map(|n| n.saturating_sub(MAPPINGS_KEPT) / (MAPPINGS_PER_THREAD * THREADS)),
+                "memory mappings, vm.max_map_count",
+            ),
+            (self.threads.map(shared_threads), "threads, kernel.threads-max"),
+            (self.pids.map(shared_threads), "thread numbers, kernel.pid_max"),
+            (self.group_pids.map(threads), "tasks of the control group, pids.max or TasksMax"),
+            (self.processes.map(threads), "threads of this user, ulimit -u"),
+            (self.memory.map(|n| n / 4 * 3 / MEMORY), "memory"),
+        ];
+        let (connections, rule) = rules
+            .into_iter()
+            .filter_map(|(limit, rule)| Some((limit?, rule)))
+            .min_by_key(|(limit, _)| *limit)
+            .unwrap_or((1024, "nothing known of this machine"));
+        Capacity { connections: usize::try_from(connections).unwrap_or(usize::MAX).max(1), rule }
+    }
+}
+
+/// The control group of this process and all above it, nearest first (cgroup v2).
+fn control_groups() -> Vec<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or("");
+    Path::new("/sys/fs/cgroup")
+        .join(own)
+        .ancestors()
+        .take_while(|path| path.starts_with("/sys/fs/cgroup"))
+        .map(Path::to_path_buf)
+        .collect()
+}
+
+/// The number a file holds; `max` and anything else is no limit.
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn memory_total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tightest_limit_rules() {
+        let vast = Machine {
+            descriptors: Some(1 << 20),
+            mappings: Some(65_530),
+            threads: Some(192_730),
+            pids: Some(4_194_304),
+            group_pids: None,
+            processes: None,
+            memory: Some(24 << 30),
+        };
+        let rule = |machine: Machine| machine.capacity();
+        assert_eq!(rule(vast.clone()), Capacity { connections: 7935, rule: "memory mappings, vm.max_map_count" });
+        assert_eq!(rule(Machine { descriptors: Some(1024), ..vast.clone() }).connections, 320);
+        assert_eq!(rule(Machine { group_pids: Some(512), ..vast.clone() }).connections, 64);
+        assert_eq!(rule(Machine { pids: Some(8192), ..vast.clone() }).connections, 2880);
+        assert_eq!(rule(Machine { memory: Some(512 << 20), ..vast.clone() }).connections, 3072);
+        assert_eq!(rule(Machine { descriptors: Some(20), ..vast }).connections, 1);
+        assert_eq!(rule(Machine::default()).connections, 1024);
+    }
+
+    #[test]
+    fn the_total_memory_is_read_in_bytes() {
+        assert_eq!(memory_total("MemTotal:         498756 kB\nMemFree: 1 kB\n"), Some(498_756 * 1024));
+        assert_eq!(memory_total("nonsense"), None);
+    }
+
+    #[test]
+    fn this_machine_can_be_measured() {
+        assert!(Machine::measure().capacity().connections >= 1);
+    }
+}

@@ -1,0 +1,505 @@
+//! One request and its response: head and body to the backend, head and body to the client, or the switch to a
+//! tunnel. What is forwarded is decided here; the grammar is `http`'s, the sockets are `client`'s and `backend`'s.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backend::{Backend, Link};
+use super::client::Client;
+use super::tunnel::Switch;
+use crate::error::{End, Fault, is_timeout};
+use crate::http::body::{Body, Framing};
+use crate::http::buffer::Buffer;
+use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, ReadError, Request, Response, Slots, Version};
+
+/// What a buffer holds while a body flows that did not come with its head.
+const BODY_BUFFER: usize = 64 * 1024;
+/// What it is trimmed to afterwards.
+const HEAD_BUFFER: usize = head::MAX_READ_HEAD;
+/// While a request body flows, how long one side is waited for before the other is looked at.
+const TURN: Duration = Duration::from_millis(100);
+/// A request body must come at this many bytes a second on the whole, and never pause for HEAD_TIMEOUT.
+const MIN_BODY_RATE: u64 = 1024;
+/// How many interim answers (1xx) one request may get.
+const MAX_INTERIM: usize = 16;
+
+/// A worker's memory, used for one connection after the other.
+#[derive(Default)]
+pub struct Buffers {
+    /// What came from the client.
+    pub client: Buffer,
+    /// What came from the backend.
+    pub backend: Buffer,
+    /// The head on its way out, with what of the body goes in the same write.
+    pub head: Vec<u8>,
+}
+
+impl Buffers {
+    /// Forgets the last connection's bytes.
+    pub fn clear(&mut self) {
+        self.client.clear();
+        self.backend.clear();
+        self.head.clear();
+    }
+}
+
+/// What the exchange must know of a request once its head is written out and no longer borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    version: Version,
+    framing: Framing,
+    is_head: bool,
+    is_safe: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    expects_continue: bool,
+}
+
+impl Plan {
+    /// Takes from the request what the exchange needs.
+    pub fn new(request: &Request<'_, '_>, upgrade: bool) -> Self {
+        Self {
+            version: request.version,
+            framing: request.framing,
+            is_head: request.method == "HEAD",
+            is_safe: matches!(request.method, "GET" | "HEAD" | "OPTIONS"),
+            keep_alive: request.keep_alive,
+            upgrade,
+            expects_continue: request.expects_continue && !matches!(request.framing, Framing::None),
+        }
+    }
+}
+
+/// The bounds of one exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+    /// The longest pause within a request body.
+    pub pause: Duration,
+    /// The longest wait for the backend to answer.
+    pub response: Duration,
+}
+
+/// How an exchange ended after its response had begun.
+pub enum Outcome {
+    /// The client's connection is ready for the next request.
+    Done,
+    /// The response is complete and was the connection's last; `unread` says that the client may still be sending.
+    Last {
+        /// True when not all of the request was read.
+        unread: bool,
+    },
+    /// The response broke off; `reset` says that only a reset can tell the client so.
+    Broken {
+        /// Who broke it off.
+        end: End,
+        /// True when a plain close would look like the response's proper end.
+        reset: bool,
+    },
+    /// Both sides speak another protocol now.
+    Switching(Link, Switch),
+}
+
+/// Writes the head that the backend gets.
+///
+/// # Errors
+/// 431 when it would be larger than Lavalink reads.
+pub fn write_request_head(
+    out: &mut Vec<u8>,
+    request: &Request<'_, '_>,
+    backend: &Backend,
+    client: IpAddr,
+    upgrade: bool,
+) -> Result<(), Fault> {
+    out.clear();
+    for part in [request.method, " ", request.target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if head::values(request.fields, "host").next().is_none() {
+        write_field(out, "Host", backend.name().as_bytes());
+    }
+    for field in head::end_to_end(request.fields) {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        if is("authorization") {
+            if let Some(password) = backend.password() {
+                write_field(out, field.name, password.expose().as_bytes());
+            }
+        } else if !is("x-forwarded-for") && (!is("expect") || request.version == Version::Http11) {
+            write_field(out, field.name, field.value);
+        }
+    }
+    write_framing(out, request.framing);
+    match request.upgrade {
+        Some(protocol) if upgrade => {
+            write_field(out, "Connection", b"Upgrade");
+            write_field(out, "Upgrade", protocol);
+        }
+        _ if !backend.keeps_connections() => write_field(out, "Connection", b"close"),
+        _ => {}
+    }
+    let without = out.len();
+    if request.fields.len() < MAX_FIELDS {
+        write_forwarded_for(out, request, client);
+    }
+    if out.len() + 2 > MAX_HEAD {
+        out.truncate(without);
+    }
+    out.extend_from_slice(b"\r\n");
+    if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
+}
+
+fn write_forwarded_for(out: &mut Vec<u8>, request: &Request<'_, '_>, client: IpAddr) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    for value in head::values(request.fields, "x-forwarded-for").filter(|value| !value.is_empty()) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    out.extend_from_slice(client.to_string().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn write_framing(out: &mut Vec<u8>, framing: Framing) {
+    match framing {
+        Framing::Length(length) => write_field(out, "Content-Length", length.to_string().as_bytes()),
+        Framing::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+}
+
+/// Sends the request whose head is in `buffers.head` and relays what comes back.
+///
+/// A request that may have been processed is never sent twice: only a safe one, sent whole on a reused connection
+/// that died without a byte of an answer, is tried once more on a fresh one (RFC 9110 section 9.2.2).
+///
+/// # Errors
+/// A [`Fault`] as long as nothing of a final response was sent to the client.
+pub fn run(
+    plan: Plan,
+    bounds: Bounds,
+    backend: &Arc<Backend>,
+    client: &mut Client<'_>,
+    buffers: &mut Buffers,
+) -> Result<Outcome, Fault> {
+    let body = Body::new(plan.framing, bounds.max_body).map_err(|error| Fault::Body(error, bounds.max_body))?;
+    let link = backend.link(plan.upgrade)?;
+    buffers.backend.clear();
+    let mut upload = Upload { body, produced: 0, sent: 0, consumed: 0 };
+    upload.take_window(&mut buffers.client, bounds.max_body)?;
+    buffers.head.extend_from_slice(&buffers.client.data()[..upload.produced]);
+    upload.discard_window(&mut buffers.client);
+
+    let may_repeat = plan.is_safe && upload.body.is_done() && link.is_reused();
+    let mut exchange = Exchange { plan, bounds, backend, link, client, buffers, upload };
+    let answer = match exchange.run() {
+        Err(Fault::NoResponse(_)) if may_repeat => {
+            exchange.link = backend.link(true).map_err(|_| Fault::NoResponse(End::BackendUnreachable))?;
+            exchange.run()?
+        }
+        other => other?,
+    };
+    Ok(if answer.switching { exchange.switch() } else { exchange.relay_response(answer) })
+}
+
+/// What relaying must know of a final response, whose own head is on its way in `Buffers::head`.
+struct Answer {
+    framing: Framing,
+    keep_alive: bool,
+    switching: bool,
+}
+
+struct Exchange<'x, 's> {
+    plan: Plan,
+    bounds: Bounds,
+    backend: &'x Arc<Backend>,
+    link: Link,
+    client: &'x mut Client<'s>,
+    buffers: &'x mut Buffers,
+    upload: Upload,
+}
+
+/// A request body on its way: a window of the client's buffer was produced, part of it was sent.
+struct Upload {
+    body: Body,
+    produced: usize,
+    sent: usize,
+    consumed: usize,
+}
+
+impl Upload {
+    fn take_window(&mut self, buffer: &mut Buffer, limit: u64) -> Result<(), Fault> {
+        let step = self.body.step(buffer.data_mut()).map_err(|error| Fault::Body(error, limit))?;
+        (self.produced, self.sent, self.consumed) = (step.produced, 0, step.consumed);
+        Ok(())
+    }
+
+    fn discard_window(&mut self, buffer: &mut Buffer) {
+        buffer.consume(self.consumed);
+        (self.produced, self.sent, self.consumed) = (0, 0, 0);
+    }
+
+    fn is_complete(&self) -> bool {
+        self.body.is_done() && self.sent == self.produced
+    }
+}
+
+impl Exchange<'_, '_> {
+    /// Sends the request and waits for the final response; interim ones are relayed on the way.
+    fn run(&mut self) -> Result<Answer, Fault> {
+        // A backend that does not take the request may still have said why.
+        let taken = (&self.link).write_all(&self.buffers.head);
+        for interim in 0..=MAX_INTERIM {
+            if taken.is_ok() && !self.upload.is_complete() {
+                self.send_body(interim > 0)?;
+            }
+            if let Some(answer) = self.read_response_head(interim > 0)? {
+                return Ok(answer);
+            }
+        }
+        Err(Fault::BadResponse("too many interim answers"))
+    }
+
+    /// Sends the rest of the request body until it is complete or the backend speaks up, whichever is first.
+    fn send_body(&mut self, continued: bool) -> Result<(), Fault> {
+        let started = Instant::now();
+        self.client.set_read_timeout(TURN).map_err(gone)?;
+        self.link.set_write_timeout(TURN).map_err(|error| Fault::NoResponse(End::of_backend(&error)))?;
+        if self.plan.expects_continue && !continued && self.buffers.client.is_empty() {
+            // The client waits for the backend's word, though not for ever (RFC 9110 section 10.1.1).
+            if self.link.wait_for_news(TURN).unwrap_or(true) {
+                return Ok(());
+            }
+        }
+        let mut heard = started;
+        let mut received = 0;
+        loop {
+            if self.send_window()? || self.upload.is_complete() || self.link.has_news() {
+                // One that is dead is found out by the read that follows.
+                let _ = self.link.set_write_timeout(self.bounds.response);
+                return Ok(());
+            }
+            match self.buffers.client.fill(self.client, BODY_BUFFER) {
+                Ok(0) => return Err(Fault::BodyTruncated),
+                Ok(count) => {
+                    heard = Instant::now();
+                    received += count as u64;
+                }
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => return Err(gone(error)),
+            }
+            let slow = started.elapsed() > self.bounds.response + Duration::from_secs(received / MIN_BODY_RATE);
+            if heard.elapsed() > self.bounds.pause || slow {
+                return Err(Fault::BodyTimeout);
+            }
+            self.upload.take_window(&mut self.buffers.client, self.bounds.max_body)?;
+        }
+    }
+
+    /// Sends what is ready of the body. True when the backend speaks, or is gone, before all of it was taken.
+    fn send_window(&mut self) -> Result<bool, Fault> {
+        let deadline = Instant::now() + self.bounds.response;
+        while self.upload.sent < self.upload.produced {
+            let window = &self.buffers.client.data()[self.upload.sent..self.upload.produced];
+            match (&self.link).write(window) {
+                Ok(count) => self.upload.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if !is_timeout(&error) || self.link.has_news() => return Ok(true),
+                Err(_) if Instant::now() > deadline => return Err(Fault::ResponseTimeout),
+                Err(_) => {}
+            }
+        }
+        self.upload.discard_window(&mut self.buffers.client);
+        Ok(false)
+    }
+
+    /// Reads one response head. The final one is written out but not sent; an interim one is relayed: `None`.
+    fn read_response_head(&mut self, answered: bool) -> Result<Option<Answer>, Fault> {
+        let mut deadline = None;
+        let bound = self.bounds.response;
+        let length = head::read(&mut &self.link, &mut self.buffers.backend, |_, partial| {
+            let now = Instant::now();
+            match deadline {
+                None if partial => deadline = Some(now + bound),
+                Some(deadline) if now > deadline => return Err(io::ErrorKind::TimedOut.into()),
+                _ => {}
+            }
+            Ok(())
+        })
+        .map_err(|error| match error {
+            ReadError::Head(error) => Fault::BadResponseHead(error),
+            ReadError::Closed { partial: false } if !answered => Fault::NoResponse(End::BackendClosed),
+            ReadError::Closed { .. } => Fault::BadResponse("it ends within its head"),
+            ReadError::Io { error, .. } if is_timeout(&error) => Fault::ResponseTimeout,
+            ReadError::Io { partial: false, .. } if !answered => Fault::NoResponse(End::BackendReset),
+            ReadError::Io { .. } => Fault::BadResponse("it breaks off within its head"),
+        })?;
+        let mut slots = Slots::new();
+        let response = Response::parse(&self.buffers.backend.data()[..length], &mut slots, self.plan.is_head)
+            .map_err(Fault::BadResponseHead)?;
+        let switching = response.status == 101;
+        if switching {
+            let agreed = response.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+            if !(self.plan.upgrade && agreed) {
+                return Err(Fault::BadResponse("it switches to a protocol that nobody asked for"));
+            }
+        } else if response.is_interim() {
+            if self.plan.version == Version::Http11 {
+                write_response_head(&mut self.buffers.head, &response, self.plan, false);
+                self.client.write_all(&self.buffers.head).map_err(gone)?;
+            }
+            self.buffers.backend.consume(length);
+            return Ok(None);
+        }
+        let answer = Answer { framing: response.framing, keep_alive: response.keep_alive, switching };
+        let close = !switching && self.is_last(answer.framing);
+        write_response_head(&mut self.buffers.head, &response, self.plan, close);
+        self.buffers.backend.consume(length);
+        Ok(Some(answer))
+    }
+
+    /// True when the client's connection cannot go on after a response that ends like this.
+    fn is_last(&self, framing: Framing) -> bool {
+        !self.plan.keep_alive || framing == Framing::UntilClose || !self.upload.is_complete()
+    }
+
+    /// Relays the final response and keeps the backend's connection if nothing about it was irregular.
+    fn relay_response(mut self, answer: Answer) -> Outcome {
+        let Ok(mut body) = Body::new(answer.framing, u64::MAX) else {
+            return Outcome::Broken { end: End::BadResponse, reset: false };
+        };
+        if self.plan.version == Version::Http10 {
+            body = body.unchunked();
+        }
+        if let Some(broken) = self.relay_body(&mut body) {
+            return broken;
+        }
+        let complete = self.upload.is_complete();
+        let last = self.is_last(answer.framing);
+        if answer.keep_alive && complete && !self.plan.upgrade && self.buffers.backend.is_empty() {
+            self.backend.give_back(self.link);
+        }
+        if last { Outcome::Last { unread: !complete } } else { Outcome::Done }
+    }
+
+    /// Head and the body's first bytes leave in one write, the rest as it comes.
+    fn relay_body(&mut self, body: &mut Body) -> Option<Outcome> {
+        let until_close = !body.is_done() && body.may_end_here();
+        let broken = |end| Some(Outcome::Broken { end, reset: until_close });
+        let mut first = true;
+        loop {
+            let step = body.step(self.buffers.backend.data_mut());
+            let produced = step.as_ref().map_or(0, |step| step.produced);
+            let window = &self.buffers.backend.data()[..produced];
+            let written = if first {
+                self.buffers.head.extend_from_slice(window);
+                self.client.write_all(&self.buffers.head)
+            } else {
+                self.client.write_all(window)
+            };
+            if let Err(error) = written {
+                return broken(End::of_client(&error));
+            }
+            let Ok(step) = step else { return broken(End::BadResponse) };
+            self.buffers.backend.consume(step.consumed);
+            if body.is_done() {
+                break;
+            }
+            first = false;
+            match self.buffers.backend.fill(&mut &self.link, BODY_BUFFER) {
+                Ok(0) if body.may_end_here() => break,
+                Ok(0) => return broken(End::BackendClosed),
+                Ok(_) => {}
+                Err(error) => return broken(End::of_backend(&error)),
+            }
+        }
+        if !first {
+            self.buffers.backend.shrink(HEAD_BUFFER);
+        }
+        None
+    }
+
+    fn switch(self) -> Outcome {
+        let switch = Switch {
+            answer: self.buffers.head.clone(),
+            from_backend: self.buffers.backend.data().to_vec(),
+            from_client: self.buffers.client.data().to_vec(),
+        };
+        Outcome::Switching(self.link, switch)
+    }
+}
+
+fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
+    for part in ["HTTP/1.1 ", &response.status.to_string(), " ", response.reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn write_response_head(out: &mut Vec<u8>, response: &Response<'_, '_>, plan: Plan, close: bool) {
+    out.clear();
+    write_status_line(out, response);
+    for field in head::end_to_end(response.fields) {
+        write_field(out, field.name, field.value);
+    }
+    match response.framing {
+        // What the body would have been, in answer to HEAD and in a 304.
+        Framing::None if response.status >= 200 && response.status != 204 => {
+            if let Some(length) = head::values(response.fields, "content-length").next() {
+                write_field(out, "Content-Length", length);
+            } else if plan.version == Version::Http11 {
+                for coding in head::values(response.fields, "transfer-encoding") {
+                    write_field(out, "Transfer-Encoding", coding);
+                }
+            }
+        }
+        Framing::Chunked if plan.version == Version::Http10 => {}
+        framing => write_framing(out, framing),
+    }
+    match response.upgrade {
+        Some(protocol) if response.status == 101 => {
+            write_field(out, "Connection", b"Upgrade");
+            write_field(out, "Upgrade", protocol);
+        }
+        _ if close => write_field(out, "Connection", b"close"),
+        _ => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn gone(error: io::Error) -> Fault {
+    Fault::Gone(End::of_client(&error))
+}
+
+/// Reads and forgets a request body that nobody will get, so that the next request on the connection can be found.
+/// False when it is over `limit` bytes, malformed, or not complete within `time`.
+pub fn discard_body(
+    framing: Framing,
+    limit: u64,
+    time: Duration,
+    client: &mut Client<'_>,
+    buffer: &mut Buffer,
+) -> bool {
+    let deadline = Instant::now() + time;
+    let Ok(mut body) = Body::new(framing, limit) else { return false };
+    loop {
+        let Ok(step) = body.step(buffer.data_mut()) else { return false };
+        buffer.consume(step.consumed);
+        if body.is_done() {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || client.set_read_timeout(left).is_err() {
+            return false;
+        }
+        if !matches!(buffer.fill(client, HEAD_BUFFER), Ok(1..)) {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The corridor that every connection goes through, one file per stage, in their order:
+//!
+//! accept (here) -> [`admit`] ([`capacity`]) -> [`session`] [ head ([`client`]) -> [`auth`] -> [`route`] ->
+//! [`backend`] ([`resolve`]) -> [`exchange`] ]* -> [`tunnel`] -> ledger.
+//!
+//! Worker threads take turns to accept: each idle one blocks in `accept`, and the one that takes the last free
+//! turn starts its successor before it serves. A failed accept is waited out; nothing ends the turns but stopping.
+
+pub mod admit;
+pub mod auth;
+pub mod backend;
+pub mod capacity;
+mod client;
+mod exchange;
+mod resolve;
+mod route;
+mod session;
+mod tunnel;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{error, warn};
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::config::{Lavalink, Timeouts};
+use crate::error::Fault;
+use crate::ledger::Ledger;
+use crate::logfmt::Quoted;
+use admit::Admission;
+use auth::Auth;
+use backend::Backend;
+use exchange::{Bounds, Buffers};
+
+/// The stack of a worker: the corridor's frames, the deepest of them in the parser and the logger.
+const STACK: usize = 128 * 1024;
+/// Idle workers that stay for the next client; more leave.
+const MAX_IDLE: usize = 256;
+/// Idle workers that stay when nobody has come for a while.
+const MIN_IDLE: usize = 2;
+/// How long an idle worker waits for a client before it looks whether it should go.
+const TURN: Duration = Duration::from_secs(1);
+/// So many turns without a client let a worker go.
+const IDLE_TURNS: u32 = 10;
+/// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// How long to wait after an accept that failed for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How a door's own answers sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// Lavalink's error JSON.
+    Lavalink,
+    /// A line of text.
+    Plain,
+}
+
+/// Where a door's requests can go.
+pub enum Routes {
+    /// By version.
+    Lavalink {
+        /// For requests that name no version on a connection that has used none.
+        default: Lavalink,
+        /// What there is.
+        nodes: Nodes,
+    },
+    /// To the web pages.
+    Monitor(Arc<Backend>),
+}
+
+/// The backend of each version that has one.
+#[derive(Clone, Default)]
+pub struct Nodes {
+    /// Lavalink v3.
+    pub v3: Option<Arc<Backend>>,
+    /// Lavalink v4.
+    pub v4: Option<Arc<Backend>>,
+}
+
+impl Nodes {
+    /// The backend of this version.
+    pub fn get(&self, version: Lavalink) -> Option<&Arc<Backend>> {
+        match version {
+            Lavalink::V3 => self.v3.as_ref(),
+            Lavalink::V4 => self.v4.as_ref(),
+        }
+    }
+
+    /// All there are.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        [&self.v3, &self.v4].into_iter().flatten()
+    }
+}
+
+/// A listener with its way to authenticate, its routes, its limits and the voice of its errors.
+pub struct Door {
+    name: &'static str,
+    listener: TcpListener,
+    auth: Auth,
+    routes: Routes,
+    voice: Voice,
+    timeouts: Timeouts,
+    bounds: Bounds,
+    admission: Arc<Admission>,
+    ledger: Arc<Ledger>,
+    idle: AtomicUsize,
+    last_complaint: Mutex<Option<Instant>>,
+}
+
+/// What doors of one kind have in common.
+pub struct House {
+    /// How long to wait for whom.
+    pub timeouts: Timeouts,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+    /// The places inside.
+    pub admission: Arc<Admission>,
+    /// Where use is entered.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Opens a listening socket with a long queue.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Door {
+    /// A door for bots, with `default` for requests that name no version.
+    ///
+    /// # Errors
+    /// When the listener's options cannot be set.
+    pub fn for_bots(
+        name: &'static str,
+        listener: TcpListener,
+        auth: Auth,
+        (default, nodes): (Lavalink, Nodes),
+        house: &House,
+    ) -> io::Result<Arc<Self>> {
+        Self::new(name, listener, auth, Routes::Lavalink { default, nodes }, Voice::Lavalink, house)
+    }
+
+    /// The door for people, to the monitor.
+    ///
+    /// # Errors
+    /// When the listener's options cannot be set.
+    pub fn for_people(
+        name: &'static str,
+        listener: TcpListener,
+        auth: Auth,
+        monitor: Arc<Backend>,
+        house: &House,
+    ) -> io::Result<Arc<Self>> {
+        Self::new(name, listener, auth, Routes::Monitor(monitor), Voice::Plain, house)
+    }
+
+    fn new(
+        name: &'static str,
+        listener: TcpListener,
+        auth: Auth,
+        routes: Routes,
+        voice: Voice,
+        house: &House,
+    ) -> io::Result<Arc<Self>> {
+        let timeouts = house.timeouts;
+        // Linux hands a listener's options down to the connections it accepts, which saves them on each.
+        let socket = SockRef::from(&listener);
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&backend::keepalive())?;
+        socket.set_tcp_user_timeout(Some(backend::USER_TIMEOUT))?;
+        socket.set_write_timeout(Some(timeouts.response))?;
+        socket.set_read_timeout(Some(TURN))?;
+        let bounds = Bounds { max_body: house.max_body, pause: timeouts.head, response: timeouts.response };
+        let (admission, ledger) = (Arc::clone(&house.admission), Arc::clone(&house.ledger));
+        let (idle, last_complaint) = (AtomicUsize::new(0), Mutex::new(None));
+        Ok(Arc::new(Self {
+            name,
+            listener,
+            auth,
+            routes,
+            voice,
+            timeouts,
+            bounds,
+            admission,
+            ledger,
+            idle,
+            last_complaint,
+        }))
+    }
+
+    /// Lets the first worker in; from then on the workers see to their own number.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn open(self: &Arc<Self>) -> io::Result<()> {
+        self.start_worker()
+    }
+
+    fn check_method(&self, method: &str) -> Result<(), Fault> {
+        match self.voice {
+            // TRACE would echo the password (Lavalink has it on); CONNECT is for forward proxies.
+            Voice::Lavalink if matches!(method, "TRACE" | "CONNECT") => {
+                Err(Fault::Method { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" })
+            }
+            Voice::Plain if !matches!(method, "GET" | "HEAD") => Err(Fault::Method { allow: "GET, HEAD" }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts a worker that counts as idle already.
+    fn start_worker(self: &Arc<Self>) -> io::Result<()> {
+        let door = Arc::clone(self);
+        self.idle.fetch_add(1, SeqCst);
+        let started = thread::Builder::new().name(self.name.to_owned()).stack_size(STACK).spawn(move || door.work());
+        if started.is_err() {
+            self.idle.fetch_sub(1, SeqCst);
+        }
+        started.map(drop)
+    }
+
+    /// A worker's life: turns at the door until there are idle ones enough, or until it closes.
+    fn work(self: Arc<Self>) {
+        let mut buffers = Buffers::default();
+        let mut turns = 0;
+        while !self.admission.is_stopping() {
+            match self.listener.accept() {
+                Ok((stream, client)) => {
+                    turns = 0;
+                    if !self.receive(stream, client, &mut buffers) {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    turns += 1;
+                    if turns >= IDLE_TURNS && self.leave(MIN_IDLE) {
+                        return;
+                    }
+                }
+                Err(error) => self.wait_out(&error),
+            }
+        }
+        self.idle.fetch_sub(1, SeqCst);
+    }
+
+    /// Takes a client in, with a successor at the door first. False when this worker is not needed any more.
+    fn receive(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, buffers: &mut Buffers) -> bool {
+        let was_last = self.idle.fetch_sub(1, SeqCst) == 1;
+        let successor = if was_last { self.start_worker() } else { Ok(()) };
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve(stream, client, successor.is_ok(), buffers)));
+        if served.is_err() {
+            error!("event=panic door={} client={client} hint=\"a defect in lavaproxy; please report it\"", self.name);
+        }
+        buffers.clear();
+        if let Err(error) = successor {
+            self.complain("no-thread", &error);
+        }
+        self.idle.fetch_add(1, SeqCst);
+        !self.leave(MAX_IDLE)
+    }
+
+    fn serve(&self, stream: TcpStream, client: SocketAddr, has_successor: bool, buffers: &mut Buffers) {
+        let stream = Arc::new(stream);
+        let entry = self.ledger.open(client);
+        if !has_successor {
+            return session::refuse(self, &stream, entry, &Fault::NoThread, false, buffers);
+        }
+        match self.admission.admit(Arc::clone(&stream)) {
+            Some(permit) => session::serve(self, &stream, entry, &permit, buffers),
+            None => {
+                let capacity = self.admission.capacity();
+                let fault = Fault::Full { limit: capacity.connections, rule: capacity.rule };
+                let patience = self.admission.patience();
+                session::refuse(self, &stream, entry, &fault, patience.is_some(), buffers);
+            }
+        }
+    }
+
+    /// Gives this worker's turn up if more than `enough` are idle.
+    fn leave(&self, enough: usize) -> bool {
+        self.idle.fetch_update(SeqCst, SeqCst, |idle| (idle > enough).then(|| idle - 1)).is_ok()
+    }
+
+    /// An accept can fail for what the client did (it is gone already) or for what we lack; neither ends a door.
+    fn wait_out(&self, error: &io::Error) {
+        let of_the_client = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted);
+        if !of_the_client {
+            self.complain("accept-failed", error);
+            thread::sleep(BACK_OFF);
+        }
+    }
+
+    /// Logs a lack at most once a second.
+    fn complain(&self, event: &str, error: &io::Error) {
+        let mut last = self.last_complaint.lock();
+        if last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+            *last = Some(Instant::now());
+            drop(last);
+            warn!(
+                "event={event} door={} error={} hint=\"raise the limits of open files and threads\"",
+                self.name,
+                Quoted(error)
+            );
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The corridor itself: one connection from its first request to its end, through the stages in their order.
+//!
+//! Here alone an error becomes an HTTP answer, and here alone the closing log line is written.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::info;
+use serde::Serialize;
+
+use super::admit::{Permit, Phase};
+use super::backend::{self, Backend, Link};
+use super::client::Client;
+use super::exchange::{self, Buffers, Outcome, Plan};
+use super::tunnel::{self, Switch};
+use super::{Door, Routes, Voice, route};
+use crate::config::Lavalink;
+use crate::error::{End, Fault, is_timeout};
+use crate::http::body::Framing;
+use crate::http::head::{self, HeadError, ReadError, Request, Slots};
+use crate::ledger::{Caller, Entry};
+use crate::logfmt::Quoted;
+
+/// A refused request's body is read up to this many bytes, so that the connection can go on.
+const MAX_DISCARD: u64 = 64 * 1024;
+/// How long a client that gets no place is waited for, to read its request before it reads the refusal.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// Serves one admitted client until its connection ends.
+pub fn serve(door: &Door, stream: &TcpStream, mut entry: Entry, permit: &Permit, buffers: &mut Buffers) {
+    let client = Client::new(stream, entry.meter());
+    let (asked, detail) = (Asked::default(), String::new());
+    let mut session = Session { door, permit, entry: &entry, client, buffers, last_version: None, asked, detail };
+    let end = session.run();
+    let detail = session.detail;
+    log_end(door, &entry, end, &detail);
+    entry.ends_as(end);
+}
+
+/// Tells a client that there is no place for it, and why. `wait` is false when not even a moment can be spared.
+pub fn refuse(door: &Door, stream: &TcpStream, mut entry: Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
+    let mut client = Client::new(stream, entry.meter());
+    if wait && client.set_read_timeout(REFUSAL_TIME).is_ok() {
+        // What came of the request does not matter; it only must not lie unread when the connection closes.
+        let _ = head::read(&mut client, &mut buffers.client, |_, _| Ok(()));
+    }
+    let answered = client.write_all(&answer(door.voice, fault, &Asked::default(), true));
+    if wait && answered.is_ok() {
+        client.close_gently();
+    }
+    log_end(door, &entry, fault.end(), &fault.to_string());
+    entry.ends_as(fault.end());
+}
+
+struct Session<'s> {
+    door: &'s Door,
+    permit: &'s Permit,
+    entry: &'s Entry,
+    client: Client<'s>,
+    buffers: &'s mut Buffers,
+    last_version: Option<Lavalink>,
+    asked: Asked,
+    detail: String,
+}
+
+/// What an answer of our own must know of the request it answers.
+#[derive(Default)]
+struct Asked {
+    path: String,
+    is_head: bool,
+    keep_alive: bool,
+    framing: Option<Framing>,
+}
+
+/// How one round of the corridor ended.
+enum Round {
+    Again,
+    Over(End),
+    Tunnel(Link, Switch),
+}
+
+impl Session<'_> {
+    fn run(&mut self) -> End {
+        loop {
+            let round = match self.round() {
+                Ok(Round::Tunnel(link, switch)) => self.tunnel(link, &switch).map(Round::Over),
+                other => other,
+            };
+            match round {
+                Ok(Round::Over(end)) => return end,
+                Ok(_) => {}
+                Err(fault) => {
+                    if let Some(end) = self.answer(&fault) {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One request through the stages: head, authentication, route, backend, exchange.
+    fn round(&mut self) -> Result<Round, Fault> {
+        let length = self.await_head()?;
+        self.entry.count_request();
+        let ready = self.prepare(length);
+        self.buffers.client.consume(length);
+        let (plan, backend) = ready?;
+        match exchange::run(plan, self.door.bounds, &backend, &mut self.client, self.buffers)? {
+            Outcome::Done => Ok(Round::Again),
+            Outcome::Switching(link, switch) => Ok(Round::Tunnel(link, switch)),
+            Outcome::Last { unread } => {
+                if unread || !self.buffers.client.is_empty() {
+                    self.client.close_gently();
+                }
+                Ok(Round::Over(if self.asked.keep_alive { End::BackendClosed } else { End::ClientClosed }))
+            }
+            Outcome::Broken { end, reset } => {
+                if reset {
+                    backend::close_with_reset(self.client.stream());
+                }
+                Ok(Round::Over(end))
+            }
+        }
+    }
+
+    /// Waits for a request and reads its head, whose length this is.
+    fn await_head(&mut self) -> Result<usize, Fault> {
+        self.asked = Asked::default();
+        let Self { door, permit, entry, client, buffers, .. } = self;
+        if !permit.enter(Phase::Idle) {
+            return Err(Fault::Gone(End::Shutdown));
+        }
+        let (head_timeout, keepalive_timeout) = (door.timeouts.head, door.timeouts.keepalive);
+        let first = entry.requests() == 0;
+        let mut begun = None;
+        let read = head::read(client, &mut buffers.client, |client, partial| {
+            if !partial {
+                return client.set_read_timeout(if first { head_timeout } else { keepalive_timeout });
+            }
+            let spent = if first { entry.age() } else { begun.get_or_insert_with(Instant::now).elapsed() };
+            match head_timeout.saturating_sub(spent) {
+                Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+                left => client.set_read_timeout(left),
+            }
+        });
+        permit.enter(Phase::Busy);
+        read.map_err(|error| match error {
+            ReadError::Head(error) => Fault::Head(error),
+            ReadError::Closed { .. } if door.admission.is_stopping() => Fault::Gone(End::Shutdown),
+            ReadError::Closed { partial: false } => Fault::Gone(End::ClientClosed),
+            ReadError::Closed { partial: true } => Fault::Head(HeadError::Malformed("it ends before its empty line")),
+            ReadError::Io { error, partial: true } if is_timeout(&error) => Fault::HeadTimeout,
+            ReadError::Io { error, .. } => Fault::Gone(End::of_client(&error)),
+        })
+    }
+
+    /// Authenticates and routes the request whose head is the buffer's first `length` bytes, and writes the head
+    /// that its backend gets.
+    fn prepare(&mut self, length: usize) -> Result<(Plan, Arc<Backend>), Fault> {
+        let Self { door, entry, buffers, last_version, asked, .. } = self;
+        let mut slots = Slots::new();
+        let request = Request::parse(&buffers.client.data()[..length], &mut slots).map_err(Fault::Head)?;
+        request.path().clone_into(&mut asked.path);
+        asked.is_head = request.method == "HEAD";
+        asked.keep_alive = request.keep_alive && !request.expects_continue && request.method != "CONNECT";
+        asked.framing = Some(request.framing);
+        door.check_method(request.method)?;
+        door.auth.check(&request)?;
+        let (backend, upgrade) = match &door.routes {
+            Routes::Lavalink { default, nodes } => {
+                let version = route::version(&request, *last_version, *default);
+                *last_version = Some(version);
+                (nodes.get(version).ok_or(Fault::NoBackend(version))?, request.upgrade.is_some())
+            }
+            Routes::Monitor(backend) => (backend, false),
+        };
+        entry.note_request(*last_version, backend.name(), caller(&request));
+        exchange::write_request_head(&mut buffers.head, &request, backend, entry.client().ip(), upgrade)?;
+        Ok((Plan::new(&request, upgrade), Arc::clone(backend)))
+    }
+
+    fn tunnel(&mut self, link: Link, switch: &Switch) -> Result<End, Fault> {
+        let stream = self.client.stream();
+        let backend = Arc::new(link.into_tunnel().map_err(Fault::NoResponse)?);
+        tunnel::without_deadlines(stream).map_err(|error| Fault::Gone(End::of_client(&error)))?;
+        self.permit.attach(Arc::clone(&backend));
+        self.permit.enter(Phase::Tunnel);
+        self.entry.upgraded();
+        *self.buffers = Buffers::default();
+        let end = tunnel::run(stream, self.entry.meter(), &backend, switch).map_err(|_| Fault::NoThread)?;
+        Ok(if self.door.admission.is_stopping() { End::Shutdown } else { end })
+    }
+
+    /// Answers in the backend's place. `None` when the connection goes on.
+    fn answer(&mut self, fault: &Fault) -> Option<End> {
+        if let Fault::Gone(end) = fault {
+            return Some(*end);
+        }
+        self.detail = fault.to_string();
+        let framing = self.asked.framing.unwrap_or(Framing::None);
+        let close = fault.is_fatal() || !self.asked.keep_alive || matches!(framing, Framing::Length(MAX_DISCARD..));
+        let text = answer(self.door.voice, fault, &self.asked, close);
+        if let Err(error) = self.client.write_all(&text) {
+            return Some(End::of_client(&error));
+        }
+        let time = self.door.timeouts.head;
+        if close || !exchange::discard_body(framing, MAX_DISCARD, time, &mut self.client, &mut self.buffers.client) {
+            self.client.close_gently();
+            return Some(fault.end());
+        }
+        None
+    }
+}
+
+fn caller<'b>(request: &Request<'_, 'b>) -> Caller<'b> {
+    let said = |name| head::values(request.fields, name).next().unwrap_or_default();
+    Caller { user_id: said("user-id"), client_name: said("client-name"), user_agent: said("user-agent") }
+}
+
+/// Lavalink's error body, in its order of fields.
+#[derive(Serialize)]
+struct LavalinkError<'f> {
+    timestamp: u128,
+    status: u16,
+    error: &'f str,
+    message: String,
+    path: &'f str,
+}
+
+/// A whole answer of our own, in the door's voice.
+fn answer(voice: Voice, fault: &Fault, asked: &Asked, close: bool) -> Vec<u8> {
+    let now = SystemTime::now();
+    let status = fault.status();
+    let error = reason(status);
+    let (kind, body) = match voice {
+        Voice::Lavalink => {
+            let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+            let body = LavalinkError { timestamp, status, error, message: fault.to_string(), path: &asked.path };
+            ("application/json", serde_json::to_string(&body).unwrap_or_default())
+        }
+        Voice::Plain => ("text/plain; charset=utf-8", format!("{status} {error}: {fault}\n")),
+    };
+    let mut text = format!("HTTP/1.1 {status} {error}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+    text += &format!("Date: {}\r\n", httpdate::fmt_http_date(now));
+    match fault {
+        Fault::Method { allow } => text += &format!("Allow: {allow}\r\n"),
+        Fault::PasswordMissing { challenge: true } => {
+            text += "WWW-Authenticate: Basic realm=\"lavaproxy\", charset=\"UTF-8\"\r\n";
+        }
+        Fault::Full { .. } | Fault::NoThread | Fault::NoDescriptor => text += "Retry-After: 5\r\n",
+        _ => {}
+    }
+    text += if close { "Connection: close\r\n\r\n" } else { "\r\n" };
+    if !asked.is_head {
+        text += &body;
+    }
+    text.into_bytes()
+}
+
+/// The reason phrases of the statuses that a [`Fault`] can have (RFC 9110 section 15).
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+/// One line per ended connection: who, where to, how much, how long and why.
+fn log_end(door: &Door, entry: &Entry, end: End, detail: &str) {
+    if !log::log_enabled!(log::Level::Info) {
+        return;
+    }
+    let (version, backend) = entry.destination();
+    info!(
+        "event=ended id={} door={} client={} kind={} version={} backend={} requests={} in={} out={} ms={} reason={end}{}",
+        entry.id(),
+        door.name,
+        entry.client(),
+        if entry.is_websocket() { "websocket" } else { "http" },
+        version.map_or("none", Lavalink::name),
+        backend.as_deref().unwrap_or("none"),
+        entry.requests(),
+        entry.meter().bytes_in(),
+        entry.meter().bytes_out(),
+        entry.age().as_millis(),
+        if detail.is_empty() { String::new() } else { format!(" detail={}", Quoted(detail)) },
+    );
+}

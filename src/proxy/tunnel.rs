@@ -1,0 +1,166 @@
+//! After a 101: two threads, each copying one direction as it comes, until both ends are closed.
+//!
+//! It touches the two sockets and the meter, nothing else; no lock and no allocation per read.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+
+use socket2::{SockRef, Socket};
+
+use super::backend;
+use crate::error::End;
+use crate::ledger::{Meter, Metered};
+
+/// What a direction reads into while little comes; lies on its thread's stack.
+const SMALL: usize = 4096;
+/// What it reads into while much comes; lies on the heap, and only for so long.
+const LARGE: usize = 64 * 1024;
+/// So many small reads in a row give the large buffer back.
+const CALM: u32 = 16;
+
+/// The stack of the thread that copies to the client: [`SMALL`] and a few frames.
+const STACK: usize = 48 * 1024;
+
+/// What the exchange hands over when both sides have agreed to switch protocols.
+pub struct Switch {
+    /// The backend's head, as it goes to the client.
+    pub answer: Vec<u8>,
+    /// What the backend sent right behind it.
+    pub from_backend: Vec<u8>,
+    /// What the client sent behind its handshake.
+    pub from_client: Vec<u8>,
+}
+
+/// Copies both ways until both directions have ended; a half-closed tunnel still delivers the other half.
+///
+/// The answer leaves at once in a write of its own: some clients lose what comes with it.
+///
+/// # Errors
+/// When the second thread cannot be started; nothing was sent then.
+pub fn run(client: &TcpStream, meter: &Meter, backend: &Socket, switch: &Switch) -> io::Result<End> {
+    let ending = Ending { client, backend, first: OnceLock::new(), broken: AtomicBool::new(false) };
+    thread::scope(|scope| -> io::Result<()> {
+        let _wake_the_other = Wake(&ending);
+        let down = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
+            let _wake_the_other = Wake(&ending);
+            let head = [&switch.answer[..], &switch.from_backend[..]];
+            let copied = copy(backend, Metered::new(client, meter), &head);
+            ending.note(copied, &BACKEND_TO_CLIENT);
+        })?;
+        let copied = copy(Metered::new(client, meter), backend, &[&switch.from_client]);
+        ending.note(copied, &CLIENT_TO_BACKEND);
+        if down.join().is_err() {
+            ending.note_broken(End::InternalError);
+        }
+        Ok(())
+    })?;
+    if ending.broken.load(SeqCst) {
+        backend::close_with_reset(client);
+        backend::close_with_reset(backend);
+    }
+    Ok(ending.first.into_inner().unwrap_or(End::InternalError))
+}
+
+/// How the two directions tell each other, and the session, that something ended.
+struct Ending<'t> {
+    client: &'t TcpStream,
+    backend: &'t Socket,
+    first: OnceLock<End>,
+    broken: AtomicBool,
+}
+
+/// The names of one direction's ends.
+struct Direction {
+    closed: End,
+    of_source: fn(&io::Error) -> End,
+    of_sink: fn(&io::Error) -> End,
+    to_client: bool,
+}
+
+const CLIENT_TO_BACKEND: Direction =
+    Direction { closed: End::ClientClosed, of_source: End::of_client, of_sink: End::of_backend, to_client: false };
+const BACKEND_TO_CLIENT: Direction =
+    Direction { closed: End::BackendClosed, of_source: End::of_backend, of_sink: End::of_client, to_client: true };
+
+/// On which side a direction broke.
+enum Broken {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+impl Ending<'_> {
+    fn note(&self, copied: Result<(), Broken>, direction: &Direction) {
+        match copied {
+            // The other direction broke and woke this one: that is no end of stream to pass on.
+            Ok(()) if self.broken.load(SeqCst) => {}
+            Ok(()) => {
+                let _ = self.first.set(direction.closed);
+                // Fails when the sink is gone; the other direction finds that out by itself.
+                let _ = match direction.to_client {
+                    true => self.client.shutdown(Shutdown::Write),
+                    false => self.backend.shutdown(Shutdown::Write),
+                };
+            }
+            Err(Broken::Source(error)) => self.note_broken((direction.of_source)(&error)),
+            Err(Broken::Sink(error)) => self.note_broken((direction.of_sink)(&error)),
+        }
+    }
+
+    fn note_broken(&self, end: End) {
+        let _ = self.first.set(end);
+        self.broken.store(true, SeqCst);
+        // Wakes a read that would wait for ever, without a word to the peer: the reset comes with the close.
+        let _ = self.client.shutdown(Shutdown::Read);
+        let _ = self.backend.shutdown(Shutdown::Read);
+    }
+}
+
+/// Ends the tunnel should its thread panic, so that the other thread does not wait for ever.
+struct Wake<'e, 't>(&'e Ending<'t>);
+
+impl Drop for Wake<'_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.note_broken(End::InternalError);
+        }
+    }
+}
+
+/// Sends what is known already, each piece in a write of its own, then copies until the end of the stream.
+fn copy(mut source: impl Read, mut sink: impl Write, known: &[&[u8]]) -> Result<(), Broken> {
+    for piece in known {
+        sink.write_all(piece).map_err(Broken::Sink)?;
+    }
+    let mut small = [0; SMALL];
+    let mut large = Vec::new();
+    let mut calm = 0;
+    loop {
+        let buffer = if large.is_empty() { &mut small[..] } else { &mut large[..] };
+        let count = match source.read(buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Broken::Source(error)),
+        };
+        sink.write_all(&buffer[..count]).map_err(Broken::Sink)?;
+        calm = if count < SMALL { calm + 1 } else { 0 };
+        if large.is_empty() && count == SMALL {
+            large = vec![0; LARGE];
+        } else if calm >= CALM && !large.is_empty() {
+            large = Vec::new();
+        }
+    }
+}
+
+/// Takes the deadlines off a client's socket: bots may be silent for as long as they like.
+///
+/// # Errors
+/// When the socket is dead.
+pub fn without_deadlines(client: &TcpStream) -> io::Result<()> {
+    let client = SockRef::from(client);
+    client.set_read_timeout(None)?;
+    client.set_write_timeout(None)
+}
