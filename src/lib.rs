@@ -4,4 +4,6 @@ pub mod error;
 pub mod http;
 pub mod ledger;
 pub mod logfmt;
+pub mod monitor;
 pub mod proxy;
+pub mod server;

@@ -270,7 +270,7 @@ const HOP_BY_HOP: [&str; 9] = [
 const NOT_NOMINABLE: [&str; 4] = ["authorization", "host", "x-forwarded-for", "forwarded"];
 
 /// Every value of the field `name`.
-pub fn values<'h, 'b>(fields: &'h [Field<'b>], name: &str) -> impl Iterator<Item = &'b [u8]> {
+pub fn values<'b>(fields: &[Field<'b>], name: &str) -> impl Iterator<Item = &'b [u8]> {
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 

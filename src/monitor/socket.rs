@@ -1,0 +1,120 @@
+//! A Unix socket that only this process's user can reach.
+//!
+//! It lies in a directory of mode 0700 under RUNTIME_DIRECTORY, XDG_RUNTIME_DIR or the temporary directory. Where
+//! none of them can be written, as in a read-only container, an abstract address has to do, and a log line says so.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{env, iter};
+
+use log::warn;
+use socket2::SockAddr;
+
+/// Distinguishes the sockets of one process.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// The socket's address; its directory is removed on drop.
+pub struct PrivateSocket {
+    directory: Option<PathBuf>,
+    address: SockAddr,
+}
+
+impl PrivateSocket {
+    /// Binds in the first place that works.
+    ///
+    /// # Errors
+    /// When not even an abstract address can be bound.
+    pub fn bind() -> io::Result<(Self, UnixListener)> {
+        let name = format!("lavaproxy-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
+        for parent in parents() {
+            if let Ok(found) = Self::bind_in(&parent.join(&name)) {
+                return Ok(found);
+            }
+        }
+        warn!(
+            "event=monitor-exposed hint=\"no directory can be written: set RUNTIME_DIRECTORY to one, or any local user can reach the pages without WEB_PASSWORD\""
+        );
+        let address = SocketAddr::from_abstract_name(&name)?;
+        let listener = UnixListener::bind_addr(&address)?;
+        Ok((Self { directory: None, address: SockAddr::unix(format!("\0{name}"))? }, listener))
+    }
+
+    fn bind_in(directory: &Path) -> io::Result<(Self, UnixListener)> {
+        DirBuilder::new().mode(0o700).create(directory)?;
+        let path = directory.join("monitor.sock");
+        let address = SockAddr::unix(&path);
+        let this = Self { directory: Some(directory.to_owned()), address: address? };
+        let listener = UnixListener::bind(path)?;
+        Ok((this, listener))
+    }
+
+    /// The same address with a new listener behind it.
+    ///
+    /// # Errors
+    /// When it cannot be bound again.
+    pub fn listen_again(&self) -> io::Result<UnixListener> {
+        match self.address.as_pathname() {
+            Some(path) => {
+                if path.exists() {
+                    fs::remove_file(path)?;
+                }
+                UnixListener::bind(path)
+            }
+            None => UnixListener::bind_addr(&SocketAddr::from_abstract_name(
+                self.address.as_abstract_namespace().unwrap_or_default(),
+            )?),
+        }
+    }
+
+    /// For connecting.
+    pub fn address(&self) -> &SockAddr {
+        &self.address
+    }
+
+    /// True when no directory protects it.
+    pub fn is_abstract(&self) -> bool {
+        self.directory.is_none()
+    }
+}
+
+impl Drop for PrivateSocket {
+    fn drop(&mut self) {
+        if let Some(directory) = &self.directory {
+            // What cannot be removed holds nothing but a dead socket.
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn parents() -> impl Iterator<Item = PathBuf> {
+    ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
+        .into_iter()
+        .filter_map(env::var_os)
+        .map(PathBuf::from)
+        .chain(iter::once(env::temp_dir()))
+        .filter(|path| path.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_directory_is_ours_alone_and_goes_with_the_socket() {
+        let (socket, listener) = PrivateSocket::bind().unwrap();
+        let directory = socket.directory.clone().unwrap();
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(listener);
+        let _again = socket.listen_again().unwrap();
+        drop(socket);
+        assert!(!directory.exists());
+    }
+}
