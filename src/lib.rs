@@ -1,6 +1,5 @@
 //! One address for Discord music bots in front of Lavalink v3 and v4.
 pub mod config;
-pub mod error;
 pub mod http;
 pub mod ledger;
 pub mod logfmt;
