@@ -45,7 +45,7 @@ install_node() {
 }
 
 install_python() {
-  local name=$1 dir=$target/python/$1 from=$here/python/requirements-$1.txt stamp
+  local name=$1 dir=$target/python/$1 from=$here/python/requirements-$1.txt build=$here/python/requirements-build.txt stamp
   if ! command -v python3 >/dev/null; then
     missing "the Python bot libraries ($name) need python 3.11 or newer (Debian: apt-get install python3 python3-venv)"
     return
@@ -58,11 +58,13 @@ install_python() {
     missing "the Python bot libraries ($name) need python's venv (Debian: apt-get install python3-venv)"
     return
   fi
-  stamp="$(checksum "$from") $(python3 --version)"
+  stamp="$(checksum "$build" "$from") $(python3 --version)"
   if [ "$(cat "$dir/installed" 2>/dev/null)" = "$stamp" ]; then return; fi
   rm -rf "$dir"
   python3 -m venv "$dir"
-  "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$from"
+  local pip=("$dir/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes)
+  "${pip[@]}" -r "$build"
+  "${pip[@]}" --use-pep517 --no-build-isolation -r "$from"
   echo "$stamp" >"$dir/installed"
   echo "installed: $dir"
 }

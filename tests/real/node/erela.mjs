@@ -52,8 +52,8 @@ drive(async () => {
   step("play");
 
   player.destroy();
-  // destroy() does not wait; messages leave in order, so this one is out when it resolves.
-  check(await node.send({ op: "stop", guildId: bot.guild }), "the WebSocket to be open");
+  // destroy() does not wait for its message to leave, a second one after it does.
+  check(await node.send({ op: "destroy", guildId: bot.guild }), "the WebSocket to be open");
   step("destroy");
 
   const back = next(manager, "nodeRaw", isReady);
