@@ -48,7 +48,10 @@ export function next(emitter, event, wanted = () => true) {
   });
 }
 
+let last = "the start";
+
 export function step(name) {
+  last = name;
   console.log(`STEP ${name}`);
 }
 
@@ -72,6 +75,6 @@ export function drive(main) {
     process.exit(1);
   };
   process.on("uncaughtException", fail);
-  setTimeout(() => fail("not done after 60 s"), 60_000);
+  setTimeout(() => fail(`not done after 60 s, nothing came after ${last}`), 60_000);
   main().then(() => process.exit(0), fail);
 }

@@ -20,8 +20,12 @@ BOT_ID = 170000000000000001
 GUILD_ID = 170000000000000002
 CHANNEL_ID = 170000000000000003
 
+last = "the start"
+
 
 def step(name):
+    global last
+    last = name
     print(f"STEP {name}", flush=True)
 
 
@@ -49,8 +53,8 @@ def drive(main):
             await asyncio.wait_for(main(), timeout=60)
         except Exception as error:
             traceback.print_exc()
-            late = isinstance(error, asyncio.TimeoutError)
-            print(f"FAILED {'not done in time' if late else repr(error)}", file=sys.stderr)
+            why = "not done in time" if isinstance(error, asyncio.TimeoutError) else repr(error)
+            print(f"FAILED {why}, nothing came after {last}", file=sys.stderr)
             status = 1
         sys.stdout.flush()
         sys.stderr.flush()
