@@ -1,0 +1,80 @@
+// What the Node drivers share: the server to talk to, the steps they report, and a pretend Discord.
+//
+// A driver says STEP <name> after each step, then CUT, and waits: whoever started it now cuts its TCP connections,
+// and the library has to come back by itself. It ends with 0 when all went well, and with 1 and a line on stderr if not.
+
+import { createRequire } from "node:module";
+
+// The libraries live in target/real/node (see install.sh), where an import from here would not look.
+export const load = createRequire(new URL("../../../target/real/node/", import.meta.url));
+
+const env = process.env;
+
+export const server = {
+  host: env.LAVALINK_HOST ?? "127.0.0.1",
+  port: Number(env.LAVALINK_PORT),
+  password: env.LAVALINK_PASSWORD,
+  identifier: env.LAVALINK_IDENTIFIER,
+  secure: env.LAVALINK_SECURE === "1",
+};
+
+export const bot = { id: "170000000000000001", guild: "170000000000000002", channel: "170000000000000003" };
+
+// Discord's part when a bot asks to join or leave a voice channel: two events, some time after the request.
+export function voiceEvents({ d: asked }, deliver) {
+  setImmediate(() => {
+    deliver({
+      op: 0,
+      t: "VOICE_STATE_UPDATE",
+      d: { ...asked, user_id: bot.id, session_id: "discord-session", deaf: false, mute: false, suppress: false },
+    });
+    if (asked.channel_id === null) return;
+    deliver({
+      op: 0,
+      t: "VOICE_SERVER_UPDATE",
+      d: { guild_id: asked.guild_id, token: "discord-token", endpoint: "rotterdam1234.discord.media:443" },
+    });
+  });
+}
+
+// The arguments of the next such event for which `wanted` holds.
+export function next(emitter, event, wanted = () => true) {
+  return new Promise((resolve) => {
+    emitter.on(event, function listener(...args) {
+      if (!wanted(...args)) return;
+      emitter.off(event, listener);
+      resolve(args);
+    });
+  });
+}
+
+let last = "the start";
+
+export function step(name) {
+  last = name;
+  console.log(`STEP ${name}`);
+}
+
+export function cut() {
+  console.log("CUT");
+}
+
+export function check(holds, what) {
+  if (!holds) throw new Error(`expected ${what}`);
+}
+
+// A track as any of the libraries gives it: an encoded string and a title.
+export function checkTrack(encoded, title) {
+  check(typeof encoded === "string" && encoded.length > 20, `an encoded track, not ${encoded}`);
+  check(typeof title === "string" && title.length > 0, `a title, not ${title}`);
+}
+
+export function drive(main) {
+  const fail = (error) => {
+    console.error(`FAILED ${error?.stack ?? error}`);
+    process.exit(1);
+  };
+  process.on("uncaughtException", fail);
+  setTimeout(() => fail(`not done after 60 s, nothing came after ${last}`), 60_000);
+  main().then(() => process.exit(0), fail);
+}

@@ -1,0 +1,70 @@
+// lavalink-client 2: Lavalink v4 only. It allows TLS at port 443 alone.
+
+import { bot, check, checkTrack, cut, drive, load, next, server, step, voiceEvents } from "./common.mjs";
+
+const { LavalinkManager } = load("lavalink-client");
+
+drive(async () => {
+  const manager = new LavalinkManager({
+    nodes: [{
+      id: "proxy",
+      host: server.host,
+      port: server.port,
+      authorization: server.password,
+      secure: server.secure,
+      retryAmount: 50,
+      retryDelay: 100,
+    }],
+    client: { id: bot.id, username: "lavaproxy-test" },
+    sendToShard: (_guild, packet) => voiceEvents(packet, (event) => void manager.sendRawData(event)),
+  });
+  manager.nodeManager.on("error", (_node, error) => console.error(`lavalink-client: ${error.message}`));
+
+  const connected = next(manager.nodeManager, "connect");
+  const ready = next(manager.nodeManager, "raw", (_node, message) => message.op === "ready");
+  await manager.init({ id: bot.id, username: "lavaproxy-test" });
+  const [node] = await connected;
+  await ready;
+  check(node.sessionId, "a session id");
+  check(node.info.version.major === 4, "a v4 server");
+  check((await node.fetchVersion()).startsWith("4."), "a v4 server at /version too");
+  step("ready");
+
+  // With the source "local" the library leaves an identifier that is no URL as it is.
+  const query = { query: server.identifier, source: "local" };
+  const loaded = await node.search(query, bot);
+  check(loaded.loadType === "track", `one track, not ${loaded.loadType}`);
+  const [track] = loaded.tracks;
+  checkTrack(track.encoded, track.info.title);
+  step("load");
+
+  const decoded = await node.decode.singleTrack(track.encoded, bot);
+  check(decoded.info.title === track.info.title, "the same title from decodetrack");
+  const [listed] = await node.decode.multipleTracks([track.encoded], bot);
+  check(listed.info.title === track.info.title, "the same title from decodetracks");
+  step("decode");
+
+  const player = manager.createPlayer({ guildId: bot.guild, voiceChannelId: bot.channel });
+  await player.connect();
+  const started = next(manager, "trackStart");
+  await player.play({ track });
+  await started;
+  check((await node.fetchPlayer(bot.guild)).track.encoded === track.encoded, "the server to play the track");
+  step("play");
+
+  await player.destroy();
+  check((await node.fetchAllPlayers()).length === 0, "no player to be left");
+  step("destroy");
+
+  const back = next(manager.nodeManager, "connect");
+  const readyBack = next(manager.nodeManager, "raw", (_node, message) => message.op === "ready");
+  cut();
+  await back;
+  await readyBack;
+  check(node.sessionId, "a session id again");
+  step("reconnect");
+
+  const again = await node.search(query, bot);
+  checkTrack(again.tracks[0].encoded, again.tracks[0].info.title);
+  step("load-again");
+});

@@ -1,0 +1,64 @@
+// shoukaku 4: Lavalink v4 only.
+
+import { bot, check, checkTrack, cut, drive, load, next, server, step, voiceEvents } from "./common.mjs";
+
+const { Connector, Shoukaku } = load("shoukaku");
+
+class PretendDiscord extends Connector {
+  sendPacket(_shard, packet) {
+    voiceEvents(packet, (event) => this.raw(event));
+  }
+
+  getId() {
+    return bot.id;
+  }
+
+  listen(nodes) {
+    this.ready(nodes);
+  }
+}
+
+drive(async () => {
+  const shoukaku = new Shoukaku(
+    new PretendDiscord(),
+    [{ name: "proxy", url: `${server.host}:${server.port}`, auth: server.password, secure: server.secure }],
+    { reconnectTries: 20, reconnectInterval: 0.1 },
+  );
+  shoukaku.on("error", (_node, error) => console.error(`shoukaku: ${error.message}`));
+
+  await next(shoukaku, "ready");
+  const node = shoukaku.getIdealNode();
+  check(node.sessionId, "a session id");
+  step("ready");
+
+  const loaded = await node.rest.resolve(server.identifier);
+  check(loaded.loadType === "track", `one track, not ${loaded.loadType}`);
+  const { encoded, info } = loaded.data;
+  checkTrack(encoded, info.title);
+  step("load");
+
+  const decoded = await node.rest.decode(encoded);
+  check(decoded.info.title === info.title, "the same title from decodetrack");
+  step("decode");
+
+  const player = await shoukaku.joinVoiceChannel({ guildId: bot.guild, channelId: bot.channel, shardId: 0 });
+  const started = next(player, "start");
+  await player.playTrack({ track: { encoded } });
+  await started;
+  check((await node.rest.getPlayer(bot.guild)).track.encoded === encoded, "the server to play the track");
+  step("play");
+
+  await shoukaku.leaveVoiceChannel(bot.guild);
+  check((await node.rest.getPlayers()).length === 0, "no player to be left");
+  step("destroy");
+
+  const back = next(shoukaku, "ready");
+  cut();
+  await back;
+  check(node.sessionId, "a session id again");
+  step("reconnect");
+
+  const again = await node.rest.resolve(server.identifier);
+  checkTrack(again.data.encoded, again.data.info.title);
+  step("load-again");
+});

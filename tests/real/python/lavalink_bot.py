@@ -1,0 +1,66 @@
+"""lavalink.py 5: Lavalink v4 only. It closes each REST connection after one answer."""
+
+import asyncio
+
+import lavalink
+
+from common import (
+    BOT_ID, CHANNEL_ID, GUILD_ID, HOST, IDENTIFIER, PASSWORD, PORT, SECURE,
+    check, check_track, cut, drive, step, voice_server, voice_state,
+)
+
+
+async def main():
+    client = lavalink.Client(BOT_ID)
+
+    def next_event(kind):
+        future = asyncio.get_running_loop().create_future()
+
+        async def hook(event):
+            client.remove_event_hooks(hooks=[hook])
+            if not future.done():
+                future.set_result(event)
+
+        client.add_event_hook(hook, event=kind)
+        return future
+
+    ready = next_event(lavalink.NodeReadyEvent)
+    node = client.add_node(host=HOST, port=PORT, password=PASSWORD, region="eu", name="proxy", ssl=SECURE)
+    check((await ready).session_id, "a session id")
+    check((await node.get_version()).startswith("4."), "a v4 server")
+    step("ready")
+
+    loaded = await node.get_tracks(IDENTIFIER)
+    check(loaded.load_type is lavalink.LoadType.TRACK, f"one track, not {loaded.load_type}")
+    track = loaded.tracks[0]
+    check_track(track.track, track.title)
+    step("load")
+
+    check((await node.decode_track(track.track)).title == track.title, "the same title from decodetrack")
+    check((await node.decode_tracks([track.track]))[0].title == track.title, "the same title from decodetracks")
+    step("decode")
+
+    player = client.player_manager.create(GUILD_ID)
+    await client.voice_update_handler({"t": "VOICE_STATE_UPDATE", "d": voice_state(CHANNEL_ID)})
+    await client.voice_update_handler({"t": "VOICE_SERVER_UPDATE", "d": voice_server()})
+    started = next_event(lavalink.TrackStartEvent)
+    await player.play(track)
+    await started
+    check((await node.get_player(GUILD_ID))["track"]["encoded"] == track.track, "the server to play the track")
+    step("play")
+
+    await client.player_manager.destroy(GUILD_ID)
+    check(await node.get_players() == [], "no player to be left")
+    step("destroy")
+
+    back = next_event(lavalink.NodeReadyEvent)
+    cut()
+    check((await back).session_id, "a session id again")
+    step("reconnect")
+
+    again = (await node.get_tracks(IDENTIFIER)).tracks[0]
+    check_track(again.track, again.title)
+    step("load-again")
+
+
+drive(main)

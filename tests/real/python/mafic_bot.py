@@ -1,0 +1,68 @@
+"""mafic 2: asks /version before anything else and speaks what it finds there, v3.7 or v4.
+
+It upgrades the connection that it used for /version, and sends an empty Session-Id. A node says what it expects
+through LAVALINK_VERSION (3 or 4, 4 unless set).
+"""
+
+import os
+
+import mafic
+
+from common import HOST, IDENTIFIER, PASSWORD, PORT, SECURE, check, check_track, cut, drive, pretend_discord, step
+
+VERSION = int(os.environ.get("LAVALINK_VERSION", "4"))
+
+
+async def main():
+    client = await pretend_discord()
+    # It searches with a prefix for whatever is no URL.
+    prefix, _, rest = IDENTIFIER.partition(":")
+    query, search_type = (IDENTIFIER, "") if IDENTIFIER.startswith("http") else (rest, prefix)
+    check(query, "a URL or prefix:words, mafic can load nothing else")
+
+    pool = mafic.NodePool(client)
+    ready = client.next_event("node_ready")
+    node = await pool.create_node(host=HOST, port=PORT, label="proxy", password=PASSWORD, secure=SECURE)
+    await ready
+    check(node.session_id, "a session id")
+    check(node.version == VERSION, f"a v{VERSION} server, not v{node.version}")
+    step("ready")
+
+    tracks = await node.fetch_tracks(query, search_type=search_type)
+    check(len(tracks) == 1, f"one track, not {tracks!r}")
+    track = tracks[0]
+    check_track(track.id, track.title)
+    step("load")
+
+    check((await node.decode_track(track.id)).title == track.title, "the same title from decodetrack")
+    check((await node.decode_tracks([track.id]))[0].title == track.title, "the same title from decodetracks")
+    step("decode")
+
+    player = await client.voice_channel.connect(cls=mafic.Player)
+    started = client.next_event("track_start")
+    await player.play(track)
+    await started
+    guild_id = client.voice_channel.guild.id
+    held = (await node.fetch_player(guild_id))["track"]
+    check(held["encoded"] == track.id, "the server to play the track")
+    step("play")
+
+    await player.disconnect(force=True)
+    try:
+        await node.fetch_player(guild_id)
+        check(False, "no player to be left")
+    except mafic.HTTPNotFound:
+        step("destroy")
+
+    back = client.next_event("node_ready")
+    cut()
+    await back
+    check(node.session_id, "a session id again")
+    step("reconnect")
+
+    again = (await node.fetch_tracks(query, search_type=search_type))[0]
+    check_track(again.id, again.title)
+    step("load-again")
+
+
+drive(main)

@@ -1,0 +1,52 @@
+"""wavelink 3: Lavalink v4 only. It sends User-Id and Client-Name on REST too."""
+
+import wavelink
+
+from common import HOST, IDENTIFIER, PASSWORD, PORT, SECURE, check, check_track, cut, drive, pretend_discord, step
+
+
+async def main():
+    client = await pretend_discord()
+    ready = client.next_event("wavelink_node_ready")
+    uri = f"{'https' if SECURE else 'http'}://{HOST}:{PORT}"
+    node = wavelink.Node(identifier="proxy", uri=uri, password=PASSWORD)
+    await wavelink.Pool.connect(nodes=[node], client=client)
+    check((await ready)[0].session_id, "a session id")
+    check((await node.fetch_version()).startswith("4."), "a v4 server")
+    check((await node.fetch_info()).version.major == 4, "a v4 server in /v4/info too")
+    step("ready")
+
+    tracks = await wavelink.Pool.fetch_tracks(IDENTIFIER)
+    check(len(tracks) == 1, f"one track, not {tracks!r}")
+    track = tracks[0]
+    check_track(track.encoded, track.title)
+    step("load")
+
+    # The library has no method of its own for this.
+    decoded = await node.send("GET", path="v4/decodetrack", params={"encodedTrack": track.encoded})
+    check(decoded["info"]["title"] == track.title, "the same title from decodetrack")
+    step("decode")
+
+    player = await client.voice_channel.connect(cls=wavelink.Player)
+    started = client.next_event("wavelink_track_start")
+    await player.play(track)
+    await started
+    held = await node.fetch_player_info(client.voice_channel.guild.id)
+    check(held.track.encoded == track.encoded, "the server to play the track")
+    step("play")
+
+    await player.disconnect()
+    check(await node.fetch_players() == [], "no player to be left")
+    step("destroy")
+
+    back = client.next_event("wavelink_node_ready")
+    cut()
+    check((await back)[0].session_id, "a session id again")
+    step("reconnect")
+
+    again = (await wavelink.Pool.fetch_tracks(IDENTIFIER))[0]
+    check_track(again.encoded, again.title)
+    step("load-again")
+
+
+drive(main)
