@@ -1,0 +1,161 @@
+//! Real bot libraries, as npm and PyPI ship them, through the proxy to both Lavalinks: the demo's nodes, or real
+//! servers where LAVALINK_V3_JAR and LAVALINK_V4_JAR name their jars.
+//!
+//! Each library is a process of its own that goes through connect, ready, load, decode, play, destroy, and comes
+//! back by itself after its connections were cut. Without Node or Python a test says that it was skipped; where CI
+//! is set that is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+#[path = "real/lavalink.rs"]
+mod lavalink;
+#[path = "support/relay.rs"]
+mod relay;
+
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use lavaproxy::config::Lavalink;
+use lavalink::Server;
+use relay::Relay;
+use support::{PASSWORD, Proxy};
+
+const STEPS: [&str; 8] = ["ready", "load", "decode", "play", "destroy", "CUT", "reconnect", "load-again"];
+
+/// Where a driver's runtime is, once the libraries are installed; `None` is a skip.
+fn runtime(environment: &str) -> Option<PathBuf> {
+    static INSTALL: LazyLock<bool> = LazyLock::new(|| {
+        let status = Command::new("bash").arg(path("tests/real/install.sh")).status();
+        status.is_ok_and(|status| status.success())
+    });
+    assert!(*INSTALL, "tests/real/install.sh failed; its output says what to install");
+    let stamp = path("target/real").join(environment).join("installed");
+    if !stamp.exists() {
+        assert!(env::var_os("CI").is_none(), "{environment} is not installed");
+        eprintln!("skipped: no {environment}");
+        return None;
+    }
+    Some(if environment == "node" { "node".into() } else { path("target/real").join(environment).join("bin/python") })
+}
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+/// Both nodes, the proxy before them with a pinned v4 door, and a driver's way in.
+struct House {
+    v3: Server,
+    v4: Server,
+    proxy: Proxy,
+}
+
+impl House {
+    fn new() -> Self {
+        let (v3, v4) = (Server::start(Lavalink::V3), Server::start(Lavalink::V4));
+        let proxy = Proxy::before(v3.address(), v4.address(), &[("PROXY_V4_PORT", "0")]);
+        Self { v3, v4, proxy }
+    }
+
+    /// Runs one driver against a door of this proxy and checks every step of it.
+    fn drive(&self, environment: &str, driver: &str, door: &str, pause: Duration) {
+        let Some(runtime) = runtime(environment) else { return };
+        let relay = Relay::to(self.proxy.door(door), pause);
+        let identifier = if driver.contains("erela") || driver.contains("wavelink1") { &self.v3 } else { &self.v4 };
+        let mut child = Command::new(runtime)
+            .arg(path("tests/real").join(driver))
+            .env("LAVALINK_HOST", "127.0.0.1")
+            .env("LAVALINK_PORT", relay.address.port().to_string())
+            .env("LAVALINK_PASSWORD", PASSWORD)
+            .env("LAVALINK_IDENTIFIER", identifier.identifier())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let complaints = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| text)
+        });
+        let mut steps = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line == "CUT" {
+                relay.cut();
+            }
+            if let Some(step) = line.strip_prefix("STEP ").or((line == "CUT").then_some("CUT")) {
+                steps.push(step.to_owned());
+            }
+        }
+        let status = child.wait().unwrap();
+        let complaints = complaints.join().unwrap().unwrap();
+        assert!(status.success() && steps == STEPS, "{driver}: {status}, steps {steps:?}\n{complaints}");
+        drop(relay);
+        self.proxy.wait_until_empty();
+        let stats = self.proxy.stats();
+        assert!(!complaints.contains(PASSWORD) && !stats.to_string().contains(PASSWORD));
+    }
+}
+
+const AT_ONCE: Duration = Duration::ZERO;
+/// lavacord loses a first message that comes before it has looked at the 101, from a bare Lavalink as well.
+const LAVACORD: Duration = Duration::from_millis(250);
+
+#[test]
+fn shoukaku() {
+    House::new().drive("node", "node/shoukaku.mjs", "bots", AT_ONCE);
+}
+
+#[test]
+fn lavalink_client() {
+    House::new().drive("node", "node/lavalink_client.mjs", "bots", AT_ONCE);
+}
+
+#[test]
+fn lavacord_at_the_v4_door() {
+    House::new().drive("node", "node/lavacord.mjs", "bots-v4", LAVACORD);
+}
+
+#[test]
+fn erela() {
+    House::new().drive("node", "node/erela.mjs", "bots", AT_ONCE);
+}
+
+#[test]
+fn lavalink_py() {
+    House::new().drive("python/v4", "python/lavalink_bot.py", "bots", AT_ONCE);
+}
+
+#[test]
+fn wavelink_3() {
+    House::new().drive("python/v4", "python/wavelink_bot.py", "bots", AT_ONCE);
+}
+
+#[test]
+fn mafic_at_the_v4_door() {
+    House::new().drive("python/v4", "python/mafic_bot.py", "bots-v4", AT_ONCE);
+}
+
+#[test]
+fn wavelink_1() {
+    House::new().drive("python/wavelink1", "python/wavelink1_bot.py", "bots", AT_ONCE);
+}
+
+#[test]
+fn both_eras_and_a_bare_request_share_one_port_at_the_same_time() {
+    let house = House::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| house.drive("node", "node/erela.mjs", "bots", AT_ONCE));
+        scope.spawn(|| house.drive("python/v4", "python/lavalink_bot.py", "bots", AT_ONCE));
+        for _ in 0..50 {
+            let mut bare = house.proxy.connect();
+            let info = bare.get("/v4/info", "").json();
+            assert_eq!(info["version"]["major"], 4);
+            assert_eq!(bare.get("/v3/info", "").json()["version"]["major"], 3);
+        }
+    });
+}
