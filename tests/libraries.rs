@@ -6,11 +6,11 @@
 //! is set that is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
 #[path = "real/lavalink.rs"]
 mod lavalink;
 #[path = "support/relay.rs"]
 mod relay;
+mod support;
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -19,8 +19,8 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lavaproxy::config::Lavalink;
 use lavalink::Server;
+use lavaproxy::config::Lavalink;
 use relay::Relay;
 use support::{PASSWORD, Proxy};
 

@@ -217,6 +217,10 @@ impl<'h, 'b> Response<'h, 'b> {
     /// # Errors
     /// One of [`HeadError`], never a panic, for whatever bytes come.
     pub fn parse(head: &'b [u8], slots: &'h mut Slots<'b>, to_head: bool) -> Result<Self, HeadError> {
+        // httparse skips empty lines here, but one before an answer is what a misjudged body left behind.
+        if !head.starts_with(b"HTTP/") {
+            return Err(HeadError::Malformed("no HTTP version where one belongs"));
+        }
         let mut parsed = httparse::Response::new(&mut []);
         complete(
             httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut slots.0),
@@ -225,14 +229,17 @@ impl<'h, 'b> Response<'h, 'b> {
         let status = parsed.code.filter(|code| *code >= 100).ok_or(HeadError::Malformed("no status code"))?;
         let version = version(parsed.version)?;
         let fields: &'h [Field<'b>] = parsed.headers;
+        let framing = response_framing(fields, version, status, to_head)?;
         let upgrade =
             single(fields, "upgrade").ok().flatten().filter(|_| status == 101 && connection_names(fields, b"upgrade"));
         Ok(Self {
             status,
             reason: parsed.reason.unwrap_or(""),
             fields,
-            framing: response_framing(fields, version, status, to_head)?,
-            keep_alive: version == Version::Http11 && !connection_names(fields, b"close"),
+            framing,
+            keep_alive: version == Version::Http11
+                && framing != Framing::UntilClose
+                && !connection_names(fields, b"close"),
             upgrade,
         })
     }
@@ -489,3 +496,6 @@ pub fn read<R: Read>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

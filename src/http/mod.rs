@@ -6,3 +6,6 @@
 pub mod body;
 pub mod buffer;
 pub mod head;
+
+#[cfg(test)]
+mod random;

@@ -68,7 +68,8 @@ fn pipe(mut from: TcpStream, mut to: TcpStream, pause: Duration) {
     let mut buffer = [0; 65536];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let piece = &buffer[..count];
-        let head = if piece.starts_with(b"HTTP/1.1 101 ") { find(piece, b"\r\n\r\n").map_or(0, |end| end + 4) } else { 0 };
+        let head =
+            if piece.starts_with(b"HTTP/1.1 101 ") { find(piece, b"\r\n\r\n").map_or(0, |end| end + 4) } else { 0 };
         if head > 0 {
             if to.write_all(&piece[..head]).is_err() {
                 return;
