@@ -1,5 +1,18 @@
-//! One address for Discord music bots in front of Lavalink v3 and v4.
+//! lavaproxy: one address for Discord music bots in front of Lavalink v3 and v4.
+//!
+//! ```text
+//! accept -> admit -> [ read head -> authenticate -> route -> connect -> exchange ]* -> tunnel -> account
+//!                    one round per HTTP request of a kept-alive connection      after a 101
+//! ```
+//!
+//! [`proxy`] is that corridor, one file per stage. Bots come in by doors that speak Lavalink's way, people by a
+//! door to the [`monitor`]; both lead through the same corridor. [`http`] knows the protocol and nothing else,
+//! [`ledger`] counts and knows neither HTTP nor sockets. Dependencies point one way:
+//! `server` -> `proxy`, `monitor` -> `ledger`, `http` -> `error`, `config`.
+
 pub mod config;
+pub mod demo;
+pub mod error;
 pub mod http;
 pub mod ledger;
 pub mod logfmt;

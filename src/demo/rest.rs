@@ -1,0 +1,335 @@
+//! Paths, methods, the password and the handlers of Lavalink's REST API: <https://lavalink.dev/api/rest>.
+//! It reads and changes the node's sessions; what is sent is decided here and sent elsewhere.
+
+use serde_json::Value;
+
+use super::about;
+use super::answer::{Answer, Asked, Content, epoch_millis};
+use super::loading::{self, LoadResult};
+use super::node::Server;
+use super::patch::{self, Refused};
+use super::track::Track;
+use crate::config::Lavalink;
+use crate::http::head::{Request, values};
+
+/// What a path leads to.
+pub(super) enum Route {
+    Version,
+    Info,
+    Stats,
+    Plugins,
+    LoadTracks,
+    DecodeTrack,
+    DecodeTracks,
+    PlannerStatus,
+    PlannerFree,
+    Session(String),
+    Players(String),
+    Player(String, String),
+    /// Spring's own error page.
+    Error,
+    /// Where v4 answers nothing with a 200, to a handshake as well.
+    Nothing,
+    WebSocket,
+}
+
+impl Route {
+    fn methods(&self) -> &'static [&'static str] {
+        match self {
+            Self::DecodeTracks | Self::PlannerFree => &["POST"],
+            Self::Session(_) => &["PATCH"],
+            Self::Player(..) => &["GET", "PATCH", "DELETE"],
+            _ => &["GET"],
+        }
+    }
+}
+
+/// The route of a path as sent, without its query.
+fn find(version: Lavalink, path: &str) -> Option<Route> {
+    let mut segments: Vec<String> =
+        path.split('/').skip(1).map(|segment| decoded(segment.split(';').next().unwrap_or(""), false)).collect();
+    let v3 = version == Lavalink::V3;
+    if v3 {
+        segments.retain(|segment| !segment.is_empty());
+    }
+    let mut rest: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let own = rest.first() == Some(&version.name());
+    if own {
+        rest.remove(0);
+    }
+    Some(match (rest.as_slice(), own) {
+        (["version"], false) => Route::Version,
+        (["plugins"], false) if v3 => Route::Plugins,
+        (["error"], false) => Route::Error,
+        ([], false) if v3 => Route::WebSocket,
+        ([""], false) | (["v3", "websocket"], false) => Route::Nothing,
+        (["websocket"], true) => Route::WebSocket,
+        (["info"], true) => Route::Info,
+        (["stats"], true) => Route::Stats,
+        (["sessions", id], true) => Route::Session((*id).to_owned()),
+        (["sessions", id, "players"], true) => Route::Players((*id).to_owned()),
+        (["sessions", id, "players", guild], true) => Route::Player((*id).to_owned(), (*guild).to_owned()),
+        (["loadtracks"], own) if own || v3 => Route::LoadTracks,
+        (["decodetrack"], own) if own || v3 => Route::DecodeTrack,
+        (["decodetracks"], own) if own || v3 => Route::DecodeTracks,
+        (["routeplanner", "status"], own) if own || v3 => Route::PlannerStatus,
+        (["routeplanner", "free", "address" | "all"], own) if own || v3 => Route::PlannerFree,
+        _ => return None,
+    })
+}
+
+/// What can be answered without the body: where a request leads, or why it leads nowhere. The password is asked
+/// for last, because only mapped handlers ask for it.
+pub(super) fn screen(server: &Server, asked: &Asked<'_>, request: &Request<'_, '_>) -> Result<Route, Answer> {
+    if asked.method == "TRACE" {
+        return Err(trace(request));
+    }
+    if asked.method == "CONNECT" {
+        let mut answer = Answer::error(asked, 405, &not_supported(asked));
+        answer.closes = true;
+        return Err(answer);
+    }
+    let route = find(server.version, asked.path).ok_or_else(|| not_found(asked))?;
+    if matches!(route, Route::WebSocket | Route::Error) {
+        return Ok(route);
+    }
+    let methods = route.methods();
+    if asked.method == "OPTIONS" {
+        return Err(options(server, request, methods));
+    }
+    let method = if asked.method == "HEAD" { "GET" } else { asked.method };
+    if !methods.contains(&method) {
+        return Err(Answer::error(asked, 405, &not_supported(asked)).with("Allow", methods.join(", ")));
+    }
+    authorise(server, request).map_err(Answer::empty)?;
+    if matches!(method, "POST" | "PATCH") && !matches!(route, Route::PlannerFree) {
+        let sent = values(request.fields, "content-type").next().map(String::from_utf8_lossy);
+        let kind = sent.as_deref().unwrap_or("application/octet-stream");
+        let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+            let message = match server.version {
+                Lavalink::V3 => format!("Content type '{kind}' not supported"),
+                Lavalink::V4 => format!("Content-Type '{kind}' is not supported."),
+            };
+            return Err(Answer::error(asked, 415, &message).with("Accept", "application/json, application/*+json"));
+        }
+    }
+    Ok(route)
+}
+
+/// The first `Authorization` must be the password, byte for byte.
+///
+/// # Errors
+/// The status: 401 without the field, 403 with another value.
+pub(super) fn authorise(server: &Server, request: &Request<'_, '_>) -> Result<(), u16> {
+    match values(request.fields, "authorization").next() {
+        None => Err(401),
+        Some(value) if value == server.password.as_bytes() => Ok(()),
+        Some(_) => Err(403),
+    }
+}
+
+fn not_found(asked: &Asked<'_>) -> Answer {
+    match asked.version {
+        Lavalink::V3 => Answer::error(asked, 404, "Not Found"),
+        Lavalink::V4 => Answer::error(asked, 404, &format!("No endpoint {} {}.", asked.method, asked.path)),
+    }
+}
+
+fn not_supported(asked: &Asked<'_>) -> String {
+    match asked.version {
+        Lavalink::V3 => format!("Request method '{}' not supported", asked.method),
+        Lavalink::V4 => format!("Method '{}' is not supported.", asked.method),
+    }
+}
+
+fn options(server: &Server, request: &Request<'_, '_>, methods: &[&str]) -> Answer {
+    if authorise(server, request).is_err() {
+        return Answer::empty(401).with("Allow", "GET, HEAD, POST, PUT, DELETE, TRACE, OPTIONS, PATCH");
+    }
+    let head = if methods.contains(&"GET") { ",HEAD" } else { "" };
+    Answer::empty(200).with("Allow", format!("{}{head},OPTIONS", methods.join(","))).with("Accept-Patch", "")
+}
+
+/// The servlet echoes the head it got, the password included.
+fn trace(request: &Request<'_, '_>) -> Answer {
+    let mut echo = format!("TRACE {} HTTP/1.1", request.target);
+    for field in request.fields {
+        echo.push_str(&format!("\r\n{}: {}", field.name, String::from_utf8_lossy(field.value)));
+    }
+    echo.push_str("\r\n");
+    Answer::new(200, Content::Sized(Some("message/http"), echo.into_bytes()))
+}
+
+/// Answers a request that passed [`screen`].
+pub(super) fn answer(
+    server: &Server,
+    asked: &Asked<'_>,
+    request: &Request<'_, '_>,
+    route: &Route,
+    body: &[u8],
+) -> Answer {
+    let version = server.version;
+    match route {
+        Route::Version => {
+            let accept = values(request.fields, "accept").next().unwrap_or(b"");
+            let kind = if accept.starts_with(b"application/json") {
+                "application/json"
+            } else {
+                "text/plain;charset=ISO-8859-1"
+            };
+            Answer::new(200, Content::Sized(Some(kind), about::version(version).into()))
+        }
+        Route::Info => Answer::json(about::info(version)),
+        Route::Stats => Answer::json(about::stats(version, server.sessions.load())),
+        Route::Plugins => Answer::json("[]".to_owned()),
+        Route::LoadTracks => match parameter(request.target, "identifier") {
+            None => missing(asked, "identifier"),
+            Some(identifier) => match loading::result(version, &identifier) {
+                LoadResult::Whole(json) => Answer::json(json),
+                LoadResult::Streamed(large) => Answer::new(200, Content::Stream(large)),
+            },
+        },
+        Route::DecodeTrack => {
+            let encoded = parameter(request.target, "encodedTrack").or_else(|| parameter(request.target, "track"));
+            match encoded.as_deref().map(|encoded| decode(version, encoded)) {
+                None => Answer::error(asked, 400, "No track to decode provided"),
+                Some(None) => undecodable(asked),
+                Some(Some(json)) => Answer::json(json),
+            }
+        }
+        Route::DecodeTracks => decode_tracks(asked, body),
+        Route::PlannerStatus if version == Lavalink::V3 => Answer::json(r#"{"class":null,"details":null}"#.to_owned()),
+        Route::PlannerStatus => Answer::new(204, Content::Absent),
+        Route::PlannerFree => Answer::error(asked, 500, "Can't access disabled route planner"),
+        Route::Session(id) => match serde_json::from_slice(body) {
+            Ok(Value::Object(update)) => {
+                let changed = server.sessions.with(id, |session, _| patch::session(session, &update));
+                changed.map_or_else(|| no_session(asked), |changed| outcome(asked, changed))
+            }
+            _ => Answer::error(asked, 400, "Bad Request"),
+        },
+        Route::Players(id) => {
+            let listed = server.sessions.with(id, |session, now| {
+                session.players.values().map(|player| player.json(version, now)).collect::<Vec<_>>().join(",")
+            });
+            listed.map_or_else(|| no_session(asked), |players| Answer::json(format!("[{players}]")))
+        }
+        Route::Player(id, guild) => match guild.parse() {
+            Ok(guild) => player(server, asked, request, (id, guild), body),
+            Err(_) => {
+                let why = format!(
+                    r#"Failed to convert value of type 'java.lang.String' to required type 'long'; For input string: "{guild}""#
+                );
+                Answer::error(asked, 400, &why)
+            }
+        },
+        Route::Error => {
+            let body = format!(
+                r#"{{"timestamp":{},"status":999,"error":"None","message":"No message available"}}"#,
+                epoch_millis()
+            );
+            Answer::new(500, Content::Json(body))
+        }
+        Route::Nothing | Route::WebSocket => Answer::empty(200),
+    }
+}
+
+fn player(
+    server: &Server,
+    asked: &Asked<'_>,
+    request: &Request<'_, '_>,
+    (id, guild): (&str, i64),
+    body: &[u8],
+) -> Answer {
+    let version = server.version;
+    let done = match asked.method {
+        "PATCH" => {
+            let Ok(Value::Object(update)) = serde_json::from_slice(body) else {
+                return Answer::error(asked, 400, "Bad Request");
+            };
+            let no_replace = parameter(request.target, "noReplace").as_deref() == Some("true");
+            server
+                .sessions
+                .with(id, |session, now| outcome(asked, patch::player(session, guild, &update, no_replace, now)))
+        }
+        "DELETE" => server.sessions.with(id, |session, now| {
+            session.destroy(guild, now);
+            Answer::new(204, Content::Absent)
+        }),
+        _ => server.sessions.with(id, |session, now| match session.players.get(&guild) {
+            Some(player) => Answer::json(player.json(version, now)),
+            None => Answer::error(asked, 404, "Player not found"),
+        }),
+    };
+    done.unwrap_or_else(|| no_session(asked))
+}
+
+fn outcome(asked: &Asked<'_>, result: Result<String, Refused>) -> Answer {
+    match result {
+        Ok(json) => Answer::json(json),
+        Err(Refused { status, why }) => Answer::error(asked, status, &why),
+    }
+}
+
+fn no_session(asked: &Asked<'_>) -> Answer {
+    Answer::error(asked, 404, "Session not found")
+}
+
+fn missing(asked: &Asked<'_>, name: &str) -> Answer {
+    let why = match asked.version {
+        Lavalink::V3 => format!("Required request parameter '{name}' for method parameter type String is not present"),
+        Lavalink::V4 => format!("Required parameter '{name}' is not present."),
+    };
+    Answer::error(asked, 400, &why)
+}
+
+fn undecodable(asked: &Asked<'_>) -> Answer {
+    Answer::error(asked, 500, "Failed to decode track")
+}
+
+fn decode(version: Lavalink, encoded: &str) -> Option<String> {
+    let encoded = encoded.replace(' ', "+");
+    Track::decode(&encoded).map(|track| track.json(version, &encoded, "{}"))
+}
+
+fn decode_tracks(asked: &Asked<'_>, body: &[u8]) -> Answer {
+    let Ok(list) = serde_json::from_slice::<Vec<String>>(body) else {
+        return Answer::error(asked, 400, "Bad Request");
+    };
+    if list.is_empty() {
+        return Answer::error(asked, 400, "No tracks to decode provided");
+    }
+    match list.iter().map(|encoded| decode(asked.version, encoded)).collect::<Option<Vec<_>>>() {
+        Some(tracks) => Answer::json(format!("[{}]", tracks.join(","))),
+        None => undecodable(asked),
+    }
+}
+
+/// The first value of a query parameter, decoded as forms are.
+pub(super) fn parameter(target: &str, name: &str) -> Option<String> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key, true) == name).then(|| decoded(value, true))
+    })
+}
+
+/// Percent-decoding (RFC 3986 section 2.1); what is no escape stays as it is.
+fn decoded(text: &str, plus_is_blank: bool) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let escape = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (first, escape.filter(|hex| !hex.starts_with('+')).and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            (b'+', _) if plus_is_blank => bytes.push(b' '),
+            _ => bytes.push(*first),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

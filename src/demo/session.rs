@@ -1,0 +1,238 @@
+//! One bot's session: its players, what it is told, and what waits for it while it is away.
+//! It writes to the session's socket only, through an [`Outbox`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::frames::{CLOSE, PONG, TEXT, closing, frame};
+use super::players::{Player, Playing, UPDATE_INTERVAL};
+use super::wire::Wire;
+use crate::config::Lavalink;
+
+/// How often every session gets stats.
+pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a session that may be resumed is kept, unless the bot says otherwise.
+const DEFAULT_TIMEOUT: i64 = 60;
+/// The most messages that wait for a session that is away, or for a client that does not read.
+const MAX_WAITING: usize = 4096;
+
+/// Frames on their way to a client, in the order they were put in, whichever threads do.
+pub(super) struct Outbox {
+    wire: Arc<Wire>,
+    queue: Mutex<VecDeque<Vec<u8>>>,
+    writing: Mutex<()>,
+}
+
+impl Outbox {
+    pub(super) fn new(wire: &Arc<Wire>) -> Self {
+        Self { wire: Arc::clone(wire), queue: Mutex::default(), writing: Mutex::new(()) }
+    }
+
+    /// Takes a message; it leaves with the next flush.
+    pub(super) fn text(&self, text: &str) {
+        self.push(frame(TEXT, text.as_bytes(), false));
+    }
+
+    pub(super) fn pong(&self, payload: &[u8]) {
+        self.push(frame(PONG, payload, false));
+    }
+
+    /// Takes a close frame with its payload.
+    pub(super) fn close(&self, payload: &[u8]) {
+        self.push(frame(CLOSE, payload, false));
+    }
+
+    fn push(&self, frame: Vec<u8>) {
+        let mut queue = self.queue.lock();
+        queue.push_back(frame);
+        if queue.len() > MAX_WAITING {
+            self.wire.end();
+        }
+    }
+
+    /// Writes what waits, unless another thread is at it: then that one writes it.
+    pub(super) fn flush(&self) {
+        while !self.queue.lock().is_empty() {
+            let Some(_turn) = self.writing.try_lock() else { return };
+            self.write_all();
+        }
+    }
+
+    /// Writes what waits, after whatever another thread is writing.
+    pub(super) fn drain(&self) {
+        let _turn = self.writing.lock();
+        self.write_all();
+    }
+
+    fn write_all(&self) {
+        while let Some(frame) = self.pop() {
+            if self.wire.send(&frame).is_err() {
+                self.queue.lock().clear();
+                self.wire.end();
+            }
+        }
+    }
+
+    fn pop(&self) -> Option<Vec<u8>> {
+        self.queue.lock().pop_front()
+    }
+}
+
+/// A session, connected or waiting to be resumed.
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) version: Lavalink,
+    /// `None` while the bot is away.
+    pub(super) outbox: Option<Arc<Outbox>>,
+    /// What a bot must name to take the session up again; `None` when it cannot.
+    pub(super) resume_key: Option<String>,
+    /// Seconds.
+    pub(super) timeout: i64,
+    /// When a session whose bot is away ends; `None` also after a handshake claimed it and failed.
+    pub(super) expires: Option<Instant>,
+    pub(super) players: BTreeMap<i64, Player>,
+    next_stats: Instant,
+    waiting: VecDeque<String>,
+}
+
+impl Session {
+    pub(super) fn new(id: String, version: Lavalink, outbox: Arc<Outbox>, now: Instant) -> Self {
+        Self {
+            id,
+            version,
+            outbox: Some(outbox),
+            resume_key: None,
+            timeout: DEFAULT_TIMEOUT,
+            expires: None,
+            players: BTreeMap::new(),
+            next_stats: now + STATS_INTERVAL,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// The bot's own name for the session came back: what it missed follows, then where its players are.
+    pub(super) fn resume(&mut self, outbox: Arc<Outbox>, now: Instant) {
+        self.outbox = Some(outbox);
+        self.expires = None;
+        self.tell_ready(true);
+        for missed in std::mem::take(&mut self.waiting) {
+            self.tell(missed);
+        }
+        let guilds: Vec<i64> = self.players.keys().copied().collect();
+        for guild in guilds {
+            self.player(guild, now).next_update = now + UPDATE_INTERVAL;
+            self.tell_position(guild, now);
+        }
+    }
+
+    /// The bot is away; true when the session waits for it.
+    pub(super) fn park(&mut self, now: Instant) -> bool {
+        self.outbox = None;
+        let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0).min(u64::from(u32::MAX)));
+        self.expires = Some(now + timeout);
+        self.resume_key.is_some()
+    }
+
+    /// Sends a message, or keeps it for when the bot comes back.
+    pub(super) fn tell(&mut self, text: String) {
+        match &self.outbox {
+            Some(outbox) => outbox.text(&text),
+            None if self.waiting.len() < MAX_WAITING => self.waiting.push_back(text),
+            None => {}
+        }
+    }
+
+    /// <https://lavalink.dev/api/websocket#ready-op>; v3 has the op last.
+    pub(super) fn tell_ready(&mut self, resumed: bool) {
+        let members = format!(r#""resumed":{resumed},"sessionId":"{}""#, self.id);
+        self.tell(match self.version {
+            Lavalink::V3 => format!(r#"{{{members},"op":"ready"}}"#),
+            Lavalink::V4 => format!(r#"{{"op":"ready",{members}}}"#),
+        });
+    }
+
+    /// Sends `playerUpdate` for a guild, making its player if there is none.
+    pub(super) fn tell_position(&mut self, guild: i64, now: Instant) {
+        let version = self.version;
+        let message = self.player(guild, now).update_message(version, now);
+        self.tell(message);
+    }
+
+    /// The guild's player, made if there is none.
+    pub(super) fn player(&mut self, guild: i64, now: Instant) -> &mut Player {
+        self.players.entry(guild).or_insert_with(|| Player::new(guild, now))
+    }
+
+    /// Plays a track, or stops with `None`, and tells what ended and what started.
+    pub(super) fn play(&mut self, guild: i64, next: Option<Playing>, now: Instant) {
+        let version = self.version;
+        let reason = if next.is_some() { "replaced" } else { "stopped" };
+        let player = self.player(guild, now);
+        let ended = player.playing.take().map(|last| player.end_message(version, &last, reason));
+        let started = next.as_ref().map(|next| player.start_message(version, next));
+        player.set_track(next, now);
+        if let Some(ended) = ended {
+            self.tell(ended);
+        }
+        if let Some(started) = started {
+            self.tell_position(guild, now);
+            self.tell(started);
+            self.tell_position(guild, now);
+        }
+    }
+
+    /// Forgets a guild's player.
+    pub(super) fn destroy(&mut self, guild: i64, now: Instant) {
+        if self.players.contains_key(&guild) {
+            self.play(guild, None, now);
+            self.players.remove(&guild);
+        }
+    }
+
+    /// Does what is due; `stats` makes the stats message.
+    pub(super) fn tick(&mut self, now: Instant, stats: &str) {
+        if self.next_stats <= now {
+            self.tell(stats.to_owned());
+            while self.next_stats <= now {
+                self.next_stats += STATS_INTERVAL;
+            }
+        }
+        let (version, away) = (self.version, self.outbox.is_none());
+        let mut messages = Vec::new();
+        for player in self.players.values_mut() {
+            if player.ends_at().is_some_and(|end| end <= now) {
+                if let Some(last) = player.playing.take() {
+                    messages.push(player.end_message(version, &last, "finished"));
+                    player.set_track(None, now);
+                }
+            } else if !away && player.playing.is_some() && player.next_update <= now {
+                messages.push(player.update_message(version, now));
+                while player.next_update <= now {
+                    player.next_update += UPDATE_INTERVAL;
+                }
+            }
+        }
+        messages.into_iter().for_each(|message| self.tell(message));
+    }
+
+    /// When something is due next.
+    pub(super) fn next_due(&self) -> Instant {
+        let away = self.outbox.is_none();
+        let updates = self.players.values().filter(|player| !away && player.playing.is_some());
+        updates
+            .map(|player| player.next_update)
+            .chain(self.players.values().filter_map(Player::ends_at))
+            .chain(self.expires)
+            .fold(self.next_stats, Instant::min)
+    }
+
+    /// Says goodbye with a close code and no reason.
+    pub(super) fn say_goodbye(&self, code: u16) {
+        if let Some(outbox) = &self.outbox {
+            outbox.close(&closing(code, ""));
+        }
+    }
+}

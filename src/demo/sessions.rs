@@ -1,0 +1,177 @@
+//! All sessions of a node, and the clock that tells them their stats and positions. It keeps one lock, which is
+//! never held while something is written.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::about::{self, Load};
+use super::session::{Outbox, STATS_INTERVAL, Session};
+use super::wire::Wire;
+use crate::config::Lavalink;
+
+/// The sessions of a node.
+pub(super) struct Sessions {
+    version: Lavalink,
+    started: Instant,
+    table: Mutex<Table>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<String, Session>,
+    stopped: bool,
+}
+
+impl Table {
+    /// The session that waits to be resumed by that key.
+    fn away(&mut self, key: &str) -> Option<&mut Session> {
+        self.sessions
+            .values_mut()
+            .find(|session| session.outbox.is_none() && session.resume_key.as_deref() == Some(key))
+    }
+}
+
+impl Sessions {
+    pub(super) fn new(version: Lavalink, started: Instant) -> Self {
+        Self { version, started, table: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Opens a session on a socket whose handshake is done, or takes up the one that `key` names, and says so.
+    /// Returns its id. `None` when the node stops.
+    pub(super) fn open(&self, wire: &Arc<Wire>, key: Option<&str>) -> Option<(String, Arc<Outbox>)> {
+        let outbox = Arc::new(Outbox::new(wire));
+        let now = Instant::now();
+        let mut table = self.table.lock();
+        if table.stopped {
+            return None;
+        }
+        let resumed = key.and_then(|key| table.away(key)).map(|session| {
+            session.resume(Arc::clone(&outbox), now);
+            session.id.clone()
+        });
+        let id = resumed.unwrap_or_else(|| {
+            let id = new_id();
+            let mut session = Session::new(id.clone(), self.version, Arc::clone(&outbox), now);
+            session.tell_ready(false);
+            session.tell(about::stats_message(self.version, self.load_of(&table, now)));
+            table.sessions.insert(id.clone(), session);
+            id
+        });
+        drop(table);
+        self.changed.notify_all();
+        outbox.flush();
+        Some((id, outbox))
+    }
+
+    /// Whether `key` names a session that can be resumed. As in Lavalink this already stops its expiry, and a
+    /// second call says no although the session is still there.
+    pub(super) fn claim(&self, key: &str) -> bool {
+        self.table.lock().away(key).is_some_and(|session| session.expires.take().is_some())
+    }
+
+    /// The session's socket is gone.
+    pub(super) fn close(&self, id: &str) {
+        let now = Instant::now();
+        let mut table = self.table.lock();
+        let Some(mut session) = table.sessions.remove(id) else { return };
+        if session.park(now) {
+            // A session of the same key that waits already is given up for this one.
+            if let Some(older) = session.resume_key.as_deref().and_then(|key| table.away(key)) {
+                let older = older.id.clone();
+                table.sessions.remove(&older);
+            }
+            table.sessions.insert(id.to_owned(), session);
+        }
+        drop(table);
+        self.changed.notify_all();
+    }
+
+    /// Works on a connected session and sends what it was told meanwhile; `None` when there is no such session.
+    pub(super) fn with<T>(&self, id: &str, work: impl FnOnce(&mut Session, Instant) -> T) -> Option<T> {
+        let mut table = self.table.lock();
+        let session = table.sessions.get_mut(id)?;
+        let outbox = Arc::clone(session.outbox.as_ref()?);
+        let result = work(session, Instant::now());
+        drop(table);
+        self.changed.notify_all();
+        outbox.flush();
+        Some(result)
+    }
+
+    /// How many there are, those that wait to be resumed included.
+    pub(super) fn count(&self) -> usize {
+        self.table.lock().sessions.len()
+    }
+
+    /// How busy the node is.
+    pub(super) fn load(&self) -> Load {
+        self.load_of(&self.table.lock(), Instant::now())
+    }
+
+    fn load_of(&self, table: &Table, now: Instant) -> Load {
+        let players = || table.sessions.values().flat_map(|session| session.players.values());
+        Load {
+            players: players().count(),
+            playing: players().filter(|player| player.is_playing()).count(),
+            uptime: now.saturating_duration_since(self.started),
+        }
+    }
+
+    /// Does what falls due until the node stops; the node gives it a thread.
+    pub(super) fn keep_time(&self) {
+        let mut table = self.table.lock();
+        while !table.stopped {
+            let now = Instant::now();
+            table.sessions.retain(|_, session| session.expires.is_none_or(|expires| expires > now));
+            let stats = about::stats_message(self.version, self.load_of(&table, now));
+            let mut due = now + STATS_INTERVAL;
+            let mut outboxes = Vec::new();
+            for session in table.sessions.values_mut() {
+                if session.next_due() <= now {
+                    session.tick(now, &stats);
+                    outboxes.extend(session.outbox.clone());
+                }
+                due = due.min(session.next_due());
+            }
+            if outboxes.is_empty() {
+                self.changed.wait_until(&mut table, due);
+            } else {
+                drop(table);
+                outboxes.iter().for_each(|outbox| outbox.flush());
+                table = self.table.lock();
+            }
+        }
+    }
+
+    /// Ends all sessions, with a close 1001 when `goodbye`; whoever does not take it at once goes without.
+    pub(super) fn stop(&self, goodbye: bool) {
+        let mut table = self.table.lock();
+        table.stopped = true;
+        let sessions = std::mem::take(&mut table.sessions);
+        drop(table);
+        self.changed.notify_all();
+        for session in sessions.values().filter(|_| goodbye) {
+            session.say_goodbye(1001);
+            session.outbox.iter().for_each(|outbox| outbox.flush());
+        }
+    }
+}
+
+/// 16 characters of [a-z0-9]. The hasher's seed is the only randomness in std.
+fn new_id() -> String {
+    const CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut random = RandomState::new().build_hasher();
+    (0..16u8)
+        .map(|place| {
+            random.write_u8(place);
+            let index = usize::try_from(random.finish() % 36).unwrap_or(0);
+            char::from(CHARACTERS[index])
+        })
+        .collect()
+}
