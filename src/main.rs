@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::{panic, process};
 
 use lavaproxy::config::{self, Lavalink, Loaded};
@@ -116,7 +116,7 @@ fn run(loaded: Loaded, demo: bool) -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let server = Server::start(&settings)?;
-    let bots = if demo { Some(start_bots(&server, settings.proxy_password.expose())?) } else { None };
+    let bots = if demo { Some(start_bots(&server, &settings)?) } else { None };
 
     let signal = signals.forever().next();
     info!("event=stopping signal={}", signal.unwrap_or_default());
@@ -149,13 +149,15 @@ fn start_nodes(settings: &mut config::Settings) -> Result<Vec<Node>, std::io::Er
 /// How many pretend bots the demo has.
 const DEMO_BOTS: usize = 8;
 
-fn start_bots(server: &Server, password: &str) -> Result<Bots, Box<dyn std::error::Error>> {
+fn start_bots(server: &Server, settings: &config::Settings) -> Result<Bots, Box<dyn std::error::Error>> {
     let [bots, .., web] = DOORS.map(|door| server.address(door));
     let (bots, web) = (bots.ok_or("no door for bots")?, web.ok_or("no door for people")?);
     println!("Pretend bots talk to pretend Lavalink v3 and v4 nodes through lavaproxy at {bots}.");
     println!("Look at   http://{web}/   http://{web}/health   http://{web}/data-usage");
     println!("or try    curl -s http://{web}/api/stats");
-    println!("and       curl -s -H 'Authorization: <PROXY_PASSWORD>' http://127.0.0.1:{}/v4/info", bots.port());
+    let password =
+        if settings.default_password_stands() { settings.proxy_password.expose() } else { "$PROXY_PASSWORD" };
+    println!("and       curl -s -H \"Authorization: {password}\" http://127.0.0.1:{}/v4/info", bots.port());
     println!("Stop it with Ctrl-C.");
-    Ok(Bots::start(([127, 0, 0, 1], bots.port()).into(), password, DEMO_BOTS)?)
+    Ok(Bots::start(([127, 0, 0, 1], bots.port()).into(), settings.proxy_password.expose(), DEMO_BOTS)?)
 }

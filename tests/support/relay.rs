@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{find, reset};
+use crate::support::{find, reset};
 
 pub struct Relay {
     pub address: SocketAddr,
