@@ -65,7 +65,11 @@ impl House {
         let Some(runtime) = runtime(environment) else { return };
         let relay = Relay::to(self.proxy.door(door), pause);
         let identifier = if driver.contains("erela") || driver.contains("wavelink1") { &self.v3 } else { &self.v4 };
-        let mut child = Command::new(runtime)
+        let mut command = Command::new(runtime);
+        if door == "bots-v4" {
+            command.env("LAVALINK_VERSION", "4");
+        }
+        let mut child = command
             .arg(path("tests/real").join(driver))
             .env("LAVALINK_HOST", "127.0.0.1")
             .env("LAVALINK_PORT", relay.address.port().to_string())
@@ -116,6 +120,11 @@ fn lavalink_client() {
 }
 
 #[test]
+fn lavalink_client_at_the_v4_door() {
+    House::new().drive("node", "node/lavalink_client.mjs", "bots-v4", AT_ONCE);
+}
+
+#[test]
 fn lavacord_at_the_v4_door() {
     House::new().drive("node", "node/lavacord.mjs", "bots-v4", LAVACORD);
 }
@@ -128,6 +137,11 @@ fn erela() {
 #[test]
 fn lavalink_py() {
     House::new().drive("python/v4", "python/lavalink_bot.py", "bots", AT_ONCE);
+}
+
+#[test]
+fn lavalink_py_at_the_v4_door() {
+    House::new().drive("python/v4", "python/lavalink_bot.py", "bots-v4", AT_ONCE);
 }
 
 #[test]

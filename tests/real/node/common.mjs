@@ -16,6 +16,8 @@ export const server = {
   password: env.LAVALINK_PASSWORD,
   identifier: env.LAVALINK_IDENTIFIER,
   secure: env.LAVALINK_SECURE === "1",
+  // What /version may say: a door that is not pinned answers it by its default on a new connection.
+  unversioned: new RegExp(`^[${env.LAVALINK_VERSION ?? "34"}]\\.\\d+\\.\\d+`),
 };
 
 export const bot = { id: "170000000000000001", guild: "170000000000000002", channel: "170000000000000003" };
