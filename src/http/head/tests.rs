@@ -1220,3 +1220,109 @@ fn whatever_comes_is_taken_or_refused_and_never_misread() {
         holds(&data);
     }
 }
+
+// ---- Reading a head ----
+
+/// A peer that sends each piece by itself, then what `end` says: its end of stream, or a timeout.
+struct Peer<'a> {
+    pieces: Vec<&'a [u8]>,
+    end: Option<io::ErrorKind>,
+}
+
+impl Read for Peer<'_> {
+    fn read(&mut self, window: &mut [u8]) -> io::Result<usize> {
+        let Some(piece) = self.pieces.first_mut() else {
+            return self.end.map_or(Ok(0), |kind| Err(kind.into()));
+        };
+        let count = piece.read(window)?;
+        if piece.is_empty() {
+            self.pieces.remove(0);
+        }
+        Ok(count)
+    }
+}
+
+#[test]
+fn a_head_is_read_however_it_arrives_and_what_follows_is_kept() {
+    let data = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\n";
+    let length = 27;
+    for size in 1..=data.len() {
+        let mut peer = Peer { pieces: data.chunks(size).collect(), end: None };
+        let mut buffer = Buffer::default();
+        let mut begun = Vec::new();
+        let found = read(&mut peer, &mut buffer, |_, partial| {
+            begun.push(partial);
+            Ok(())
+        });
+        assert_eq!(found.unwrap(), length, "in {size}s");
+        assert_eq!(begun.len(), length.div_ceil(size), "no read more than it takes");
+        assert!(!begun[0] && begun[1..].iter().all(|begun| *begun), "{begun:?}");
+        assert!(data.starts_with(buffer.data()) && buffer.data().len() >= length);
+        // The next head begins with what is there already, and no read comes before a look at it.
+        buffer.consume(length);
+        let partial = !buffer.is_empty();
+        peer.pieces.push(b"\r\n");
+        let mut first = None;
+        let found = read(&mut peer, &mut buffer, |_, begun| {
+            first.get_or_insert(begun);
+            Ok(())
+        });
+        assert_eq!((found.unwrap(), first), (data.len() - length + 2, Some(partial)), "in {size}s");
+    }
+}
+
+#[test]
+fn a_head_that_does_not_come_says_how_far_it_came() {
+    let outcome = |pieces: &[&'static [u8]], end| {
+        let mut peer = Peer { pieces: pieces.to_vec(), end };
+        match read(&mut peer, &mut Buffer::default(), |_, _| Ok(())).unwrap_err() {
+            ReadError::Head(error) => error.to_string(),
+            ReadError::Closed { partial } => format!("closed {partial}"),
+            ReadError::Io { error, partial } => format!("{:?} {partial}", error.kind()),
+        }
+    };
+    assert_eq!(outcome(&[], None), "closed false");
+    assert_eq!(outcome(&[b"G"], None), "closed true");
+    assert_eq!(outcome(&[b"GET / HTTP/1.1\r\n", b"Host: h\r\n\r"], None), "closed true");
+    assert_eq!(outcome(&[], Some(io::ErrorKind::WouldBlock)), "WouldBlock false");
+    assert_eq!(outcome(&[b"GET"], Some(io::ErrorKind::ConnectionReset)), "ConnectionReset true");
+    // A head that cannot become good is refused before it is complete.
+    assert_eq!(
+        outcome(&[b"GET / HTTP/1.1\n"], Some(io::ErrorKind::WouldBlock)),
+        "malformed head: a line ends in LF without CR"
+    );
+    assert_eq!(outcome(&[b"\x16\x03\x01"], Some(io::ErrorKind::WouldBlock)), HeadError::TlsHello.to_string());
+
+    let mut peer = Peer { pieces: vec![b"GET / HTTP/1.1\r\n\r\n"], end: None };
+    let deadline = |_: &mut Peer<'_>, _| Err(io::ErrorKind::TimedOut.into());
+    let error = read(&mut peer, &mut Buffer::default(), deadline).unwrap_err();
+    assert!(matches!(error, ReadError::Io { partial: false, .. }), "{error:?}");
+    assert_eq!(peer.pieces.len(), 1, "nothing is read past a deadline");
+}
+
+#[test]
+fn a_head_has_a_largest() {
+    let head = |length: usize| {
+        let (start, end) = ("GET / HTTP/1.1\r\nHost: h\r\nA: ", "\r\n\r\n");
+        format!("{start}{}{end}", "a".repeat(length - start.len() - end.len()))
+    };
+    // As large as a body may have made the buffer before.
+    for capacity in [0, 64 * 1024] {
+        for size in [1000, 64 * 1024] {
+            let outcome = |data: &str| {
+                let mut buffer = Buffer::default();
+                buffer.fill(&mut io::empty(), capacity).unwrap();
+                let mut peer = Peer { pieces: data.as_bytes().chunks(size).collect(), end: None };
+                match read(&mut peer, &mut buffer, |_, _| Ok(())) {
+                    Ok(length) => Ok(length),
+                    Err(ReadError::Head(error)) => Err(error),
+                    Err(error) => panic!("{error:?}"),
+                }
+            };
+            assert_eq!(outcome(&head(MAX_READ_HEAD)), Ok(MAX_READ_HEAD));
+            assert_eq!(outcome(&head(MAX_READ_HEAD + 1)), Err(HeadError::TooLarge));
+            assert_eq!(outcome(&head(MAX_READ_HEAD * 3)), Err(HeadError::TooLarge));
+            assert_eq!(outcome(&format!("GET /{}", "a".repeat(MAX_READ_HEAD))), Err(HeadError::TargetTooLong));
+        }
+    }
+}
