@@ -1,29 +1,29 @@
-//! WebSockets: the handshake's table, messages, resuming, stops.
+//! WebSockets after the handshake: messages, resuming, stops.
 use super::*;
 use crate::demo::frames::{BINARY, CLOSE, PING, TEXT, closing, frame};
 use crate::demo::track::Track;
 use serde_json::{Value, json};
 
-const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+pub(super) const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+pub(super) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
 
-fn auth() -> String {
+pub(super) fn auth() -> String {
     format!("Authorization: {PASSWORD}\r\n")
 }
 
-fn path(version: Lavalink) -> String {
+pub(super) fn path(version: Lavalink) -> String {
     format!("/{}/websocket", version.name())
 }
 
 impl Raw {
-    fn handshake(&mut self, version: Lavalink, more: &str) -> String {
+    pub(super) fn handshake(&mut self, version: Lavalink, more: &str) -> String {
         let target = path(version);
         self.send(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n{}User-Id: 1\r\n{UPGRADE}{KEY}{more}\r\n", auth()));
         self.head()
     }
 
     /// A frame's first byte and its payload.
-    fn frame(&mut self) -> (u8, Vec<u8>) {
+    pub(super) fn frame(&mut self) -> (u8, Vec<u8>) {
         let head = self.bytes(2);
         let length = match head[1] {
             126 => self.bytes(2).iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
@@ -33,7 +33,7 @@ impl Raw {
         (head[0], self.bytes(length))
     }
 
-    fn message(&mut self) -> Value {
+    pub(super) fn message(&mut self) -> Value {
         let (first, payload) = self.frame();
         assert_eq!(first, 0x81, "{}", String::from_utf8_lossy(&payload));
         serde_json::from_slice(&payload).unwrap()
@@ -55,7 +55,7 @@ impl Raw {
 }
 
 /// A client behind its handshake, with its session id; ready and stats were read.
-fn connected(node: &Node, version: Lavalink, more: &str) -> (Raw, String) {
+pub(super) fn connected(node: &Node, version: Lavalink, more: &str) -> (Raw, String) {
     let mut client = Raw::new(node);
     let head = client.handshake(version, more);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -65,135 +65,11 @@ fn connected(node: &Node, version: Lavalink, more: &str) -> (Raw, String) {
 }
 
 /// Waits for what another thread is about to do.
-fn wait_for(what: impl Fn() -> bool) {
+pub(super) fn wait_for(what: impl Fn() -> bool) {
     let limit = std::time::Instant::now() + Duration::from_secs(10);
     while !what() {
         assert!(std::time::Instant::now() < limit);
         std::thread::yield_now();
-    }
-}
-
-#[test]
-fn a_handshake_is_answered_byte_for_byte() {
-    for version in BOTH {
-        let node = node(version);
-        let mut client = Raw::new(&node);
-        let number = &version.name()[1..];
-        assert_eq!(
-            client.handshake(version, ""),
-            format!(
-                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Location: ws://a/v{number}/websocket\r\nSession-Resumed: false\r\nUpgrade: WebSocket\r\n\
-                 Lavalink-Api-Version: {number}\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-            )
-        );
-        let (first, ready) = client.frame();
-        assert_eq!((first, ready.len()), (0x81, 0x3d));
-        let ready = String::from_utf8(ready).unwrap();
-        let id = serde_json::from_str::<Value>(&ready).unwrap()["sessionId"].as_str().unwrap().to_owned();
-        assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
-        let expected = match version {
-            Lavalink::V3 => format!(r#"{{"resumed":false,"sessionId":"{id}","op":"ready"}}"#),
-            Lavalink::V4 => format!(r#"{{"op":"ready","resumed":false,"sessionId":"{id}"}}"#),
-        };
-        assert_eq!(ready, expected);
-        assert_eq!(client.message()["op"], "stats");
-        assert_eq!(node.sessions(), 1);
-    }
-}
-
-#[test]
-fn refusals_are_springs_and_keep_the_connection() {
-    let auth = auth();
-    let (user, empty) = ("User-Id: 1\r\n", "Content-Length: 0\r\n");
-    let resumed = "Session-Resumed: false\r\n";
-    let cases = [
-        (format!("{user}{UPGRADE}{KEY}"), 401, empty, ""),
-        (format!("Authorization: no\r\n{user}{UPGRADE}{KEY}"), 401, empty, ""),
-        (format!("Authorization: Bearer {PASSWORD}\r\n{user}{UPGRADE}{KEY}"), 401, empty, ""),
-        (format!("{UPGRADE}{KEY}"), 401, empty, ""),
-        (format!("{auth}{UPGRADE}{KEY}"), 400, empty, ""),
-        (format!("{auth}{user}{UPGRADE}{KEY}Origin: http://b\r\n"), 403, empty, resumed),
-        (format!("{auth}{user}{UPGRADE}"), 400, empty, resumed),
-        (format!("{auth}{user}{KEY}"), 400, "Content-Length: 34\r\n", resumed),
-        (format!("{auth}{user}Upgrade: websocket\r\n{KEY}"), 400, "Content-Length: 31\r\n", resumed),
-        (format!("{auth}{user}Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}"), 426, empty, resumed),
-    ];
-    for version in BOTH {
-        let node = node(version);
-        let mut client = Raw::new(&node);
-        for (fields, status, length, mark) in &cases {
-            client.send(&format!("GET {} HTTP/1.1\r\nHost: a\r\n{fields}\r\n", path(version)));
-            let (head, _) = client.answer();
-            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}{head}");
-            assert!(head.contains(length) && head.contains("Connection: keep-alive\r\n"), "{fields}{head}");
-            assert_eq!(head.contains("Session-Resumed"), !mark.is_empty(), "{fields}{head}");
-            assert_eq!(*status == 426, head.contains("Sec-WebSocket-Version: 13,8,7\r\n"), "{fields}{head}");
-        }
-        client.send(&format!("POST {} HTTP/1.1\r\nHost: a\r\n{auth}{user}{UPGRADE}{KEY}\r\n", path(version)));
-        assert!(client.head().starts_with("HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\n"));
-        for (target, statuses) in [("/", [101, 200]), ("/v3/websocket", [101, 200]), ("/v4/websocket", [404, 101])] {
-            let mut client = Raw::new(&node);
-            client.send(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n{auth}{user}{UPGRADE}{KEY}\r\n"));
-            let status = client.head().split(' ').nth(1).unwrap().parse::<u16>().unwrap();
-            assert_eq!(status, statuses[usize::from(version == Lavalink::V4)], "{target}");
-        }
-        client.handshake(version, "");
-        assert_eq!(client.frame().0, 0x81);
-    }
-}
-
-#[test]
-fn what_lavalink_lets_through_is_let_through() {
-    for version in BOTH {
-        let node = node(version);
-        for fields in [
-            "Origin: http://a\r\n",
-            "Session-Id: nobody\r\nResume-Key: nobody\r\n",
-            "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: foo, bar\r\n",
-        ] {
-            let mut client = Raw::new(&node);
-            let head = client.handshake(version, fields);
-            assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("Session-Resumed: false\r\n"), "{head}");
-            assert!(!head.contains("Extensions") && !head.contains("Protocol: "), "{head}");
-            assert_eq!(head.contains("Origin: http://a\r\n"), fields.starts_with("Origin"), "{head}");
-        }
-        let mut client = Raw::new(&node);
-        client.send(&format!(
-            "GET {}?a=b HTTP/1.1\r\nHost: a\r\n{}User-Id: 1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
-             Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: abc\r\n\r\n",
-            path(version),
-            auth()
-        ));
-        assert!(client.head().starts_with("HTTP/1.1 101 "));
-        // A frame that comes glued to the handshake is heard.
-        let mut client = Raw::new(&node);
-        let request =
-            format!("GET {} HTTP/1.1\r\nHost: a\r\n{}User-Id: 1\r\n{UPGRADE}{KEY}\r\n", path(version), auth());
-        client.0.write_all(&[request.as_bytes(), &frame(PING, b"x", true)].concat()).unwrap();
-        client.head();
-        assert_eq!([(); 3].map(|()| client.frame().0), [0x81, 0x81, 0x8a]);
-    }
-}
-
-#[test]
-fn user_ids_that_are_no_numbers_are_noticed_late() {
-    for version in BOTH {
-        let node = node(version);
-        for (user, refused_by_v4) in [("", true), ("abc", false), ("9223372036854775808", false)] {
-            let mut client = Raw::new(&node);
-            let target = path(version);
-            client
-                .send(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n{}User-Id: {user}\r\n{UPGRADE}{KEY}\r\n", auth()));
-            let head = client.head();
-            if refused_by_v4 && version == Lavalink::V4 {
-                assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
-            } else {
-                assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-                assert_eq!(client.bytes(4), b"\x88\x02\x03\xf3");
-                assert!(client.is_at_end());
-            }
-        }
     }
 }
 
@@ -360,27 +236,10 @@ fn sessions_are_resumed_with_what_they_missed() {
     }
 }
 
-fn rest_status(node: &Node, target: &str) -> u16 {
+pub(super) fn rest_status(node: &Node, target: &str) -> u16 {
     let mut client = Raw::new(node);
     client.ask("GET", target);
     client.status()
-}
-
-#[test]
-fn a_failed_handshake_with_the_key_spoils_the_header() {
-    let node = node(Lavalink::V4);
-    let (socket, id) = connected(&node, Lavalink::V4, "");
-    let mut rest = Raw::new(&node);
-    rest.patch(&format!("/v4/sessions/{id}"), r#"{"resuming":true,"timeout":60}"#);
-    rest.json();
-    drop(socket);
-    wait_for(|| rest_status(&node, &format!("/v4/sessions/{id}/players")) == 404);
-    let mut client = Raw::new(&node);
-    let refused = client.handshake(Lavalink::V4, &format!("Session-Id: {id}\r\nOrigin: http://b\r\n"));
-    assert!(refused.starts_with("HTTP/1.1 403 ") && refused.contains("Session-Resumed: true\r\n"), "{refused}");
-    let accepted = client.handshake(Lavalink::V4, &format!("Session-Id: {id}\r\n"));
-    assert!(accepted.contains("Session-Resumed: false\r\n"), "{accepted}");
-    assert_eq!(client.message()["resumed"], true);
 }
 
 #[test]
