@@ -104,7 +104,7 @@ impl Player {
     pub(super) fn ends_at(&self) -> Option<Instant> {
         let playing = self.playing.as_ref().filter(|playing| !playing.track.is_stream && self.moves())?;
         let end = playing.end.filter(|end| *end > 0).unwrap_or(i64::MAX).min(playing.track.length);
-        let left = Duration::from_millis(u64::try_from(end - self.position).unwrap_or(0));
+        let left = Duration::from_millis(u64::try_from(end.saturating_sub(self.position)).unwrap_or(0));
         self.since.checked_add(left)
     }
 
