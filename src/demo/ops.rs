@@ -58,7 +58,7 @@ pub(super) fn apply(session: &mut Session, text: &str, now: Instant) -> Result<(
             };
             // Discord sends updates without an endpoint while it moves a guild to another voice server.
             if !voice.endpoint.is_empty() {
-                session.player(guild, now).set_voice(voice, now);
+                session.set_voice(guild, voice, now);
             }
         }
     }

@@ -69,10 +69,10 @@ pub(super) fn player(
         Some(_) => return refused(400, "Bad Request"),
     };
 
-    let player = session.player(guild, now);
     if let Some(voice) = voice {
-        player.set_voice(voice, now);
+        session.set_voice(guild, voice, now);
     }
+    let player = session.player(guild, now);
     if let Some(volume) = volume {
         player.volume = volume;
     }

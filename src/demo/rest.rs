@@ -192,7 +192,10 @@ pub(super) fn answer(
         },
         Route::DecodeTrack => {
             let encoded = parameter(request.target, "encodedTrack").or_else(|| parameter(request.target, "track"));
-            match encoded.as_deref().map(|encoded| decode(version, encoded)) {
+            match encoded
+                .as_deref()
+                .map(|encoded| decode(encoded, |track, encoded| track.decoded_json(version, encoded)))
+            {
                 None => Answer::error(asked, 400, "No track to decode provided"),
                 Some(None) => undecodable(asked),
                 Some(Some(json)) => Answer::json(json),
@@ -248,7 +251,8 @@ fn player(
             let Ok(Value::Object(update)) = serde_json::from_slice(body) else {
                 return Answer::error(asked, 400, "Bad Request");
             };
-            let no_replace = parameter(request.target, "noReplace").as_deref() == Some("true");
+            let no_replace =
+                parameter(request.target, "noReplace").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
             server
                 .sessions
                 .with(id, |session, now| outcome(asked, patch::player(session, guild, &update, no_replace, now)))
@@ -288,9 +292,9 @@ fn undecodable(asked: &Asked<'_>) -> Answer {
     Answer::error(asked, 500, "Failed to decode track")
 }
 
-fn decode(version: Lavalink, encoded: &str) -> Option<String> {
+fn decode(encoded: &str, json: impl Fn(&Track, &str) -> String) -> Option<String> {
     let encoded = encoded.replace(' ', "+");
-    Track::decode(&encoded).map(|track| track.json(version, &encoded, "{}"))
+    Track::decode(&encoded).map(|track| json(&track, &encoded))
 }
 
 fn decode_tracks(asked: &Asked<'_>, body: &[u8]) -> Answer {
@@ -300,7 +304,11 @@ fn decode_tracks(asked: &Asked<'_>, body: &[u8]) -> Answer {
     if list.is_empty() {
         return Answer::error(asked, 400, "No tracks to decode provided");
     }
-    match list.iter().map(|encoded| decode(asked.version, encoded)).collect::<Option<Vec<_>>>() {
+    match list
+        .iter()
+        .map(|encoded| decode(encoded, |track, encoded| track.json(asked.version, encoded, "{}")))
+        .collect::<Option<Vec<_>>>()
+    {
         Some(tracks) => Answer::json(format!("[{}]", tracks.join(","))),
         None => undecodable(asked),
     }

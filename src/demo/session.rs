@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::frames::{CLOSE, PONG, TEXT, closing, frame};
-use super::players::{Player, Playing, UPDATE_INTERVAL};
+use super::players::{Player, Playing, UPDATE_INTERVAL, Voice};
 use super::wire::Wire;
 use crate::config::Lavalink;
 
@@ -159,6 +159,12 @@ impl Session {
         let version = self.version;
         let message = self.player(guild, now).update_message(version, now);
         self.tell(message);
+    }
+
+    /// Lets a player connect to a voice server, which it tells as soon as it has.
+    pub(super) fn set_voice(&mut self, guild: i64, voice: Voice, now: Instant) {
+        self.player(guild, now).set_voice(voice, now);
+        self.tell_position(guild, now);
     }
 
     /// The guild's player, made if there is none.

@@ -117,6 +117,15 @@ impl Track {
         )
     }
 
+    /// What `decodetrack` answers; v3 repeats the info on top, where the first bots looked for it.
+    pub(super) fn decoded_json(&self, version: Lavalink, encoded: &str) -> String {
+        let json = self.json(version, encoded, "{}");
+        match (version, json.strip_suffix('}'), self.info(version).strip_prefix('{')) {
+            (Lavalink::V3, Some(track), Some(info)) => format!("{track},{info}"),
+            _ => json,
+        }
+    }
+
     /// The whole track object around `encoded`, the text that the bot knows it by; `user_data` is JSON.
     pub(super) fn json(&self, version: Lavalink, encoded: &str, user_data: &str) -> String {
         let encoded = quoted(encoded);
