@@ -174,7 +174,9 @@ fn tracks_can_be_decoded_again() {
         let encoded = track["encoded"].as_str().unwrap();
         assert_eq!(Track::decode(encoded).unwrap().title, "never gonna (1)");
         client.ask("GET", &format!("/{name}/decodetrack?encodedTrack={encoded}"));
-        assert_eq!(client.json(), *track);
+        let decoded = client.json();
+        assert!(track.as_object().unwrap().iter().all(|(name, value)| decoded[name] == *value), "{decoded}");
+        assert_eq!(decoded.get("title"), (version == Lavalink::V3).then_some(&track["info"]["title"]));
         let list = format!("[\"{encoded}\"]");
         client.send(&format!(
             "POST /{name}/decodetracks HTTP/1.1\r\nHost: a\r\nAuthorization: {PASSWORD}\r\n\

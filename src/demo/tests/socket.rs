@@ -264,7 +264,7 @@ fn v3_takes_its_ops_over_the_socket() {
         (json!({ "op": "nonsense" }), vec![]),
         (
             json!({ "op": "voiceUpdate", "guildId": guild, "sessionId": "s", "event": { "endpoint": "e", "token": "t" } }),
-            vec![],
+            vec!["playerUpdate"],
         ),
         (
             json!({ "op": "play", "guildId": guild, "track": track, "startTime": "10", "volume": 50 }),
