@@ -167,7 +167,7 @@ impl<'h, 'b> Request<'h, 'b> {
             _ => {}
         }
         let target = origin_form(method, target, host)?;
-        let framing = request_framing(fields, version)?;
+        let framing = declared_framing(fields, version)?.unwrap_or(Framing::None);
         let upgrade = single(fields, "upgrade").ok().flatten().filter(|value| {
             method == "GET"
                 && version == Version::Http11
@@ -393,41 +393,25 @@ fn is_authority(value: &[u8]) -> bool {
     host_fits && port_fits
 }
 
-/// RFC 9112 section 6, with everything refused that two readers could understand in two ways.
-fn request_framing(fields: &[Field<'_>], version: Version) -> Result<Framing, HeadError> {
-    match (coding(fields, version)?, content_length(fields)?) {
-        (true, Some(_)) => Err(HeadError::Malformed("both Content-Length and Transfer-Encoding")),
-        (true, None) => Ok(Framing::Chunked),
-        (false, Some(length)) => Ok(Framing::Length(length)),
-        (false, None) => Ok(Framing::None),
-    }
-}
-
 fn response_framing(fields: &[Field<'_>], version: Version, status: u16, to_head: bool) -> Result<Framing, HeadError> {
     if status < 200 || status == 204 {
         // RFC 9112 section 6.3, rule 1: no body whatever the fields say; Lavalink v3 puts a length into its 100.
         return Ok(Framing::None);
     }
-    let framing = match (coding(fields, version)?, content_length(fields)?) {
-        (true, Some(_)) => return Err(HeadError::Malformed("both Content-Length and Transfer-Encoding")),
-        (true, None) => Framing::Chunked,
-        (false, Some(length)) => Framing::Length(length),
-        (false, None) => Framing::UntilClose,
-    };
+    let framing = declared_framing(fields, version)?.unwrap_or(Framing::UntilClose);
     Ok(if to_head || status == 304 { Framing::None } else { framing })
 }
 
-/// True when the body is chunked; any other coding is refused.
-fn coding(fields: &[Field<'_>], version: Version) -> Result<bool, HeadError> {
-    match single(fields, "transfer-encoding") {
-        Err(()) => Err(HeadError::Malformed("two Transfer-Encoding fields")),
-        Ok(None) => Ok(false),
-        Ok(Some(_)) if content_length(fields)?.is_some() => {
-            Err(HeadError::Malformed("both Content-Length and Transfer-Encoding"))
-        }
-        Ok(Some(_)) if version == Version::Http10 => Err(HeadError::Malformed("Transfer-Encoding in HTTP/1.0")),
-        Ok(Some(value)) if value.eq_ignore_ascii_case(b"chunked") => Ok(true),
-        Ok(Some(_)) => Err(HeadError::Coding),
+/// What Transfer-Encoding or Content-Length say, if either is there (RFC 9112 section 6.3); never both.
+fn declared_framing(fields: &[Field<'_>], version: Version) -> Result<Option<Framing>, HeadError> {
+    let coding =
+        single(fields, "transfer-encoding").map_err(|()| HeadError::Malformed("two Transfer-Encoding fields"))?;
+    match (coding, content_length(fields)?) {
+        (None, length) => Ok(length.map(Framing::Length)),
+        (Some(_), Some(_)) => Err(HeadError::Malformed("both Content-Length and Transfer-Encoding")),
+        (Some(_), None) if version == Version::Http10 => Err(HeadError::Malformed("Transfer-Encoding in HTTP/1.0")),
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Some(Framing::Chunked)),
+        (Some(_), None) => Err(HeadError::Coding),
     }
 }
 
