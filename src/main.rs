@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let loaded = match config::load(env_file.as_deref()) {
         Ok(loaded) => loaded,
         Err(faults) => {
-            eprint!("{faults}");
+            eprintln!("{faults}");
             return ExitCode::from(EXIT_USAGE);
         }
     };
