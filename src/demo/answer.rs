@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
+use super::text::{epoch_millis, quoted, stack_trace};
 use super::wire::Wire;
 use crate::config::Lavalink;
 
@@ -230,24 +231,6 @@ fn size_line(size: usize) -> String {
     let digits = format!("{size:x}");
     let pad = if digits.len() % 2 == 1 { "0" } else { "" };
     format!("{pad}{digits}\r\n")
-}
-
-/// Milliseconds since the epoch, as all of Lavalink's timestamps are.
-pub(super) fn epoch_millis() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis()
-}
-
-/// A string as JSON has it.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// As long as a Spring stack trace, because bots that ask for it get one with every error.
-pub(super) fn stack_trace(message: &str) -> String {
-    const FRAME: &str =
-        "\n\tat org.springframework.web.servlet.DispatcherServlet.doDispatch(DispatcherServlet.java:1089)";
-    const FRAMES: usize = 96;
-    format!("org.springframework.web.server.ResponseStatusException: {message}{}", FRAME.repeat(FRAMES))
 }
 
 fn reason(status: u16) -> &'static str {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::answer::{Asked, BARE_400};
 use super::handshake;
-use super::node::Server;
 use super::rest::{self, Route};
+use super::server::Server;
 use super::websocket;
 use super::wire::Wire;
 use crate::config::Lavalink;

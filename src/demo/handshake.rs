@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use sha1_smol::Sha1;
 
 use super::answer::{Answer, Asked, Content};
-use super::node::Server;
 use super::rest;
+use super::server::Server;
 use crate::config::Lavalink;
 use crate::http::head::{Request, values};
 

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::answer::{quoted, stack_trace};
+use super::text::{quoted, stack_trace};
 use super::track::Track;
 use crate::config::Lavalink;
 

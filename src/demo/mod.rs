@@ -6,9 +6,10 @@
 //!
 //! The module may use `http` and the name of a Lavalink version; the proxy, the ledger and the monitor know
 //! nothing of it. A node is, from the socket inwards:
-//! - `node`: the listener, its threads, start and stop; `wire`: one accepted socket;
+//! - `node`: the listener, its threads, start and stop; `server`: what these share; `wire`: one accepted socket;
 //! - `connection`: the keep-alive loop of one client; `answer`: what it writes back;
-//! - `rest`: paths, password, methods; `loading`, `players`, `about`: what the handlers say; `patch`: updates; `track`: Lavaplayer's tracks;
+//! - `rest`: paths, password, methods; `loading`, `players`, `about`: what the handlers say; `patch`: updates;
+//!   `track`: Lavaplayer's tracks; `text`: pieces of JSON;
 //! - `handshake`, `websocket`, `frames`, `ops`: from the upgrade to the ops of Lavalink v3;
 //! - `sessions`, `session`: who is connected, their players, resuming, and what falls due with time.
 //!
@@ -27,8 +28,10 @@ mod ops;
 mod patch;
 mod players;
 mod rest;
+mod server;
 mod session;
 mod sessions;
+mod text;
 mod track;
 mod websocket;
 mod wire;

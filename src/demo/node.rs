@@ -1,19 +1,17 @@
 //! A pretend Lavalink server: its listener, a thread per connection, and how it starts and stops.
 //! It touches one loopback port and the threads it started.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
 
 use super::connection;
-use super::sessions::Sessions;
+use super::server::{Listed, Server};
 use super::wire::Wire;
 use crate::config::Lavalink;
 
@@ -103,71 +101,6 @@ impl Drop for Node {
         // A connection that was accepted while we stopped is in nobody's list above.
         self.server.wires().iter().for_each(|wire| wire.end());
         self.server.wait_until_empty(STOP_PATIENCE);
-    }
-}
-
-/// What the threads of a node share.
-pub(super) struct Server {
-    pub(super) version: Lavalink,
-    pub(super) password: String,
-    pub(super) sessions: Sessions,
-    connections: Mutex<Connections>,
-    emptied: Condvar,
-    stopping: AtomicBool,
-}
-
-#[derive(Default)]
-struct Connections {
-    next: u64,
-    open: HashMap<u64, Arc<Wire>>,
-}
-
-impl Server {
-    fn new(version: Lavalink, password: &str) -> Self {
-        Self {
-            version,
-            password: password.to_owned(),
-            sessions: Sessions::new(version, Instant::now()),
-            connections: Mutex::default(),
-            emptied: Condvar::new(),
-            stopping: AtomicBool::new(false),
-        }
-    }
-
-    fn wires(&self) -> Vec<Arc<Wire>> {
-        self.connections.lock().open.values().cloned().collect()
-    }
-
-    fn wait_until_empty(&self, limit: Duration) {
-        let until = Instant::now() + limit;
-        let mut connections = self.connections.lock();
-        while !connections.open.is_empty() && !self.emptied.wait_until(&mut connections, until).timed_out() {}
-    }
-}
-
-/// A connection's place in the list, given back on drop.
-struct Listed {
-    server: Arc<Server>,
-    number: u64,
-}
-
-impl Listed {
-    fn new(server: &Arc<Server>, wire: &Arc<Wire>) -> Self {
-        let mut connections = server.connections.lock();
-        let number = connections.next;
-        connections.next += 1;
-        connections.open.insert(number, Arc::clone(wire));
-        Self { server: Arc::clone(server), number }
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        let mut connections = self.server.connections.lock();
-        connections.open.remove(&self.number);
-        if connections.open.is_empty() {
-            self.server.emptied.notify_all();
-        }
     }
 }
 

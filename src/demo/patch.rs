@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::answer::quoted;
 use super::loading::{self, Loaded};
 use super::players::{Playing, Voice};
 use super::session::Session;
+use super::text::quoted;
 use super::track::Track;
 use crate::config::Lavalink;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::answer::{epoch_millis, quoted};
+use super::text::{epoch_millis, quoted};
 use super::track::Track;
 use crate::config::Lavalink;
 

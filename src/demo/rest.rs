@@ -4,10 +4,11 @@
 use serde_json::Value;
 
 use super::about;
-use super::answer::{Answer, Asked, Content, epoch_millis};
+use super::answer::{Answer, Asked, Content};
 use super::loading::{self, LoadResult};
-use super::node::Server;
 use super::patch::{self, Refused};
+use super::server::Server;
+use super::text::epoch_millis;
 use super::track::Track;
 use crate::config::Lavalink;
 use crate::http::head::{Request, values};

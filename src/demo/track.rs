@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::answer::quoted;
+use super::text::quoted;
 use crate::config::Lavalink;
 
 /// The flag in the first word that says that a version byte follows.

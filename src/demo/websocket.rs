@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::frames::{Broken, Heard, Reader, closing};
 use super::handshake::Accepted;
-use super::node::Server;
 use super::ops;
+use super::server::Server;
 use super::session::Outbox;
 use super::wire::Wire;
 use crate::config::Lavalink;

@@ -1,0 +1,77 @@
+//! What the threads of one pretend node share: who it is, who is connected, and that it stops.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::sessions::Sessions;
+use super::wire::Wire;
+use crate::config::Lavalink;
+
+/// What the threads of a node share.
+pub(super) struct Server {
+    pub(super) version: Lavalink,
+    pub(super) password: String,
+    pub(super) sessions: Sessions,
+    pub(super) stopping: AtomicBool,
+    connections: Mutex<Connections>,
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct Connections {
+    next: u64,
+    open: HashMap<u64, Arc<Wire>>,
+}
+
+impl Server {
+    pub(super) fn new(version: Lavalink, password: &str) -> Self {
+        Self {
+            version,
+            password: password.to_owned(),
+            sessions: Sessions::new(version, Instant::now()),
+            connections: Mutex::default(),
+            emptied: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn wires(&self) -> Vec<Arc<Wire>> {
+        self.connections.lock().open.values().cloned().collect()
+    }
+
+    pub(super) fn wait_until_empty(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let mut connections = self.connections.lock();
+        while !connections.open.is_empty() && !self.emptied.wait_until(&mut connections, until).timed_out() {}
+    }
+}
+
+/// A connection's place in the list, given back on drop.
+pub(super) struct Listed {
+    pub(super) server: Arc<Server>,
+    number: u64,
+}
+
+impl Listed {
+    pub(super) fn new(server: &Arc<Server>, wire: &Arc<Wire>) -> Self {
+        let mut connections = server.connections.lock();
+        let number = connections.next;
+        connections.next += 1;
+        connections.open.insert(number, Arc::clone(wire));
+        Self { server: Arc::clone(server), number }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut connections = self.server.connections.lock();
+        connections.open.remove(&self.number);
+        if connections.open.is_empty() {
+            self.server.emptied.notify_all();
+        }
+    }
+}
