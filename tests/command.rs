@@ -213,6 +213,7 @@ fn a_signal_stops_it_and_a_second_does_not_wait() {
     let port = v4.address.port().to_string();
     let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n");
     for (signal, twice) in [("TERM", false), ("INT", false), ("TERM", true)] {
+        let before = v4.accepted();
         let mut running =
             Running::start(&[("LAVALINK_V4_PORT", &port), ("DRAIN_TIMEOUT", if twice { "1h" } else { "200ms" })]);
         let bots = running.door("bots");
