@@ -194,7 +194,7 @@ fn a_stalled_client_holds_its_backend_back_and_nobody_else() {
     let tunnels = Tunnels::start(HASTE);
     let (mut stalled, mut backend) = tunnels.open_over(connect_narrow(&tunnels.proxy));
     let all = pattern(1, 64 * MIB);
-    backend.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    backend.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut taken = 0;
     let refused = loop {
         match backend.stream.write(&all[taken..]) {
@@ -216,6 +216,7 @@ fn a_stalled_client_holds_its_backend_back_and_nobody_else() {
         assert_eq!(other.exactly(100), frame);
     }
 
+    socket2::SockRef::from(&stalled.stream).set_recv_buffer_size(MIB).unwrap();
     assert_same(&receive(&mut stalled, taken), &all[..taken], "after the stall");
     backend.send(b"and on");
     assert_eq!(stalled.exactly(6), b"and on");
@@ -228,12 +229,13 @@ fn a_stalled_backend_holds_its_client_back() {
     });
     let (client, mut backend) = tunnels.open();
     let all = pattern(1, 64 * MIB);
-    client.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    client.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut taken = 0;
     while let Ok(count) = (&client.stream).write(&all[taken..]) {
         taken += count;
         assert!(taken < all.len(), "the proxy takes whatever comes");
     }
+    socket2::SockRef::from(&backend.stream).set_recv_buffer_size(MIB).unwrap();
     assert_same(&receive(&mut backend, taken), &all[..taken], "after the stall");
     drop(client);
     assert!(backend.is_at_end());
