@@ -21,7 +21,8 @@ use tunnels::*;
 const MIB: usize = 1024 * 1024;
 
 /// Deadlines that a tunnel must not know of.
-const HASTE: &[(&str, &str)] = &[("HEAD_TIMEOUT", "300ms"), ("KEEPALIVE_TIMEOUT", "300ms"), ("RESPONSE_TIMEOUT", "300ms")];
+const HASTE: &[(&str, &str)] =
+    &[("HEAD_TIMEOUT", "300ms"), ("KEEPALIVE_TIMEOUT", "300ms"), ("RESPONSE_TIMEOUT", "300ms")];
 
 /// A connection that takes little while nobody reads from it.
 fn connect_narrow(proxy: &Proxy) -> Client {
@@ -50,8 +51,7 @@ fn the_101_is_a_segment_of_its_own_before_the_frames_that_came_with_it() {
         client.rest();
     });
     let proxy = Proxy::before(backend.address, backend.address, &[]);
-    let handshake =
-        format!("GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n{HANDSHAKE}\r\n");
+    let handshake = format!("GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n{HANDSHAKE}\r\n");
 
     let mut alone = proxy.connect();
     alone.send(handshake.as_bytes());

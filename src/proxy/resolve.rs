@@ -78,6 +78,16 @@ impl Resolver {
 }
 
 #[cfg(test)]
+impl Resolver {
+    /// Has just been told these addresses.
+    pub fn knowing(addresses: Vec<SocketAddr>) -> Arc<Self> {
+        let state = State { addresses, asked: Some(Instant::now()), ..State::default() };
+        let (host, answered) = ("name.invalid".to_owned(), Condvar::new());
+        Arc::new(Self { host, port: 0, fixed: None, state: Mutex::new(state), answered })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
