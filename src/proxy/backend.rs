@@ -13,7 +13,7 @@ use log::{info, warn};
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::resolve::Resolver;
+use super::resolve::{self, Resolver};
 use crate::config::{Lavalink, Node, Secret, Timeouts};
 use crate::error::{self, End, Fault};
 use crate::logfmt::Quoted;
@@ -105,11 +105,17 @@ impl Backend {
             }
         }
         let connected = self.connect();
-        self.note_reachable(&connected);
+        // What we lack says nothing of the backend.
+        match &connected {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                return Err(Fault::NoDescriptor);
+            }
+            Err(error) if error.kind() == resolve::NO_THREAD => return Err(Fault::NoThread),
+            _ => self.note_reachable(&connected),
+        }
         match connected {
             Ok(socket) => Ok(Link { socket, reused: false }),
             Err(error) if error::is_timeout(&error) => Err(Fault::ConnectTimeout { backend: self.to_string() }),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Err(Fault::NoDescriptor),
             Err(error) => Err(Fault::Unreachable { backend: self.to_string(), setting: self.setting(), error }),
         }
     }
