@@ -302,7 +302,11 @@ pub struct Backend {
 impl Backend {
     /// `script` gets each connection with its number, from 0, in a thread of its own.
     pub fn start(script: impl Fn(Client, usize) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// The same on a listener of the test's own.
+    pub fn on(listener: TcpListener, script: impl Fn(Client, usize) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let (seen, accepted) = (Arc::default(), Arc::new(Mutex::new(0)));
         let stop = Arc::new(AtomicBool::new(false));
