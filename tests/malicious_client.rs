@@ -67,6 +67,7 @@ fn check_all_refused(cases: impl IntoIterator<Item = (Vec<u8>, u16, &'static str
         count += 1;
     }
     assert_eq!(backend.backend.accepted(), 0, "{}", backend.seen());
+    proxy.wait_until_empty();
     assert_eq!(proxy.ended("bad-request"), count);
     // The same proxy and backend do serve what is good.
     assert_eq!(proxy.connect().get("/v4/info", "").status, 200);

@@ -494,3 +494,20 @@ impl Tap {
         });
     }
 }
+
+impl Client {
+    /// Everything until the end of the stream, and the error when that is not a proper one.
+    pub fn rest_or_error(&mut self) -> (Vec<u8>, Option<io::ErrorKind>) {
+        let mut piece = [0; 65536];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(0) => return (std::mem::take(&mut self.pending), None),
+                Ok(count) => {
+                    self.received += count as u64;
+                    self.pending.extend_from_slice(&piece[..count]);
+                }
+                Err(error) => return (std::mem::take(&mut self.pending), Some(error.kind())),
+            }
+        }
+    }
+}
