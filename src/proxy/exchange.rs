@@ -281,7 +281,7 @@ impl Exchange<'_, '_> {
         let mut heard = started;
         let mut received = 0;
         loop {
-            if self.send_window()? || self.upload.is_complete() || self.link.has_news() {
+            if self.send_window()? || self.upload.is_complete() || self.has_news() {
                 // One that is dead is found out by the read that follows.
                 let _ = self.link.set_write_timeout(self.bounds.response);
                 return Ok(());
@@ -303,6 +303,11 @@ impl Exchange<'_, '_> {
         }
     }
 
+    /// True when the backend has said something that was not looked at yet, or has closed.
+    fn has_news(&self) -> bool {
+        !self.buffers.backend.is_empty() || self.link.has_news()
+    }
+
     /// Sends what is ready of the body. True when the backend speaks, or is gone, before all of it was taken.
     fn send_window(&mut self) -> Result<bool, Fault> {
         let deadline = Instant::now() + self.bounds.response;
@@ -311,7 +316,7 @@ impl Exchange<'_, '_> {
             match (&self.link).write(window) {
                 Ok(count) => self.upload.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if !is_timeout(&error) || self.link.has_news() => return Ok(true),
+                Err(error) if !is_timeout(&error) || self.has_news() => return Ok(true),
                 Err(_) if Instant::now() > deadline => return Err(Fault::ResponseTimeout),
                 Err(_) => {}
             }
