@@ -116,9 +116,9 @@ fn an_upgrade_that_is_not_the_one_asked_for_is_a_502() {
     ];
     let backend = cases(answers.iter().map(|answer| format!("{start}{answer}").into_bytes()).collect());
     let proxy = before(&backend, &[]);
-    for number in 0..answers.len() {
+    for (number, answer) in answers.iter().enumerate() {
         let mut client = proxy.connect();
-        check_own(&client.upgrade(&format!("/v4/{number}")), 502, "nobody asked for", answers[number]);
+        check_own(&client.upgrade(&format!("/v4/{number}")), 502, "nobody asked for", answer);
         assert!(client.is_at_end());
     }
     // The handshake of a version that knows no upgrade, and one that is no handshake, ask for none.

@@ -510,4 +510,22 @@ impl Client {
             }
         }
     }
+    /// What a read of so long comes to when nothing is sent: `None` when something is, or the end of the stream.
+    pub fn silent_for(&mut self, time: Duration) -> Option<io::ErrorKind> {
+        assert!(self.pending.is_empty(), "{:?}", String::from_utf8_lossy(&self.pending));
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let read = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        read.err().map(|error| error.kind())
+    }
+
+    /// Sends back what comes until the end of the stream.
+    pub fn echo(&mut self) {
+        while self.try_fill().is_some() {
+            let bytes = std::mem::take(&mut self.pending);
+            if self.try_send(&bytes).is_err() {
+                return;
+            }
+        }
+    }
 }
