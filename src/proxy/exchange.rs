@@ -206,7 +206,7 @@ pub fn run(
         }
         other => other?,
     };
-    Ok(if answer.switching { exchange.switch() } else { exchange.relay_response(answer) })
+    if answer.switching { Ok(exchange.switch()) } else { exchange.relay_response(answer) }
 }
 
 /// What relaying must know of a final response, whose own head is on its way in `Buffers::head`.
@@ -281,7 +281,7 @@ impl Exchange<'_, '_> {
         let mut heard = started;
         let mut received = 0;
         loop {
-            if self.send_window()? || self.upload.is_complete() || self.link.has_news() {
+            if self.send_window()? || self.upload.is_complete() || self.has_news() {
                 // One that is dead is found out by the read that follows.
                 let _ = self.link.set_write_timeout(self.bounds.response);
                 return Ok(());
@@ -303,6 +303,11 @@ impl Exchange<'_, '_> {
         }
     }
 
+    /// True when the backend has said something that was not looked at yet, or has closed.
+    fn has_news(&self) -> bool {
+        !self.buffers.backend.is_empty() || self.link.has_news()
+    }
+
     /// Sends what is ready of the body. True when the backend speaks, or is gone, before all of it was taken.
     fn send_window(&mut self) -> Result<bool, Fault> {
         let deadline = Instant::now() + self.bounds.response;
@@ -311,7 +316,7 @@ impl Exchange<'_, '_> {
             match (&self.link).write(window) {
                 Ok(count) => self.upload.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if !is_timeout(&error) || self.link.has_news() => return Ok(true),
+                Err(error) if !is_timeout(&error) || self.has_news() => return Ok(true),
                 Err(_) if Instant::now() > deadline => return Err(Fault::ResponseTimeout),
                 Err(_) => {}
             }
@@ -371,33 +376,33 @@ impl Exchange<'_, '_> {
     }
 
     /// Relays the final response and keeps the backend's connection if nothing about it was irregular.
-    fn relay_response(mut self, answer: Answer) -> Outcome {
-        let Ok(mut body) = Body::new(answer.framing, u64::MAX) else {
-            return Outcome::Broken { end: End::BadResponse, reset: false };
-        };
-        if self.plan.version == Version::Http10 {
+    fn relay_response(mut self, answer: Answer) -> Result<Outcome, Fault> {
+        let mut body = Body::new(answer.framing, u64::MAX).map_err(Fault::BadResponseBody)?;
+        let unchunk = self.plan.version == Version::Http10 && answer.framing == Framing::Chunked;
+        if unchunk {
             body = body.unchunked();
         }
-        if let Some(broken) = self.relay_body(&mut body) {
-            return broken;
+        if let Some(end) = self.relay_body(&mut body)? {
+            return Ok(Outcome::Broken { end, reset: unchunk || answer.framing == Framing::UntilClose });
         }
         let complete = self.upload.is_complete();
         let last = self.is_last(answer.framing);
         if answer.keep_alive && complete && !self.plan.upgrade && self.buffers.backend.is_empty() {
             self.backend.give_back(self.link);
         }
-        if last { Outcome::Last { unread: !complete } } else { Outcome::Done }
+        Ok(if last { Outcome::Last { unread: !complete } } else { Outcome::Done })
     }
 
-    /// Head and the body's first bytes leave in one write, the rest as it comes.
-    fn relay_body(&mut self, body: &mut Body) -> Option<Outcome> {
-        let until_close = !body.is_done() && body.may_end_here();
-        let broken = |end| Some(Outcome::Broken { end, reset: until_close });
+    /// Head and the body's first bytes leave in one write, the rest as it comes. Why it broke off, if it did.
+    fn relay_body(&mut self, body: &mut Body) -> Result<Option<End>, Fault> {
         let mut first = true;
         loop {
-            let step = body.step(self.buffers.backend.data_mut());
-            let produced = step.as_ref().map_or(0, |step| step.produced);
-            let window = &self.buffers.backend.data()[..produced];
+            let step = match body.step(self.buffers.backend.data_mut()) {
+                Ok(step) => step,
+                Err(error) if first => return Err(Fault::BadResponseBody(error)),
+                Err(_) => return Ok(Some(End::BadResponse)),
+            };
+            let window = &self.buffers.backend.data()[..step.produced];
             let written = if first {
                 self.buffers.head.extend_from_slice(window);
                 self.client.write_all(&self.buffers.head)
@@ -405,9 +410,8 @@ impl Exchange<'_, '_> {
                 self.client.write_all(window)
             };
             if let Err(error) = written {
-                return broken(End::of_client(&error));
+                return Ok(Some(End::of_client(&error)));
             }
-            let Ok(step) = step else { return broken(End::BadResponse) };
             self.buffers.backend.consume(step.consumed);
             if body.is_done() {
                 break;
@@ -415,15 +419,15 @@ impl Exchange<'_, '_> {
             first = false;
             match self.buffers.backend.fill(&mut &self.link, BODY_BUFFER) {
                 Ok(0) if body.may_end_here() => break,
-                Ok(0) => return broken(End::BackendClosed),
+                Ok(0) => return Ok(Some(End::BackendClosed)),
                 Ok(_) => {}
-                Err(error) => return broken(End::of_backend(&error)),
+                Err(error) => return Ok(Some(End::of_backend(&error))),
             }
         }
         if !first {
             self.buffers.backend.shrink(HEAD_BUFFER);
         }
-        None
+        Ok(None)
     }
 
     fn switch(self) -> Outcome {
