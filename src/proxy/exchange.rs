@@ -1,18 +1,18 @@
 //! One request and its response: head and body to the backend, head and body to the client, or the switch to a
-//! tunnel. What is forwarded is decided here; the grammar is `http`'s, the sockets are `client`'s and `backend`'s.
+//! tunnel. The heads' content is `forward`'s, the grammar `http`'s, the sockets are `client`'s and `backend`'s.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Link};
 use super::client::Client;
+use super::forward;
 use super::tunnel::Switch;
 use crate::error::{End, Fault, is_timeout};
 use crate::http::body::{Body, Framing};
 use crate::http::buffer::Buffer;
-use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, ReadError, Request, Response, Slots, Version};
+use crate::http::head::{self, ReadError, Request, Response, Slots, Version};
 
 /// What a buffer holds while a body flows that did not come with its head.
 const BODY_BUFFER: usize = 64 * 1024;
@@ -101,78 +101,6 @@ pub enum Outcome {
     },
     /// Both sides speak another protocol now.
     Switching(Link, Switch),
-}
-
-/// Writes the head that the backend gets.
-///
-/// # Errors
-/// 431 when it would be larger than Lavalink reads.
-pub fn write_request_head(
-    out: &mut Vec<u8>,
-    request: &Request<'_, '_>,
-    backend: &Backend,
-    client: IpAddr,
-    upgrade: bool,
-) -> Result<(), Fault> {
-    out.clear();
-    for part in [request.method, " ", request.target, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    if head::values(request.fields, "host").next().is_none() {
-        write_field(out, "Host", backend.name().as_bytes());
-    }
-    for field in head::end_to_end(request.fields) {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        if is("authorization") {
-            if let Some(password) = backend.password() {
-                write_field(out, field.name, password.expose().as_bytes());
-            }
-        } else if !is("x-forwarded-for") && (!is("expect") || request.version == Version::Http11) {
-            write_field(out, field.name, field.value);
-        }
-    }
-    write_framing(out, request.framing);
-    match request.upgrade {
-        Some(protocol) if upgrade => {
-            write_field(out, "Connection", b"Upgrade");
-            write_field(out, "Upgrade", protocol);
-        }
-        _ if !backend.keeps_connections() => write_field(out, "Connection", b"close"),
-        _ => {}
-    }
-    let without = out.len();
-    if request.fields.len() < MAX_FIELDS {
-        write_forwarded_for(out, request, client);
-    }
-    if out.len() + 2 > MAX_HEAD {
-        out.truncate(without);
-    }
-    out.extend_from_slice(b"\r\n");
-    if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
-}
-
-fn write_forwarded_for(out: &mut Vec<u8>, request: &Request<'_, '_>, client: IpAddr) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    for value in head::values(request.fields, "x-forwarded-for").filter(|value| !value.is_empty()) {
-        out.extend_from_slice(value);
-        out.extend_from_slice(b", ");
-    }
-    out.extend_from_slice(client.to_string().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
-    }
-}
-
-fn write_framing(out: &mut Vec<u8>, framing: Framing) {
-    match framing {
-        Framing::Length(length) => write_field(out, "Content-Length", length.to_string().as_bytes()),
-        Framing::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
-        Framing::None | Framing::UntilClose => {}
-    }
 }
 
 /// Sends the request whose head is in `buffers.head` and relays what comes back.
@@ -357,7 +285,7 @@ impl Exchange<'_, '_> {
             }
         } else if response.is_interim() {
             if self.plan.version == Version::Http11 {
-                write_response_head(&mut self.buffers.head, &response, self.plan, false);
+                forward::write_response_head(&mut self.buffers.head, &response, self.plan.version, false);
                 self.client.write_all(&self.buffers.head).map_err(gone)?;
             }
             self.buffers.backend.consume(length);
@@ -365,7 +293,7 @@ impl Exchange<'_, '_> {
         }
         let answer = Answer { framing: response.framing, keep_alive: response.keep_alive, switching };
         let close = !switching && self.is_last(answer.framing);
-        write_response_head(&mut self.buffers.head, &response, self.plan, close);
+        forward::write_response_head(&mut self.buffers.head, &response, self.plan.version, close);
         self.buffers.backend.consume(length);
         Ok(Some(answer))
     }
@@ -438,43 +366,6 @@ impl Exchange<'_, '_> {
         };
         Outcome::Switching(self.link, switch)
     }
-}
-
-fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
-    for part in ["HTTP/1.1 ", &response.status.to_string(), " ", response.reason, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-}
-
-fn write_response_head(out: &mut Vec<u8>, response: &Response<'_, '_>, plan: Plan, close: bool) {
-    out.clear();
-    write_status_line(out, response);
-    for field in head::end_to_end(response.fields) {
-        write_field(out, field.name, field.value);
-    }
-    match response.framing {
-        // What the body would have been, in answer to HEAD and in a 304.
-        Framing::None if response.status >= 200 && response.status != 204 => {
-            if let Some(length) = head::values(response.fields, "content-length").next() {
-                write_field(out, "Content-Length", length);
-            } else if plan.version == Version::Http11 {
-                for coding in head::values(response.fields, "transfer-encoding") {
-                    write_field(out, "Transfer-Encoding", coding);
-                }
-            }
-        }
-        Framing::Chunked if plan.version == Version::Http10 => {}
-        framing => write_framing(out, framing),
-    }
-    match response.upgrade {
-        Some(protocol) if response.status == 101 => {
-            write_field(out, "Connection", b"Upgrade");
-            write_field(out, "Upgrade", protocol);
-        }
-        _ if close => write_field(out, "Connection", b"close"),
-        _ => {}
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 fn gone(error: io::Error) -> Fault {
