@@ -458,7 +458,7 @@ class DataTable {
     this.table.append(el("thead", { role: "rowgroup" }, head));
     select.addEventListener("change", () => this.sortBy(select.value));
     const turn = el("button", { type: "button", id: "sort-turn", onclick: () => this.sortBy(this.sortName) });
-    $("sorting").append(el("label", { for: "sort-by" }, "Sort by"), select, turn);
+    $("sorting").append(el("label", { class: "unseen", for: "sort-by" }, "Sort by"), select, turn);
   }
 
   update(rows) {
@@ -719,7 +719,7 @@ function connectionsPage() {
 
 function showTotals({ totals, connections }, health, sparks, history) {
   setFigure($("active"), count(totals.active));
-  setText($("active-sub"), `of ${whole.format(health.limit.connections)} at most`);
+  setText($("active-sub"), `limit ${whole.format(health.limit.connections)}`);
   setTitle($("active-sub"), health.limit.rule);
   setFigure($("websockets"), count(totals.websockets));
   setText($("websockets-sub"), `${whole.format(totals.active - totals.websockets)} plain HTTP`);
@@ -860,7 +860,7 @@ function connectDialog() {
 }
 
 function drawDoor({ text, version }) {
-  const button = el("button", { type: "button", "aria-label": `Copy ${text}`, onclick: () => copy(text, button) }, "Copy");
+  const button = el("button", { type: "button", class: "copy", "aria-label": `Copy ${text}`, onclick: () => copy(text, button) }, "Copy");
   const meaning = version ? `always Lavalink ${version}` : "Lavalink v3 and v4";
   return { node: el("li", {}, el("code", {}, text), button, el("span", {}, meaning)), fill() {} };
 }
@@ -1031,13 +1031,13 @@ function drawBackend({ version, address }) {
 
 const UNKNOWN = { text: "–" };
 
-function backendFacts({ since, checkedAt, responseTime, lavalinkVersion, players, playingPlayers }) {
+function backendFacts({ reachable, since, checkedAt, responseTime, lavalinkVersion, players, playingPlayers }) {
   const known = (value, format) => (value === null ? UNKNOWN : format(value));
   return [
     { name: "Response time", ...known(responseTime, (value) => ({ text: `${rounded.format(value)} ms` })) },
     { name: "Lavalink says", ...known(lavalinkVersion, (value) => ({ text: visible(value) })) },
     { name: "Players", ...known(players, (value) => ({ text: playingPlayers === null ? whole.format(value) : `${whole.format(value)}, ${whole.format(playingPlayers)} playing` })) },
-    { name: "In this state since", ...known(since, time) },
+    { name: reachable === false ? "Down since" : "Up since", ...known(since, time) },
     { name: "Last checked", ...known(checkedAt, time) },
   ];
 }
