@@ -724,7 +724,7 @@ function showTotals({ totals, connections }, health, sparks, history) {
   setFigure($("websockets"), count(totals.websockets));
   setText($("websockets-sub"), `${whole.format(totals.active - totals.websockets)} plain HTTP`);
   setFigure($("requests"), count(totals.requests));
-  setText($("requests-sub"), `in ${plural(totals.connections, "connection")}`);
+  setText($("requests-sub"), plural(totals.connections, "connection"));
   for (const version of ["v3", "v4"]) {
     setFigure($(version), count(connections.filter((row) => row.version === version).length));
     showNodes($(`${version}-sub`), health.backends.filter((backend) => backend.version === version));
@@ -742,11 +742,17 @@ function showTraffic({ bytesIn, bytesOut, rateIn, rateOut }) {
 }
 
 function showNodes(node, backends) {
-  const up = backends.filter(({ reachable }) => reachable).length;
-  const down = backends.filter(({ reachable }) => reachable === false).length;
-  const word = !backends.length ? "no node set" : down && up ? `${down} of ${backends.length} down` : down ? "node down" : up ? "node up" : "not known yet";
-  node.className = `sub ${down ? "down" : up ? "up" : ""}`;
-  setText(node, word);
+  const worst = ["down", "faulty", "unknown", "up"].find((state) => backends.some((backend) => stateOf(backend) === state)) ?? "";
+  const concerned = backends.filter((backend) => stateOf(backend) === worst).length;
+  const word = { "": "no node set", unknown: "not known yet" }[worst] ?? `node ${worst}`;
+  node.className = `sub ${worst}`;
+  setText(node, concerned < backends.length ? `${concerned} of ${backends.length} ${worst}` : word);
+}
+
+// A node that answers can be of no use all the same, with another password than ours say.
+function stateOf({ reachable, error }) {
+  if (reachable === null) return "unknown";
+  return reachable ? (error ? "faulty" : "up") : "down";
 }
 
 function noConnections(before, dialog) {
@@ -1005,34 +1011,37 @@ async function checkNow(button, show) {
 const VERDICTS = { ok: "Everything works", degraded: "Degraded", down: "Down" };
 
 function showVerdict({ status, backends, uptime }) {
-  const down = backends.filter(({ reachable }) => reachable === false).map(({ version, address }) => `Lavalink ${version} at ${address} does not answer`);
+  const faults = backends.filter((backend) => ["down", "faulty"].includes(stateOf(backend)));
+  const why = faults.map(({ version, address, reachable }) => `Lavalink ${version} at ${address} ${reachable ? "answers, but has a fault" : "does not answer"}`);
   const unknown = backends.some(({ reachable }) => reachable === null);
   $("verdict").className = `verdict ${status}`;
   setText($("verdict-word"), VERDICTS[status] ?? status);
-  setText($("verdict-why"), down.length ? `${down.join("; ")}.` : unknown ? "Some nodes were not checked yet." : `All nodes answer; the proxy is up for ${duration(uptime)}.`);
+  setText($("verdict-why"), why.length ? `${why.join("; ")}.` : unknown ? "Some nodes were not checked yet." : `All nodes answer; the proxy is up for ${duration(uptime)}.`);
 }
+
+const NODE_STATES = { up: "reachable", faulty: "reachable, with a fault", down: "unreachable", unknown: "not checked yet" };
 
 function drawBackend({ version, address }) {
   const facts = el("dl");
-  const state = el("span");
-  const error = el("p", { class: "error" });
+  const pill = el("span");
+  const error = el("p");
   const node = el("article", { class: "card" },
-    el("h3", {}, el("span", { class: `badge ${version}` }, version), " ", el("code", {}, address), state), error, facts);
+    el("h3", {}, el("span", { class: `badge ${version}` }, version), " ", el("code", {}, address), pill), error, facts);
   const fill = (backend) => {
-    const [name, word] = backend.reachable ? ["up", "reachable"] : backend.reachable === false ? ["down", "unreachable"] : ["", "not checked yet"];
-    state.className = `pill ${name}`;
-    setText(state, word);
-    setText(error, backend.error ?? "");
+    const state = stateOf(backend);
+    pill.className = `pill ${state}`;
+    error.className = `error ${state}`;
+    setText(pill, NODE_STATES[state]);
+    setText(error, visible(backend.error ?? ""));
     error.hidden = !backend.error;
     keyed(facts, backendFacts(backend), (fact) => fact.name, drawFact);
   };
   return { node, fill };
 }
 
-const UNKNOWN = { text: "–" };
+const known = (value, format) => (value === null ? { text: "–" } : format(value));
 
 function backendFacts({ reachable, since, checkedAt, responseTime, lavalinkVersion, players, playingPlayers }) {
-  const known = (value, format) => (value === null ? UNKNOWN : format(value));
   return [
     { name: "Response time", ...known(responseTime, (value) => ({ text: `${rounded.format(value)} ms` })) },
     { name: "Lavalink says", ...known(lavalinkVersion, (value) => ({ text: visible(value) })) },
@@ -1052,10 +1061,10 @@ function processFigures({ uptime, startedAt, process, limit, version }) {
   return [
     { name: "Uptime", text: duration(uptime), sub: `since ${time(startedAt).text}`, title: moment.format(startedAt) },
     { name: "Version", text: version, sub: `process ${pid}` },
-    { name: "Memory", ...bytes(resident), sub: "resident" },
-    { name: "CPU", text: percentage.format(cpu), sub: "of one core", title: `${duration(cpuSeconds * 1000)} since the start` },
-    { name: "Threads", ...count(threads), sub: "two per WebSocket" },
-    { name: "Descriptors", ...count(descriptors), sub: `of ${whole.format(descriptorLimit)}`, part: descriptors / descriptorLimit },
+    { name: "Memory", ...known(resident, bytes), sub: "resident" },
+    { name: "CPU", ...known(cpu, (value) => ({ text: percentage.format(value), title: `${duration(cpuSeconds * 1000)} since the start` })), sub: "of one core" },
+    { name: "Threads", ...known(threads, count), sub: "two per WebSocket" },
+    { name: "Descriptors", ...known(descriptors, count), sub: `of ${known(descriptorLimit, count).text}`, part: descriptorLimit ? descriptors / descriptorLimit : 0 },
     { name: "Connections at most", ...count(limit.connections), sub: limit.rule },
   ];
 }
@@ -1089,7 +1098,6 @@ const REASONS = {
   "bad-request": "the bot broke the protocol",
   "bad-response": "Lavalink broke the protocol",
   shutdown: "the proxy stopped",
-  kicked: "an operator ended it",
   "internal-error": "a defect in lavaproxy",
 };
 
