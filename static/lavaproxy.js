@@ -461,11 +461,6 @@ class DataTable {
     $("sorting").append(el("label", { class: "unseen", for: "sort-by" }, "Sort by"), select, turn);
   }
 
-  update(rows) {
-    this.rows = rows;
-    this.view();
-  }
-
   search(words) {
     this.#terms = words.toLowerCase().split(/\s+/).filter(Boolean);
     this.view();
