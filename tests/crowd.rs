@@ -8,6 +8,7 @@ mod support;
 mod tunnels;
 
 use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use support::*;
 use tunnels::Tunnels;
@@ -62,7 +63,10 @@ fn two_thousand_tunnels_cut_by_resets_leave_nothing_behind() {
     assert_eq!(snapshot.usage.iter().map(|row| row.active).sum::<u64>(), 0);
     assert_eq!((snapshot.ended["client-reset"], snapshot.ended["backend-reset"]), (crowd / 2, crowd / 2));
     eventually("no descriptor is left", || descriptors() <= descriptors_idle);
+    // All idle workers but a few leave later, so that this must be soon.
+    let ended = Instant::now();
     eventually("no thread is left but idle workers", || threads() <= threads_idle + MAX_IDLE_WORKERS);
+    assert!(ended.elapsed() < Duration::from_secs(5), "more workers stay than should");
 
     drop(tunnels);
     eventually("no thread of the server is left", || threads() <= threads_before);

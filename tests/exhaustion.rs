@@ -187,18 +187,22 @@ fn want_of_descriptors() {
         assert_eq!(tunnels.proxy.stats()["totals"]["websockets"], 1);
         assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
 
-        // Enough for the people's door to accept, but not for all that the monitor behind it opens: its listener
-        // ends for ever when it fails to accept.
         for left in 1..=4 {
-            let waiting = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            let mut taken = take_all_descriptors();
-            taken.truncate(taken.len() - left);
-            waiting.connect(&tunnels.proxy.door("web").into()).unwrap();
-            let status = ask_for_page(&mut Client::over(waiting.into()));
-            assert!([200, 500, 502, 503].contains(&status), "{status} with {left} left");
+            ask_with_few_descriptors(&tunnels.proxy, left);
         }
         eventually("the pages are back", || page_status(&tunnels.proxy) == 200);
     });
+}
+
+/// Asks for a page with this many descriptors left: enough for the people's door to accept, but up to three not for
+/// all that the monitor behind it opens. Its listener ends for ever when it fails to accept.
+fn ask_with_few_descriptors(proxy: &Proxy, left: usize) {
+    let waiting = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let mut taken = take_all_descriptors();
+    taken.truncate(taken.len() - left);
+    waiting.connect(&proxy.door("web").into()).unwrap();
+    let status = ask_for_page(&mut Client::over(waiting.into()));
+    assert!([200, 500, 502, 503].contains(&status), "{status} with {left} left");
 }
 
 /// What the people's door says at the moment.
@@ -214,6 +218,7 @@ fn ask_for_page(browser: &mut Client) -> u16 {
 #[test]
 fn want_of_threads() {
     in_a_process_of_its_own("want_of_threads", As::NotRoot, || {
+        Resource::NOFILE.set(700, 700).unwrap();
         let (_, hard) = Resource::NPROC.get().unwrap();
         let threads_end = || Resource::NPROC.set(1.min(hard), hard).unwrap();
         let threads_return = || Resource::NPROC.set(hard, hard).unwrap();
@@ -221,6 +226,7 @@ fn want_of_threads() {
         let by_name = [("LAVALINK_V3_PORT", &*port), ("LAVALINK_V3_HOST", "localhost"), ("LAVALINK_V4_PORT", &port)];
         let proxy = Proxy::start(&by_name);
         let ended = |reason| proxy.server.ledger().snapshot().ended[reason];
+        eventually("the pages are there", || page_status(&proxy) == 200);
 
         threads_end();
         assert!(thread::Builder::new().spawn(|| {}).is_err(), "the limit binds");
@@ -264,6 +270,19 @@ fn want_of_threads() {
         assert_eq!(bot.get("/v3/info", "").status, 200);
         assert_eq!(bot.upgrade("/v4/websocket").status, 101);
         assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
+
+        // The monitor loses its listener, and finds no thread for the next one. Two people at once leave enough idle
+        // workers behind for the next.
+        let mut people = [Client::connect(proxy.door("web")), Client::connect(proxy.door("web"))];
+        assert!(people.iter_mut().all(|browser| ask_for_page(browser) == 200));
+        drop(people);
+        threads_end();
+        eventually("the listener is lost", || {
+            ask_with_few_descriptors(&proxy, 2);
+            !logged("monitor-restart").is_empty()
+        });
+        eventually("the monitor tries again and again", || logged("monitor-restart").len() >= 2);
+        threads_return();
         eventually("the pages are back", || page_status(&proxy) == 200);
     });
 }
@@ -303,10 +322,17 @@ fn want_of_places() {
             assert_eq!(refusal.status, 503);
             assert!(refusal.text().contains("all 3 places are taken"));
         }
-        drop((flood, inside, inside_again));
+        drop(flood);
+        // Whose request is read before it is refused sees a proper end, others a reset.
+        eventually("there is time again to hear refused clients", || {
+            let mut late = proxy.connect();
+            assert_eq!(late.get("/v4/info", "").status, 503);
+            late.read_error().is_none()
+        });
+        drop((inside, inside_again));
         eventually("there is room again", || proxy.connect().get("/v4/info", "").status == 200);
         proxy.wait_until_empty();
-        assert!(proxy.ended("rejected-limit") >= 62);
+        assert!(proxy.ended("rejected-limit") >= 63);
     });
 }
 

@@ -179,6 +179,66 @@ fn a_reset_after_a_half_close_is_still_a_reset() {
     assert_eq!((tunnels.ended("client-closed"), tunnels.ended("backend-closed")), (1, 1), "the first end counts");
 }
 
+/// Fills everything between a sender and its stalled peer.
+fn flood(sender: &mut Client) {
+    sender.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let piece = vec![0; MIB];
+    while sender.try_send(&piece).is_ok() {}
+}
+
+#[test]
+fn a_reset_amid_a_stream_is_still_a_reset() {
+    let tunnels = Tunnels::start(&[]);
+    for round in 1..=3 {
+        let (client, mut backend) = tunnels.open_over(connect_narrow(&tunnels.proxy));
+        flood(&mut backend);
+        client.reset();
+        assert_eq!(backend.read_error(), Some(ErrorKind::ConnectionReset), "of the client");
+        tunnels.proxy.wait_until_empty();
+        assert_eq!(tunnels.ended("client-reset"), round);
+
+        let (mut client, backend) = tunnels.open();
+        flood(&mut client);
+        backend.reset();
+        assert_eq!(client.read_error(), Some(ErrorKind::ConnectionReset), "of the backend");
+        tunnels.proxy.wait_until_empty();
+        assert_eq!(tunnels.ended("backend-reset"), round);
+    }
+}
+
+/// Which of the tunnel's two threads such a reset reaches first is chance, hence the rounds.
+#[test]
+fn a_reset_amid_a_brisk_stream_is_never_a_clean_end() {
+    const ROUNDS: u64 = 200;
+    let tunnels = Tunnels::start(&[]);
+    for _ in 0..ROUNDS {
+        let (mut client, backend) = tunnels.open();
+        let streaming = thread::spawn(move || stream_until_it_ends(&backend.stream));
+        receive(&mut client, 100_000);
+        client.reset();
+        assert_eq!(streaming.join().unwrap(), Some(ErrorKind::ConnectionReset));
+    }
+    tunnels.proxy.wait_until_empty();
+    assert_eq!(tunnels.ended("client-reset"), ROUNDS);
+}
+
+/// Writes until a read finds the stream's end (`None`) or either fails.
+fn stream_until_it_ends(stream: &TcpStream) -> Option<ErrorKind> {
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = stream;
+    loop {
+        match stream.read(&mut [0]).and_then(|count| if count == 0 { Ok(()) } else { Err(ErrorKind::Other.into()) }) {
+            Ok(()) => return None,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Some(error.kind()),
+        }
+        match stream.write(&[0; 3000]) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Some(error.kind()),
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn bytes_before_a_reset_are_delivered_if_the_peer_reads_them() {
     let tunnels = Tunnels::start(&[]);
