@@ -21,8 +21,8 @@ use crate::proxy::{self, Door, House, Nodes};
 
 /// The web side's own share of connections, so that it can never starve the bots.
 const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share of the web pages" };
-/// The largest body of a request for a page, in bytes.
-const WEB_MAX_BODY: u64 = 1024;
+/// The largest body of a request to the web side, in bytes: nothing there takes one.
+const WEB_MAX_BODY: u64 = 0;
 /// The longest that the web side waits for anybody.
 const WEB_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,7 +87,7 @@ impl Server {
         let people = House {
             timeouts: web_timeouts(settings.timeouts),
             max_body: WEB_MAX_BODY,
-            admission: Admission::new(WEB_CONNECTIONS),
+            admission: Admission::clearing(WEB_CONNECTIONS),
             ledger: Ledger::new(),
         };
         let monitor = Monitor::start(Arc::clone(&bots.ledger)).map_err(lacking("the monitor"))?;
@@ -104,7 +104,8 @@ impl Server {
         }
         let address = web_listener.local_addr().map_err(lacking(DOORS[3]))?;
         let auth = Auth::Basic(settings.web_password.clone());
-        let door = Door::for_people(DOORS[3], web_listener, auth, pages, &people).map_err(lacking(DOORS[3]))?;
+        let door = Door::for_people(DOORS[3], web_listener, auth, (pages, Arc::clone(&bots.admission)), &people)
+            .map_err(lacking(DOORS[3]))?;
         door.open().map_err(lacking(DOORS[3]))?;
         info!("event=listening door=web address={address} password={}", settings.web_password.is_some());
         doors.push((DOORS[3], address));
