@@ -12,11 +12,12 @@ use log::{info, warn};
 
 use crate::config::{Lavalink, Listen, Settings, Timeouts};
 use crate::ledger::Ledger;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Sources};
 use crate::proxy::admit::Admission;
 use crate::proxy::auth::Auth;
 use crate::proxy::backend::Backend;
 use crate::proxy::capacity::{Capacity, Machine};
+use crate::proxy::prober::Prober;
 use crate::proxy::{self, Door, House, Nodes};
 
 /// The web side's own share of connections, so that it can never starve the bots.
@@ -90,25 +91,41 @@ impl Server {
             admission: Admission::clearing(WEB_CONNECTIONS),
             ledger: Ledger::new(),
         };
-        let monitor = Monitor::start(Arc::clone(&bots.ledger)).map_err(lacking("the monitor"))?;
-        let pages = Backend::monitor(monitor.address().clone(), people.timeouts);
+        let probers: Vec<_> = Lavalink::ALL
+            .into_iter()
+            .filter_map(|version| nodes.get(version).map(|node| Prober::start(Arc::clone(node), version)))
+            .collect::<Result<_, _>>()
+            .map_err(lacking("the probers"))?;
 
         let mut doors = Vec::new();
-        for (name, default, listener) in bots_doors {
-            let address = listener.local_addr().map_err(lacking(name))?;
+        for (name, _, listener) in &bots_doors {
+            doors.push((*name, listener.local_addr().map_err(lacking(name))?));
+        }
+        let web = web_listener.local_addr().map_err(lacking(DOORS[3]))?;
+        let monitor = Monitor::start(Sources {
+            ledger: Arc::clone(&bots.ledger),
+            people: Arc::clone(&people.ledger),
+            probers: probers.into(),
+            capacity: bots.admission.capacity().clone(),
+            doors: doors.iter().map(|(name, address)| (*name, *address, pinned(name))).collect(),
+            settings: settings.describe().collect(),
+            loopback: web.ip().is_loopback(),
+        });
+        let monitor = monitor.map_err(lacking("the monitor"))?;
+        let pages = Backend::monitor(monitor.address().clone(), people.timeouts);
+
+        for ((name, default, listener), (_, address)) in bots_doors.into_iter().zip(&doors) {
             let auth = Auth::Lavalink(settings.proxy_password.clone());
             let door = Door::for_bots(name, listener, auth, (default, nodes.clone()), &bots).map_err(lacking(name))?;
             door.open().map_err(lacking(name))?;
             info!("event=listening door={name} address={address} default={default}");
-            doors.push((name, address));
         }
-        let address = web_listener.local_addr().map_err(lacking(DOORS[3]))?;
         let auth = Auth::Basic(settings.web_password.clone());
-        let door = Door::for_people(DOORS[3], web_listener, auth, (pages, Arc::clone(&bots.admission)), &people)
-            .map_err(lacking(DOORS[3]))?;
+        let pages = (pages, Arc::clone(&bots.admission));
+        let door = Door::for_people(DOORS[3], web_listener, auth, pages, &people).map_err(lacking(DOORS[3]))?;
         door.open().map_err(lacking(DOORS[3]))?;
-        info!("event=listening door=web address={address} password={}", settings.web_password.is_some());
-        doors.push((DOORS[3], address));
+        info!("event=listening door=web address={web} password={}", settings.web_password.is_some());
+        doors.push((DOORS[3], web));
 
         let housekeeper = start_housekeeper(Arc::clone(&bots.ledger), nodes).map_err(lacking("the housekeeper"))?;
         Ok(Self {
@@ -149,6 +166,15 @@ impl Drop for Server {
             // A panic was logged where it happened.
             let _ = thread.join();
         }
+    }
+}
+
+/// The version that the door of this name is for alone.
+fn pinned(door: &str) -> Option<Lavalink> {
+    match door {
+        "bots-v3" => Some(Lavalink::V3),
+        "bots-v4" => Some(Lavalink::V4),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Connection, Ledger};
+use super::{Connection, Ledger, millis, unix_millis};
 use crate::config::Lavalink;
 use crate::error::End;
 
@@ -67,6 +67,12 @@ pub struct Tally {
 /// All counters at one moment.
 #[derive(Debug)]
 pub struct Tallies {
+    /// When the books were opened, in milliseconds since the epoch.
+    pub started_at: u64,
+    /// When this was taken.
+    pub now: u64,
+    /// The time between the two in milliseconds, by a clock that nobody sets.
+    pub uptime: u64,
     /// Connections ever opened, by door.
     pub doors: BTreeMap<&'static str, u64>,
     /// Without a version, then v3, then v4.
@@ -97,7 +103,15 @@ impl Ledger {
             }
         }
         let refused = self.refused.each_ref().map(|count| count.load(Relaxed));
-        Tallies { doors: books.doors.clone(), versions, ended: books.ended, refused }
+        Tallies {
+            started_at: self.started_at,
+            now: unix_millis(),
+            uptime: millis(self.started.elapsed()),
+            doors: books.doors.clone(),
+            versions,
+            ended: books.ended,
+            refused,
+        }
     }
 
     /// Leaves what a connection has used so far with the version it used, but for the request that changes it.

@@ -120,7 +120,7 @@ impl Health {
             Ok(finding) => {
                 state.deaf = false;
                 state.turn(backend, Ok(()));
-                state.response_time = Some(finding.response_time.as_secs_f64() * 1000.0);
+                state.response_time = Some(finding.response_time.as_micros() as f64 / 1000.0);
                 state.lavalink_version = finding.version;
                 state.players = finding.stats.as_ref().map(|stats| stats.players);
                 state.playing_players = finding.stats.map(|stats| stats.playing_players);

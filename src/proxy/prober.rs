@@ -67,11 +67,9 @@ impl Prober {
         }
     }
 
-    /// Asks for a round if there has never been one.
-    pub fn check_once(&self) {
-        if self.0.round.lock().ended.is_none() {
-            self.check_now();
-        }
+    /// False until the first round has ended.
+    pub fn has_checked(&self) -> bool {
+        self.0.round.lock().ended.is_some()
     }
 
     /// Waits until no round is due or under way, or until `deadline`.
