@@ -13,6 +13,7 @@
 pub mod config;
 pub mod demo;
 pub mod error;
+pub mod healthcheck;
 pub mod http;
 pub mod ledger;
 pub mod logfmt;
