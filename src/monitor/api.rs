@@ -44,7 +44,7 @@ pub fn answer(request: &Request, service: &Service) -> Answer {
         return error(421, "Misdirected Request", message, path);
     }
     let Some(allow) = allowed(path) else {
-        let message = "there is nothing here; the pages are /, /health and /data-usage, the API is /api/stats, /api/connections, /api/data-usage, /api/health and /api/version, and /metrics is for Prometheus";
+        let message = "there is nothing here; the pages are /, /health and /data-usage, the API is /api/stats, /api/connections, /api/data-usage, /api/health and /api/version, /metrics is for Prometheus and /healthz for whoever asks";
         return error(404, "Not Found", message, path);
     };
     let fits = match request.method() {

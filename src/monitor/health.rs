@@ -56,8 +56,8 @@ struct Setting<'s> {
 impl<'s> Health<'s> {
     /// As of now.
     pub fn of(sources: &'s Sources, process: Process) -> Self {
-        let tallies = sources.ledger.tallies();
         let backends = reports(sources);
+        let tallies = sources.ledger.tallies();
         Self {
             status: status(&backends),
             version: VERSION,
