@@ -132,6 +132,8 @@ pub enum Fault {
         /// True for a WebSocket handshake.
         upgrade: bool,
     },
+    /// Client, authentication: a wrong password for the web pages.
+    WebPasswordWrong,
     /// Client, routing: this version is switched off.
     NoBackend(Lavalink),
     /// Client, admission: every place is taken; what the machine's limit is.
@@ -190,7 +192,7 @@ impl Fault {
             Self::Head(HeadError::Coding) => 501,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::Method { .. } => 405,
-            Self::PasswordMissing { .. } | Self::PasswordWrong { upgrade: true } => 401,
+            Self::PasswordMissing { .. } | Self::PasswordWrong { upgrade: true } | Self::WebPasswordWrong => 401,
             Self::PasswordWrong { upgrade: false } => 403,
             Self::NoBackend(_) | Self::Full { .. } | Self::NoThread | Self::NoDescriptor => 503,
             Self::Body(BodyError::Malformed(_), _) | Self::BodyTruncated | Self::Gone(_) => 400,
@@ -210,7 +212,7 @@ impl Fault {
             Self::Head(_) | Self::Method { .. } | Self::ForwardedHeadTooLarge => End::BadRequest,
             Self::Body(..) | Self::BodyTruncated => End::BadRequest,
             Self::HeadTimeout | Self::BodyTimeout => End::ClientTimeout,
-            Self::PasswordMissing { .. } | Self::PasswordWrong { .. } => End::RejectedPassword,
+            Self::PasswordMissing { .. } | Self::PasswordWrong { .. } | Self::WebPasswordWrong => End::RejectedPassword,
             Self::NoBackend(_) => End::RejectedVersion,
             Self::Full { .. } | Self::NoDescriptor => End::RejectedLimit,
             Self::NoThread => End::RejectedThreads,
@@ -229,6 +231,7 @@ impl Fault {
                 | Self::ForwardedHeadTooLarge
                 | Self::PasswordMissing { .. }
                 | Self::PasswordWrong { .. }
+                | Self::WebPasswordWrong
                 | Self::NoBackend(_)
                 | Self::Unreachable { .. }
                 | Self::ConnectTimeout { .. }
@@ -250,10 +253,13 @@ impl fmt::Display for Fault {
                 out.write_str("no password; send it in the Authorization field")
             }
             Self::PasswordMissing { challenge: true } => {
-                out.write_str("this page wants the WEB_PASSWORD, with any user name")
+                out.write_str("these pages want the WEB_PASSWORD, with any user name")
             }
             Self::PasswordWrong { .. } => {
                 out.write_str("wrong password; the Authorization field must hold exactly one PROXY_PASSWORD")
+            }
+            Self::WebPasswordWrong => {
+                out.write_str("wrong password; these pages want the WEB_PASSWORD, with any user name")
             }
             Self::NoBackend(version) => write!(
                 out,
@@ -266,6 +272,7 @@ impl fmt::Display for Fault {
             Self::NoThread => {
                 out.write_str("no thread could be started; try again later, or raise the limit of threads")
             }
+            Self::Body(BodyError::TooLarge, 0) => out.write_str("no body is taken here; send the request without one"),
             Self::Body(BodyError::TooLarge, limit) => {
                 write!(out, "the body is over the {limit} bytes of MAX_BODY; send less or raise it")
             }

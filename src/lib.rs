@@ -8,11 +8,12 @@
 //! [`proxy`] is that corridor, one file per stage. Bots come in by doors that speak Lavalink's way, people by a
 //! door to the [`monitor`]; both lead through the same corridor. [`http`] knows the protocol and nothing else,
 //! [`ledger`] counts and knows neither HTTP nor sockets. Dependencies point one way:
-//! `server` -> `proxy`, `monitor` -> `ledger`, `http` -> `error`, `config`.
+//! `server` -> `monitor` -> `proxy` -> `ledger`, `http` -> `error`, `config`; the monitor reads and nothing needs it.
 
 pub mod config;
 pub mod demo;
 pub mod error;
+pub mod healthcheck;
 pub mod http;
 pub mod ledger;
 pub mod logfmt;

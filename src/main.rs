@@ -9,6 +9,7 @@ use std::{panic, process};
 
 use lavaproxy::config::{self, Lavalink, Loaded};
 use lavaproxy::demo::{Bots, Node};
+use lavaproxy::healthcheck;
 use lavaproxy::logfmt::{self, Quoted};
 use lavaproxy::server::{DOORS, Server};
 use log::{error, info, warn};
@@ -21,21 +22,23 @@ const EXIT_USAGE: u8 = 2;
 const HELP: &str = "\
 lavaproxy: one address for Discord music bots in front of Lavalink v3 and v4
 
-Usage: lavaproxy [--env-file FILE] [--check | --demo]
+Usage: lavaproxy [--env-file FILE] [--check | --demo | --healthcheck]
 
   --env-file FILE  read settings from FILE instead of ./lavaproxy.env or ./.env
   --check          check the settings, print them without secrets, and exit
   --demo           run with pretend Lavalink nodes and bots, to look around
+  --healthcheck    ask the running lavaproxy at WEB_HOST:WEB_PORT whether it is well, and exit
   --version        print the version and exit
   --help           print this and exit
 
 Settings are environment variables; lavaproxy.env.example lists them all.
-Exit codes: 0 stopped or checked, 1 could not start, 2 wrong flags or settings.";
+Exit codes: 0 stopped, checked or well, 1 could not start or not well, 2 wrong flags or settings.";
 
 enum Command {
     Run,
     Check,
     Demo,
+    Healthcheck,
     Print(String),
 }
 
@@ -55,7 +58,9 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(faults) => {
             eprintln!("{faults}");
-            return ExitCode::from(EXIT_USAGE);
+            // Container engines know 0 and 1 only.
+            let is_healthcheck = matches!(command, Command::Healthcheck);
+            return if is_healthcheck { ExitCode::FAILURE } else { ExitCode::from(EXIT_USAGE) };
         }
     };
     if matches!(command, Command::Check) {
@@ -66,6 +71,18 @@ fn main() -> ExitCode {
             eprintln!("warning: {warning}");
         }
         return ExitCode::SUCCESS;
+    }
+    if matches!(command, Command::Healthcheck) {
+        return match healthcheck::ask(&loaded.settings.web) {
+            Ok(line) => {
+                println!("{line}");
+                ExitCode::SUCCESS
+            }
+            Err(line) => {
+                eprintln!("lavaproxy: {line}");
+                ExitCode::FAILURE
+            }
+        };
     }
     match run(loaded, matches!(command, Command::Demo)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,6 +100,7 @@ fn parse(mut flags: lexopt::Parser) -> Result<(Command, Option<PathBuf>), lexopt
         match flag {
             lexopt::Arg::Long("env-file") => env_file = Some(flags.value()?),
             lexopt::Arg::Long("check") => command = Command::Check,
+            lexopt::Arg::Long("healthcheck") => command = Command::Healthcheck,
             lexopt::Arg::Long("demo") => command = Command::Demo,
             lexopt::Arg::Long("version") | lexopt::Arg::Short('V') => {
                 return Ok((Command::Print(format!("lavaproxy {}", env!("CARGO_PKG_VERSION"))), None));

@@ -12,17 +12,18 @@ use log::{info, warn};
 
 use crate::config::{Lavalink, Listen, Settings, Timeouts};
 use crate::ledger::Ledger;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Sources};
 use crate::proxy::admit::Admission;
 use crate::proxy::auth::Auth;
 use crate::proxy::backend::Backend;
 use crate::proxy::capacity::{Capacity, Machine};
+use crate::proxy::prober::Prober;
 use crate::proxy::{self, Door, House, Nodes};
 
 /// The web side's own share of connections, so that it can never starve the bots.
 const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share of the web pages" };
-/// The largest body of a request for a page, in bytes.
-const WEB_MAX_BODY: u64 = 1024;
+/// The largest body of a request to the web side, in bytes: nothing there takes one.
+const WEB_MAX_BODY: u64 = 0;
 /// The longest that the web side waits for anybody.
 const WEB_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,27 +88,44 @@ impl Server {
         let people = House {
             timeouts: web_timeouts(settings.timeouts),
             max_body: WEB_MAX_BODY,
-            admission: Admission::new(WEB_CONNECTIONS),
+            admission: Admission::clearing(WEB_CONNECTIONS),
             ledger: Ledger::new(),
         };
-        let monitor = Monitor::start(Arc::clone(&bots.ledger)).map_err(lacking("the monitor"))?;
-        let pages = Backend::monitor(monitor.address().clone(), people.timeouts);
+        let probers: Vec<_> = Lavalink::ALL
+            .into_iter()
+            .filter_map(|version| nodes.get(version).map(|node| Prober::start(Arc::clone(node), version)))
+            .collect::<Result<_, _>>()
+            .map_err(lacking("the probers"))?;
 
         let mut doors = Vec::new();
-        for (name, default, listener) in bots_doors {
-            let address = listener.local_addr().map_err(lacking(name))?;
+        for (name, _, listener) in &bots_doors {
+            doors.push((*name, listener.local_addr().map_err(lacking(name))?));
+        }
+        let web = web_listener.local_addr().map_err(lacking(DOORS[3]))?;
+        let monitor = Monitor::start(Sources {
+            ledger: Arc::clone(&bots.ledger),
+            people: Arc::clone(&people.ledger),
+            probers: probers.into(),
+            capacity: bots.admission.capacity().clone(),
+            doors: doors.iter().map(|(name, address)| (*name, *address, pinned(name))).collect(),
+            settings: settings.describe().collect(),
+            loopback: web.ip().is_loopback(),
+        });
+        let monitor = monitor.map_err(lacking("the monitor"))?;
+        let pages = Backend::monitor(monitor.address().clone(), people.timeouts);
+
+        for ((name, default, listener), (_, address)) in bots_doors.into_iter().zip(&doors) {
             let auth = Auth::Lavalink(settings.proxy_password.clone());
             let door = Door::for_bots(name, listener, auth, (default, nodes.clone()), &bots).map_err(lacking(name))?;
             door.open().map_err(lacking(name))?;
             info!("event=listening door={name} address={address} default={default}");
-            doors.push((name, address));
         }
-        let address = web_listener.local_addr().map_err(lacking(DOORS[3]))?;
         let auth = Auth::Basic(settings.web_password.clone());
+        let pages = (pages, Arc::clone(&bots.admission));
         let door = Door::for_people(DOORS[3], web_listener, auth, pages, &people).map_err(lacking(DOORS[3]))?;
         door.open().map_err(lacking(DOORS[3]))?;
-        info!("event=listening door=web address={address} password={}", settings.web_password.is_some());
-        doors.push((DOORS[3], address));
+        info!("event=listening door=web address={web} password={}", settings.web_password.is_some());
+        doors.push((DOORS[3], web));
 
         let housekeeper = start_housekeeper(Arc::clone(&bots.ledger), nodes).map_err(lacking("the housekeeper"))?;
         Ok(Self {
@@ -148,6 +166,15 @@ impl Drop for Server {
             // A panic was logged where it happened.
             let _ = thread.join();
         }
+    }
+}
+
+/// The version that the door of this name is for alone.
+fn pinned(door: &str) -> Option<Lavalink> {
+    match door {
+        "bots-v3" => Some(Lavalink::V3),
+        "bots-v4" => Some(Lavalink::V4),
+        _ => None,
     }
 }
 

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 
-use super::client::{Http, Reply, Socket};
+use super::client::{Http, Socket};
 use super::frames::{CLOSE, Heard, PING, PONG, TEXT, closing};
 use crate::config::Lavalink;
+use crate::http::peer::Reply;
 
 const STACK: usize = 256 * 1024;
 /// How long one thing takes a bot: it hears its WebSocket for so long, then makes one call.

@@ -5,29 +5,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::frames::{self, Broken, Heard, Reader};
-use crate::http::body::Body;
-use crate::http::buffer::Buffer;
-use crate::http::head::{Response, Scan, Slots};
+use crate::http::peer::{Peer, Reply};
 
 /// How long a bot waits for a connection, and for the next bytes of an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The largest answer a bot reads, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
-const WINDOW: usize = 16 * 1024;
 
 /// A connection that carries requests until it turns into a WebSocket.
-pub(super) struct Http {
-    stream: TcpStream,
-    buffer: Buffer,
-}
-
-/// What came back.
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
-    /// The server takes another request.
-    pub(super) keep_alive: bool,
-}
+pub(super) struct Http(Peer<TcpStream>);
 
 impl Http {
     pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
@@ -35,61 +21,18 @@ impl Http {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: Buffer::default() })
+        Ok(Self(Peer::new(stream)))
     }
 
     /// Sends a request as it stands and reads the answer.
     pub(super) fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
-        self.stream.write_all(request)?;
-        let to_head = request.starts_with(b"HEAD ");
-        loop {
-            let head = self.read_head()?;
-            let mut slots = Slots::new();
-            let response = Response::parse(&head, &mut slots, to_head).map_err(invalid)?;
-            if response.is_interim() && response.status != 101 {
-                continue;
-            }
-            let body = Body::new(response.framing, MAX_ANSWER).map_err(invalid)?;
-            let (status, keep_alive) = (response.status, response.keep_alive);
-            return Ok(Reply { status, body: self.read_body(body.unchunked())?, keep_alive });
-        }
-    }
-
-    fn read_head(&mut self) -> io::Result<Vec<u8>> {
-        let mut scan = Scan::default();
-        loop {
-            if let Some(length) = scan.advance(self.buffer.data()).map_err(invalid)? {
-                let head = self.buffer.data()[..length].to_vec();
-                self.buffer.consume(length);
-                return Ok(head);
-            }
-            if self.buffer.holds(WINDOW) {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            if self.buffer.fill(&mut self.stream, WINDOW)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-
-    fn read_body(&mut self, mut body: Body) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        loop {
-            let step = body.step(self.buffer.data_mut()).map_err(invalid)?;
-            content.extend_from_slice(&self.buffer.data()[..step.produced]);
-            self.buffer.consume(step.consumed);
-            if body.is_done() {
-                return Ok(content);
-            }
-            if self.buffer.fill(&mut self.stream, WINDOW)? == 0 {
-                return if body.may_end_here() { Ok(content) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-            }
-        }
+        self.0.ask(request, MAX_ANSWER, |_| Ok(()))
     }
 
     /// The WebSocket that follows a 101.
     pub(super) fn into_socket(self) -> Socket {
-        Socket { stream: self.stream, reader: Reader::new(self.buffer, false) }
+        let (stream, buffer) = self.0.into_parts();
+        Socket { stream, reader: Reader::new(buffer, false) }
     }
 }
 
@@ -114,8 +57,4 @@ impl Socket {
     pub(super) fn say(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
         self.stream.write_all(&frames::frame(opcode, payload, true))
     }
-}
-
-fn invalid(why: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }

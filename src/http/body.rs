@@ -138,7 +138,11 @@ impl Body {
     pub fn step(&mut self, window: &mut [u8]) -> Result<Step, BodyError> {
         match self.state {
             State::Done => Ok(Step { consumed: 0, produced: 0 }),
-            State::UntilClose => Ok(Step { consumed: window.len(), produced: window.len() }),
+            State::UntilClose => {
+                let count = window.len();
+                self.allowance = self.allowance.checked_sub(count as u64).ok_or(BodyError::TooLarge)?;
+                Ok(Step { consumed: count, produced: count })
+            }
             State::Length(left) => {
                 let count = clamp(left, window.len());
                 self.state = match left - count as u64 {

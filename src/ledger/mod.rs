@@ -5,6 +5,8 @@
 
 mod meter;
 mod rate;
+mod rows;
+mod tally;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -13,12 +15,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 
 use crate::config::Lavalink;
 use crate::error::End;
 pub use meter::{Meter, Metered};
 use rate::{Clock, Window};
+pub use rows::{ConnectionRow, Snapshot, Totals, UsageRow};
+use tally::{Amount, Versions};
+pub use tally::{Tallies, Tally};
 
 /// How many client addresses are remembered; the oldest idle ones beyond fold into one row, `others`.
 pub const MAX_ADDRESSES: usize = 10_000;
@@ -31,6 +35,7 @@ pub struct Ledger {
     started: Instant,
     started_at: u64,
     next_id: AtomicU64,
+    refused: [AtomicU64; End::ALL.len()],
     books: Mutex<Books>,
 }
 
@@ -40,6 +45,8 @@ struct Books {
     others: Usage,
     total: Usage,
     ended: [u64; End::ALL.len()],
+    doors: BTreeMap<&'static str, u64>,
+    versions: Versions,
     clock: Clock,
 }
 
@@ -79,6 +86,16 @@ struct Connection {
     notes: Mutex<Notes>,
 }
 
+impl Connection {
+    fn amount(&self) -> Amount {
+        Amount {
+            requests: self.requests.load(Relaxed),
+            bytes_in: self.meter.bytes_in(),
+            bytes_out: self.meter.bytes_out(),
+        }
+    }
+}
+
 /// What is known of a connection beyond its bytes; changes with its requests.
 #[derive(Default)]
 struct Notes {
@@ -88,6 +105,8 @@ struct Notes {
     client_name: String,
     user_agent: String,
     rate: Window,
+    /// What was already added to versions that it used before this one.
+    tallied: Amount,
 }
 
 /// What a request says of its sender; empty where it says nothing.
@@ -113,18 +132,21 @@ impl Ledger {
             others: Usage::default(),
             total: Usage::default(),
             ended: [0; End::ALL.len()],
+            doors: BTreeMap::new(),
+            versions: Versions::default(),
             clock: Clock::new(Instant::now()),
         };
         Arc::new(Self {
             started: Instant::now(),
             started_at: unix_millis(),
             next_id: AtomicU64::new(1),
+            refused: Default::default(),
             books: Mutex::new(books),
         })
     }
 
-    /// Enters a connection that was just accepted.
-    pub fn open(self: &Arc<Self>, client: SocketAddr) -> Entry {
+    /// Enters a connection that was just accepted at this door.
+    pub fn open(self: &Arc<Self>, client: SocketAddr, door: &'static str) -> Entry {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let now = unix_millis();
         let connection = Arc::new(Connection {
@@ -142,6 +164,7 @@ impl Ledger {
             books.fold_oldest();
         }
         let books = &mut *books;
+        *books.doors.entry(door).or_default() += 1;
         for usage in [books.usage.entry(client.ip()).or_default(), &mut books.total] {
             usage.active += 1;
             usage.connections += 1;
@@ -237,6 +260,9 @@ impl Ledger {
         let books = &mut *books;
         books.live.remove(&connection.id);
         books.ended[end as usize] += 1;
+        let notes = connection.notes.lock();
+        books.versions.add(notes.version, connection.amount().less(notes.tallied));
+        drop(notes);
         for usage in [books.usage.get_mut(&connection.client.ip()), Some(&mut books.total)].into_iter().flatten() {
             usage.active = usage.active.saturating_sub(1);
             usage.requests += connection.requests.load(Relaxed);
@@ -311,10 +337,15 @@ impl Entry {
         self.connection.requests.fetch_add(1, Relaxed);
     }
 
+    /// Counts a request that was answered with an error of our own.
+    pub fn count_refusal(&self, reason: End) {
+        self.ledger.refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
     /// Notes where a request goes and who says to have sent it; silence leaves what was said before.
     pub fn note_request(&self, version: Option<Lavalink>, backend: &Arc<str>, caller: Caller<'_>) {
+        self.ledger.change_version(&self.connection, version);
         let mut notes = self.connection.notes.lock();
-        notes.version = version;
         if !notes.backend.as_ref().is_some_and(|known| Arc::ptr_eq(known, backend)) {
             notes.backend = Some(Arc::clone(backend));
         }
@@ -350,153 +381,6 @@ fn keep(known: &mut String, said: &[u8]) {
     let said = &said[..said.len().min(MAX_NAME)];
     if !said.is_empty() && known.as_bytes() != said {
         *known = String::from_utf8_lossy(said).into_owned();
-    }
-}
-
-/// The ledger at one moment, as the API shows it. Times are milliseconds since the epoch, durations
-/// milliseconds, rates bytes per second.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Snapshot {
-    /// When the books were opened.
-    pub started_at: u64,
-    /// When the snapshot was taken.
-    pub now: u64,
-    /// The time between the two, by a clock that nobody sets.
-    pub uptime: u64,
-    /// All connections, live and ended.
-    pub totals: Totals,
-    /// The live ones, oldest first.
-    pub connections: Vec<ConnectionRow>,
-    /// Per client address, most bytes first.
-    pub usage: Vec<UsageRow>,
-    /// How many connections ended for each reason.
-    pub ended: BTreeMap<&'static str, u64>,
-}
-
-/// Sums over all connections since the start.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Totals {
-    /// Open now.
-    pub active: u64,
-    /// Of these, tunnels.
-    pub websockets: u64,
-    /// Ever opened.
-    pub connections: u64,
-    /// Requests read.
-    pub requests: u64,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
-    /// Bytes per second from clients over the last seconds.
-    pub rate_in: u64,
-    /// Bytes per second to clients over the last seconds.
-    pub rate_out: u64,
-}
-
-/// A live connection.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectionRow {
-    /// Unique since the start.
-    pub id: u64,
-    /// Address and port.
-    pub client: SocketAddr,
-    /// Address alone.
-    pub address: IpAddr,
-    /// Address of the last request's backend.
-    pub backend: Option<Arc<str>>,
-    /// `v3` or `v4`, of the last request.
-    pub version: Option<&'static str>,
-    /// `http`, or `websocket` once it is a tunnel.
-    pub kind: &'static str,
-    /// When it was accepted.
-    pub connected_at: u64,
-    /// Since then.
-    pub uptime: u64,
-    /// Requests read.
-    pub requests: u64,
-    /// Bytes from the client.
-    pub bytes_in: u64,
-    /// Bytes to the client.
-    pub bytes_out: u64,
-    /// Bytes per second from the client over the last seconds.
-    pub rate_in: u64,
-    /// Bytes per second to the client over the last seconds.
-    pub rate_out: u64,
-    /// The `User-Id` it sent last, or empty.
-    pub user_id: String,
-    /// The `Client-Name` it sent last, or empty.
-    pub client_name: String,
-    /// The `User-Agent` it sent last, or empty.
-    pub user_agent: String,
-}
-
-impl ConnectionRow {
-    fn new(connection: &Connection, clock: &Clock) -> Self {
-        let notes = connection.notes.lock();
-        let (rate_in, rate_out) = notes.rate.per_second(clock);
-        Self {
-            id: connection.id,
-            client: connection.client,
-            address: connection.client.ip(),
-            backend: notes.backend.clone(),
-            version: notes.version.map(Lavalink::name),
-            kind: if connection.websocket.load(Relaxed) { "websocket" } else { "http" },
-            connected_at: connection.connected_at,
-            uptime: millis(connection.opened.elapsed()),
-            requests: connection.requests.load(Relaxed),
-            bytes_in: connection.meter.bytes_in(),
-            bytes_out: connection.meter.bytes_out(),
-            rate_in,
-            rate_out,
-            user_id: notes.user_id.clone(),
-            client_name: notes.client_name.clone(),
-            user_agent: notes.user_agent.clone(),
-        }
-    }
-}
-
-/// What one client address used since the start.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UsageRow {
-    /// The address, or `others` for those that were folded together.
-    pub address: String,
-    /// Connections open now.
-    pub active: u64,
-    /// Connections ever opened.
-    pub connections: u64,
-    /// Requests read.
-    pub requests: u64,
-    /// Bytes from the client.
-    pub bytes_in: u64,
-    /// Bytes to the client.
-    pub bytes_out: u64,
-    /// Bytes per second from the client over the last seconds.
-    pub rate_in: u64,
-    /// Bytes per second to the client over the last seconds.
-    pub rate_out: u64,
-    /// When it last opened or closed a connection; now while one is open.
-    pub last_seen: u64,
-}
-
-impl UsageRow {
-    fn new(address: String, usage: &Usage, clock: &Clock) -> Self {
-        let (rate_in, rate_out) = usage.rate.per_second(clock);
-        Self {
-            address,
-            active: usage.active,
-            connections: usage.connections,
-            requests: usage.requests,
-            bytes_in: usage.bytes_in,
-            bytes_out: usage.bytes_out,
-            rate_in,
-            rate_out,
-            last_seen: usage.last_seen,
-        }
     }
 }
 

@@ -1,13 +1,20 @@
-//! The web pages and the API: a tiny_http loop that reads the ledger's snapshots and decides nothing.
+//! The web pages and the API: a tiny_http loop that reads snapshots of the others' state and decides nothing.
+//! Nothing but the server knows of it: without this module lavaproxy is a proxy without pages.
 //!
 //! tiny_http stands on a private Unix socket behind the people's door, never on the network: alone it would abort
 //! on absurd lengths, leak threads on `HTTP/2.0` and wait for ever on a silent client.
 
 mod api;
+mod filter;
+mod guard;
+mod health;
+mod metrics;
 mod pages;
+mod process;
 mod socket;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,14 +26,37 @@ use log::{error, warn};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tiny_http::{Request, Server};
 
+use crate::config::Lavalink;
+use crate::error::End;
 use crate::ledger::Ledger;
 use crate::logfmt::Quoted;
+use crate::proxy::capacity::Capacity;
+use crate::proxy::prober::Prober;
+use process::Load;
 use socket::PrivateSocket;
 
 /// How often the loop looks whether it should stop.
 const TURN: Duration = Duration::from_millis(500);
 /// How often it looks whether tiny_http still accepts: its listener ends for ever on one failure.
-const CHECK: Duration = Duration::from_secs(5);
+const CHECK: Duration = Duration::from_secs(1);
+
+/// What the monitor reads.
+pub struct Sources {
+    /// The books of the bots' doors.
+    pub ledger: Arc<Ledger>,
+    /// The books of the people's door.
+    pub people: Arc<Ledger>,
+    /// How the nodes are.
+    pub probers: Arc<[Prober]>,
+    /// How many bots' connections there may be.
+    pub capacity: Capacity,
+    /// The bots' doors: name, address, and the version that one is pinned to.
+    pub doors: Vec<(&'static str, SocketAddr, Option<Lavalink>)>,
+    /// Every setting with its value, secrets hidden.
+    pub settings: Vec<(&'static str, String)>,
+    /// True when nobody beyond this machine can reach the people's door.
+    pub loopback: bool,
+}
 
 /// The running monitor; stops when dropped.
 pub struct Monitor {
@@ -36,15 +66,17 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts to serve what `ledger` holds.
+    /// Starts to serve.
     ///
     /// # Errors
     /// When no private socket can be had, or no thread.
-    pub fn start(ledger: Arc<Ledger>) -> io::Result<Self> {
+    pub fn start(sources: Sources) -> io::Result<Self> {
         let (socket, listener) = PrivateSocket::bind()?;
         let socket = Arc::new(socket);
         let stop = Arc::new(AtomicBool::new(false));
-        let service = Service { ledger, socket: Arc::clone(&socket), stop: Arc::clone(&stop) };
+        let (its_socket, its_stop) = (Arc::clone(&socket), Arc::clone(&stop));
+        let service = Service { sources, load: Load::new(), socket: its_socket, stop: its_stop };
+        let service = Arc::new(service);
         let thread = thread::Builder::new().name("monitor".to_owned()).spawn(move || service.run(listener))?;
         Ok(Self { socket, stop, thread: Some(thread) })
     }
@@ -66,14 +98,15 @@ impl Drop for Monitor {
 }
 
 struct Service {
-    ledger: Arc<Ledger>,
+    sources: Sources,
+    load: Load,
     socket: Arc<PrivateSocket>,
     stop: Arc<AtomicBool>,
 }
 
 impl Service {
     /// Serves until it is told to stop; a tiny_http that ended is replaced by another.
-    fn run(&self, listener: UnixListener) {
+    fn run(self: &Arc<Self>, listener: UnixListener) {
         let mut listener = Some(listener);
         while !self.stop.load(SeqCst) {
             let next = match listener.take() {
@@ -89,7 +122,7 @@ impl Service {
         }
     }
 
-    fn serve(&self, listener: UnixListener) -> io::Result<()> {
+    fn serve(self: &Arc<Self>, listener: UnixListener) -> io::Result<()> {
         let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
         let served = self.answer_all(&server);
         if self.socket.is_abstract() {
@@ -99,7 +132,7 @@ impl Service {
         served
     }
 
-    fn answer_all(&self, server: &Server) -> io::Result<()> {
+    fn answer_all(self: &Arc<Self>, server: &Server) -> io::Result<()> {
         let mut checked = Instant::now();
         while !self.stop.load(SeqCst) {
             if let Some(request) = server.recv_timeout(TURN)? {
@@ -107,6 +140,7 @@ impl Service {
             }
             if checked.elapsed() >= CHECK {
                 checked = Instant::now();
+                self.load.tick();
                 Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(self.socket.address())?;
             }
         }
@@ -115,10 +149,10 @@ impl Service {
 
     /// Each answer leaves in a thread of its own: a reader that never reads holds up nobody else. Their number is
     /// bounded by the people's door.
-    fn answer(&self, request: Request) {
-        let ledger = Arc::clone(&self.ledger);
+    fn answer(self: &Arc<Self>, request: Request) {
+        let service = Arc::clone(self);
         let started = thread::Builder::new().name("monitor-answer".to_owned()).spawn(move || {
-            let answered = catch_unwind(AssertUnwindSafe(|| respond(request, &ledger)));
+            let answered = catch_unwind(AssertUnwindSafe(|| respond(request, &service)));
             if answered.is_err() {
                 error!("event=panic door=web hint=\"a defect in lavaproxy; please report it\"");
             }
@@ -129,9 +163,13 @@ impl Service {
     }
 }
 
-fn respond(request: Request, ledger: &Ledger) {
-    let path = request.url().split('?').next().unwrap_or_default().to_owned();
-    let response = pages::page(&path).or_else(|| api::answer(&path, ledger)).unwrap_or_else(|| api::not_found(&path));
+fn respond(request: Request, service: &Service) {
+    let answer = api::answer(&request, service);
     // Fails when the reader is gone.
-    let _ = request.respond(response);
+    let _ = request.respond(answer);
+}
+
+/// Counts in the order of [`End::ALL`], with the reasons' names.
+fn named(counts: &[u64; End::ALL.len()]) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    End::ALL.iter().map(|end| end.name()).zip(counts.iter().copied())
 }

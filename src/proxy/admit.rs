@@ -1,6 +1,7 @@
 //! Who may come in: a limit on connections, and the table of those inside that stopping needs.
 //!
-//! It keeps its own count and never asks the ledger.
+//! It keeps its own count and never asks the ledger. Bots that come when all places are taken are refused; among
+//! people, the one who has got nowhere for the longest makes room, so that idlers cannot lock anybody out.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
@@ -15,10 +16,16 @@ use super::capacity::Capacity;
 
 /// How many refused clients are waited for at once, so that they can read their answer.
 const MAX_REFUSING: usize = 32;
+/// How long a newcomer waits for a place to be cleared.
+const CLEARING: Duration = Duration::from_secs(1);
+/// How long one that was told to go is waited for before the next is told.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The places behind one or more doors.
 pub struct Admission {
     capacity: Capacity,
+    clears: bool,
+    epoch: Instant,
     inside: AtomicUsize,
     refusing: AtomicUsize,
     stopping: AtomicBool,
@@ -43,13 +50,27 @@ struct Place {
     client: Arc<TcpStream>,
     backend: Mutex<Option<Arc<Socket>>>,
     phase: AtomicU8,
+    /// When it entered its phase, in milliseconds after the admission's epoch.
+    since: AtomicU64,
+    told_to_go: Mutex<Option<Instant>>,
 }
 
 impl Admission {
-    /// As many places as `capacity` says.
+    /// As many places as `capacity` says, kept by those who have them.
     pub fn new(capacity: Capacity) -> Arc<Self> {
+        Self::with(capacity, false)
+    }
+
+    /// The same, but when all are taken, the one that has been in its phase for the longest must go.
+    pub fn clearing(capacity: Capacity) -> Arc<Self> {
+        Self::with(capacity, true)
+    }
+
+    fn with(capacity: Capacity, clears: bool) -> Arc<Self> {
         Arc::new(Self {
             capacity,
+            clears,
+            epoch: Instant::now(),
             inside: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -71,14 +92,58 @@ impl Admission {
 
     /// A place for this client, until the permit is dropped; `None` when all are taken.
     pub fn admit(self: &Arc<Self>, client: Arc<TcpStream>) -> Option<Permit> {
-        if self.inside.fetch_add(1, SeqCst) >= self.capacity.connections {
-            self.inside.fetch_sub(1, SeqCst);
-            return None;
+        if self.take_place() || (self.clears && self.clear_place()) {
+            return Some(self.permit(client));
         }
+        None
+    }
+
+    fn take_place(&self) -> bool {
+        let free = self.inside.fetch_add(1, SeqCst) < self.capacity.connections;
+        if !free {
+            self.inside.fetch_sub(1, SeqCst);
+        }
+        free
+    }
+
+    /// Tells one to go and takes the place that comes free. False when too many wait for that already.
+    fn clear_place(&self) -> bool {
+        let Some(_patience) = self.patience() else { return false };
+        let deadline = Instant::now() + CLEARING;
+        let mut table = self.table.lock();
+        while !self.take_place() {
+            if !table.values().any(|place| place.is_leaving()) {
+                let oldest = table.values().filter(|place| !place.must_go()).min_by_key(|place| place.since());
+                if let Some(oldest) = oldest {
+                    oldest.tell_to_go();
+                    // It may be in a pause, which waits on the same signal.
+                    self.left.notify_all();
+                }
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return false;
+            }
+            self.left.wait_until(&mut table, deadline.min(now + FAREWELL));
+        }
+        true
+    }
+
+    fn permit(self: &Arc<Self>, client: Arc<TcpStream>) -> Permit {
         let key = self.next_key.fetch_add(1, SeqCst);
-        let place = Arc::new(Place { client, backend: Mutex::new(None), phase: AtomicU8::new(Phase::Busy as u8) });
+        let place = Arc::new(Place {
+            client,
+            backend: Mutex::new(None),
+            phase: AtomicU8::new(Phase::Busy as u8),
+            since: AtomicU64::new(self.millis()),
+            told_to_go: Mutex::new(None),
+        });
         self.table.lock().insert(key, Arc::clone(&place));
-        Some(Permit { admission: Arc::clone(self), key, place })
+        Permit { admission: Arc::clone(self), key, place }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Leave to wait for a refused client; `None` when too many are waited for already.
@@ -99,6 +164,7 @@ impl Admission {
         for place in table.values().filter(|place| place.is(Phase::Idle)) {
             place.stop_reading();
         }
+        self.left.notify_all();
         while table.values().any(|place| place.is(Phase::Busy)) {
             if self.left.wait_until(&mut table, deadline).timed_out() {
                 break;
@@ -120,6 +186,24 @@ impl Admission {
 impl Place {
     fn is(&self, phase: Phase) -> bool {
         self.phase.load(SeqCst) == phase as u8
+    }
+
+    fn since(&self) -> u64 {
+        self.since.load(SeqCst)
+    }
+
+    fn must_go(&self) -> bool {
+        self.told_to_go.lock().is_some()
+    }
+
+    /// True while it has been told so just now and may still do it.
+    fn is_leaving(&self) -> bool {
+        self.told_to_go.lock().is_some_and(|told| told.elapsed() < FAREWELL)
+    }
+
+    fn tell_to_go(&self) {
+        *self.told_to_go.lock() = Some(Instant::now());
+        self.end();
     }
 
     // Shutting a socket down that its peer has closed fails, and then there is nothing left to do.
@@ -146,6 +230,9 @@ impl Permit {
     /// Says what the connection does from here on. False when it should stop instead of becoming idle.
     pub fn enter(&self, phase: Phase) -> bool {
         self.place.phase.store(phase as u8, SeqCst);
+        if self.admission.clears {
+            self.place.since.store(self.admission.millis(), SeqCst);
+        }
         let stopping = self.admission.is_stopping();
         if stopping {
             // Taking the lock orders this after the waiter's look at the phases.
@@ -153,6 +240,22 @@ impl Permit {
             self.admission.left.notify_all();
         }
         !stopping
+    }
+
+    /// True when this place was given to somebody else.
+    pub fn must_go(&self) -> bool {
+        self.place.must_go()
+    }
+
+    /// Waits, but not when this place is wanted or everybody must stop.
+    pub fn pause(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        let mut table = self.admission.table.lock();
+        while !self.must_go() && !self.admission.is_stopping() {
+            if self.admission.left.wait_until(&mut table, deadline).timed_out() {
+                return;
+            }
+        }
     }
 
     /// Lets stopping reach the tunnel's other end too.
@@ -163,8 +266,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.table.lock().remove(&self.key);
+        let mut table = self.admission.table.lock();
+        table.remove(&self.key);
+        // Under the lock, so that nobody who waits for a place looks between this and the signal.
         self.admission.inside.fetch_sub(1, SeqCst);
+        drop(table);
         self.admission.left.notify_all();
     }
 }

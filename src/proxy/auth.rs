@@ -37,9 +37,10 @@ impl Auth {
                     Err(Fault::PasswordWrong { upgrade: request.upgrade.is_some() })
                 }
             }
-            (Self::Basic(Some(password)), sent) => match sent.and_then(basic_password) {
+            (Self::Basic(Some(_)), None) => Err(Fault::PasswordMissing { challenge: true }),
+            (Self::Basic(Some(password)), Some(sent)) => match basic_password(sent) {
                 Some(sent) if equal(&sent, password) => Ok(()),
-                _ => Err(Fault::PasswordMissing { challenge: true }),
+                _ => Err(Fault::WebPasswordWrong),
             },
         }
     }

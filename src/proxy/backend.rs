@@ -6,22 +6,24 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use super::health::Health;
 use super::resolve::{self, Resolver};
 use crate::config::{Lavalink, Node, Secret, Timeouts};
 use crate::error::{self, End, Fault};
-use crate::logfmt::Quoted;
+use crate::http::head::Field;
 
 /// Lavalink closes a connection that was idle for 60 seconds; one near that age is not used again.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
 /// Idle connections that are kept for each backend.
 const MAX_IDLE: usize = 128;
+
+/// The request fields that the monitor reads.
+const MONITOR_FIELDS: [&str; 3] = ["Host", "Origin", "Sec-Fetch-Site"];
 
 /// A peer that is gone without a word is found after 60 s of silence and three probes, 10 s apart.
 pub(super) fn keepalive() -> TcpKeepalive {
@@ -38,7 +40,7 @@ pub struct Backend {
     password: Option<Secret>,
     timeouts: Timeouts,
     idle: Mutex<Vec<Idle>>,
-    reachable: AtomicBool,
+    health: Health,
 }
 
 enum Target {
@@ -74,7 +76,7 @@ impl Backend {
     }
 
     fn new(name: String, target: Target, password: Option<Secret>, timeouts: Timeouts) -> Self {
-        Self { name: name.into(), target, password, timeouts, idle: Mutex::default(), reachable: AtomicBool::new(true) }
+        Self { name: name.into(), target, password, timeouts, idle: Mutex::default(), health: Health::default() }
     }
 
     /// Its address as configured, for people.
@@ -87,9 +89,21 @@ impl Backend {
         self.password.as_ref()
     }
 
+    /// What is known of how it is.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// True when a connection may serve more than one request.
     pub fn keeps_connections(&self) -> bool {
         matches!(self.target, Target::Lavalink(..))
+    }
+
+    /// True for a field that this backend is to get: a node gets all, the monitor those it has a use for, as
+    /// tiny_http hangs up on some others.
+    pub fn reads(&self, field: &Field<'_>) -> bool {
+        let is = |name: &&str| field.name.eq_ignore_ascii_case(name);
+        self.keeps_connections() || (field.value.is_ascii() && MONITOR_FIELDS.iter().any(is))
     }
 
     /// A connection: an idle one that still stands, else, or when `fresh` is asked for, a new one.
@@ -104,20 +118,10 @@ impl Backend {
                 }
             }
         }
-        let connected = self.connect();
-        // What we lack says nothing of the backend.
-        match &connected {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                return Err(Fault::NoDescriptor);
-            }
-            Err(error) if error.kind() == resolve::NO_THREAD => return Err(Fault::NoThread),
-            _ => self.note_reachable(&connected),
-        }
-        match connected {
-            Ok(socket) => Ok(Link { socket, reused: false }),
-            Err(error) if error::is_timeout(&error) => Err(Fault::ConnectTimeout { backend: self.to_string() }),
-            Err(error) => Err(Fault::Unreachable { backend: self.to_string(), setting: self.setting(), error }),
-        }
+        let started = Instant::now();
+        let linked = self.connect().map(|socket| Link { socket, reused: false }).map_err(|error| self.fault(error));
+        self.health.note_connect(self, started.elapsed(), linked.as_ref().err());
+        linked
     }
 
     /// Keeps a connection for whoever comes next. Only for one whose last exchange ended cleanly.
@@ -167,14 +171,13 @@ impl Backend {
         Ok(socket)
     }
 
-    /// One line when the backend goes and one when it is back, not one per request.
-    fn note_reachable(&self, connected: &io::Result<Socket>) {
-        match connected {
-            Ok(_) if !self.reachable.swap(true, Relaxed) => info!("event=backend-up backend={self}"),
-            Err(error) if self.reachable.swap(false, Relaxed) => {
-                warn!("event=backend-down backend={self} error={} check={}", Quoted(error), self.setting());
-            }
-            _ => {}
+    fn fault(&self, error: io::Error) -> Fault {
+        let backend = self.to_string();
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Fault::NoDescriptor,
+            _ if error.kind() == resolve::NO_THREAD => Fault::NoThread,
+            _ if error::is_timeout(&error) => Fault::ConnectTimeout { backend },
+            _ => Fault::Unreachable { backend, setting: self.setting(), error },
         }
     }
 
@@ -242,6 +245,17 @@ impl Link {
         let peeked = self.socket.peek(&mut [MaybeUninit::uninit()]);
         self.socket.set_read_timeout(usual)?;
         Ok(!matches!(peeked, Err(error) if error::is_timeout(&error)))
+    }
+
+    /// Lets the next read wait until `deadline` and no longer.
+    ///
+    /// # Errors
+    /// `TimedOut` when that has passed.
+    pub fn read_until(&self, deadline: Instant) -> io::Result<()> {
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            left => self.socket.set_read_timeout(Some(left)),
+        }
     }
 
     /// How long one write may wait for the backend to read.

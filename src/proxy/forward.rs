@@ -31,7 +31,10 @@ pub fn write_request_head(
             if let Some(password) = backend.password() {
                 write_field(out, field.name, password.expose().as_bytes());
             }
-        } else if !is("x-forwarded-for") && (!is("expect") || request.version == Version::Http11) {
+        } else if backend.reads(field)
+            && !is("x-forwarded-for")
+            && (!is("expect") || request.version == Version::Http11)
+        {
             write_field(out, field.name, field.value);
         }
     }

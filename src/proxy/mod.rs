@@ -15,8 +15,11 @@ pub mod capacity;
 mod client;
 mod exchange;
 mod forward;
+pub mod health;
+pub mod prober;
 mod resolve;
 mod route;
+mod seldom;
 mod session;
 mod tunnel;
 
@@ -26,10 +29,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{error, warn};
-use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::{Lavalink, Timeouts};
@@ -40,6 +42,7 @@ use admit::Admission;
 use auth::Auth;
 use backend::Backend;
 use exchange::{Bounds, Buffers};
+use seldom::Seldom;
 
 /// The stack of a worker: the corridor's frames, the deepest of them in the parser and the logger.
 const STACK: usize = 128 * 1024;
@@ -75,7 +78,12 @@ pub enum Routes {
         nodes: Nodes,
     },
     /// To the web pages.
-    Monitor(Arc<Backend>),
+    Monitor {
+        /// Where they are.
+        pages: Arc<Backend>,
+        /// Who stops when lavaproxy does; `/healthz` tells.
+        bots: Arc<Admission>,
+    },
 }
 
 /// The backend of each version that has one.
@@ -114,7 +122,8 @@ pub struct Door {
     admission: Arc<Admission>,
     ledger: Arc<Ledger>,
     idle: AtomicUsize,
-    last_complaint: Mutex<Option<Instant>>,
+    complaints: Seldom,
+    wrong_passwords: Seldom,
 }
 
 /// What doors of one kind have in common.
@@ -164,10 +173,10 @@ impl Door {
         name: &'static str,
         listener: TcpListener,
         auth: Auth,
-        monitor: Arc<Backend>,
+        (pages, bots): (Arc<Backend>, Arc<Admission>),
         house: &House,
     ) -> io::Result<Arc<Self>> {
-        Self::new(name, listener, auth, Routes::Monitor(monitor), Voice::Plain, house)
+        Self::new(name, listener, auth, Routes::Monitor { pages, bots }, Voice::Plain, house)
     }
 
     fn new(
@@ -188,7 +197,7 @@ impl Door {
         socket.set_read_timeout(Some(TURN))?;
         let bounds = Bounds { max_body: house.max_body, pause: timeouts.head, response: timeouts.response };
         let (admission, ledger) = (Arc::clone(&house.admission), Arc::clone(&house.ledger));
-        let (idle, last_complaint) = (AtomicUsize::new(0), Mutex::new(None));
+        let (idle, complaints, wrong_passwords) = (AtomicUsize::new(0), Seldom::default(), Seldom::default());
         Ok(Arc::new(Self {
             name,
             listener,
@@ -200,7 +209,8 @@ impl Door {
             admission,
             ledger,
             idle,
-            last_complaint,
+            complaints,
+            wrong_passwords,
         }))
     }
 
@@ -213,12 +223,14 @@ impl Door {
     }
 
     fn check_method(&self, method: &str) -> Result<(), Fault> {
-        match self.voice {
+        match method {
             // TRACE would echo the password (Lavalink has it on); CONNECT is for forward proxies.
-            Voice::Lavalink if matches!(method, "TRACE" | "CONNECT") => {
-                Err(Fault::Method { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" })
-            }
-            Voice::Plain if !matches!(method, "GET" | "HEAD") => Err(Fault::Method { allow: "GET, HEAD" }),
+            "TRACE" | "CONNECT" => Err(Fault::Method {
+                allow: match self.voice {
+                    Voice::Lavalink => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+                    Voice::Plain => "GET, HEAD, POST",
+                },
+            }),
             _ => Ok(()),
         }
     }
@@ -276,7 +288,7 @@ impl Door {
 
     fn serve(&self, stream: TcpStream, client: SocketAddr, has_successor: bool, buffers: &mut Buffers) {
         let stream = Arc::new(stream);
-        let entry = self.ledger.open(client);
+        let entry = self.ledger.open(client, self.name);
         if !has_successor {
             return session::refuse(self, &stream, entry, &Fault::NoThread, false, buffers);
         }
@@ -307,12 +319,9 @@ impl Door {
 
     /// Logs a lack at most once a second.
     fn complain(&self, event: &str, error: &io::Error) {
-        let mut last = self.last_complaint.lock();
-        if last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
-            *last = Some(Instant::now());
-            drop(last);
+        if let Some(count) = self.complaints.count() {
             warn!(
-                "event={event} door={} error={} hint=\"raise the limits of open files and threads\"",
+                "event={event} door={} count={count} error={} hint=\"raise the limits of open files and threads\"",
                 self.name,
                 Quoted(error)
             );

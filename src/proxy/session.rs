@@ -7,10 +7,10 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use log::info;
+use log::{info, warn};
 use serde::Serialize;
 
-use super::admit::{Permit, Phase};
+use super::admit::{Admission, Permit, Phase};
 use super::backend::{self, Backend, Link};
 use super::client::Client;
 use super::exchange::{self, Buffers, Outcome, Plan};
@@ -27,6 +27,8 @@ use crate::logfmt::Quoted;
 const MAX_DISCARD: u64 = 64 * 1024;
 /// How long a client that gets no place is waited for, to read its request before it reads the refusal.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// How long a wrong password for the web pages takes: nobody types faster, and a guesser should not.
+const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
 
 /// Serves one admitted client until its connection ends.
 pub fn serve(door: &Door, stream: &TcpStream, mut entry: Entry, permit: &Permit, buffers: &mut Buffers) {
@@ -46,6 +48,7 @@ pub fn refuse(door: &Door, stream: &TcpStream, mut entry: Entry, fault: &Fault, 
         // What came of the request does not matter; it only must not lie unread when the connection closes.
         let _ = head::read(&mut client, &mut buffers.client, |_, _| Ok(()));
     }
+    entry.count_refusal(fault.end());
     let answered = client.write_all(&answer(door.voice, fault, &Asked::default(), true));
     if wait && answered.is_ok() {
         client.close_gently();
@@ -72,6 +75,13 @@ struct Asked {
     is_head: bool,
     keep_alive: bool,
     framing: Option<Framing>,
+}
+
+/// Where a request goes that may pass.
+enum Ready {
+    Exchange(Plan, Arc<Backend>),
+    /// Nowhere: the door itself says whether bots are served.
+    Healthz(Arc<Admission>),
 }
 
 /// How one round of the corridor ended.
@@ -106,7 +116,10 @@ impl Session<'_> {
         self.entry.count_request();
         let ready = self.prepare(length);
         self.buffers.client.consume(length);
-        let (plan, backend) = ready?;
+        let (plan, backend) = match ready? {
+            Ready::Exchange(plan, backend) => (plan, backend),
+            Ready::Healthz(bots) => return self.answer_healthz(&bots),
+        };
         match exchange::run(plan, self.door.bounds, &backend, &mut self.client, self.buffers)? {
             Outcome::Done => Ok(Round::Again),
             Outcome::Switching(link, switch) => Ok(Round::Tunnel(link, switch)),
@@ -149,6 +162,7 @@ impl Session<'_> {
         read.map_err(|error| match error {
             ReadError::Head(error) => Fault::Head(error),
             ReadError::Closed { .. } if door.admission.is_stopping() => Fault::Gone(End::Shutdown),
+            ReadError::Closed { .. } if permit.must_go() => Fault::Gone(End::RejectedLimit),
             ReadError::Closed { partial: false } => Fault::Gone(End::ClientClosed),
             ReadError::Closed { partial: true } => Fault::Head(HeadError::Malformed("it ends before its empty line")),
             ReadError::Io { error, partial: true } if is_timeout(&error) => Fault::HeadTimeout,
@@ -158,7 +172,7 @@ impl Session<'_> {
 
     /// Authenticates and routes the request whose head is the buffer's first `length` bytes, and writes the head
     /// that its backend gets.
-    fn prepare(&mut self, length: usize) -> Result<(Plan, Arc<Backend>), Fault> {
+    fn prepare(&mut self, length: usize) -> Result<Ready, Fault> {
         let Self { door, entry, buffers, last_version, asked, .. } = self;
         let mut slots = Slots::new();
         let request = Request::parse(&buffers.client.data()[..length], &mut slots).map_err(Fault::Head)?;
@@ -167,6 +181,14 @@ impl Session<'_> {
         asked.keep_alive = request.keep_alive && !request.expects_continue && request.method != "CONNECT";
         asked.framing = Some(request.framing);
         door.check_method(request.method)?;
+        if let Routes::Monitor { bots, .. } = &door.routes {
+            if request.path() == "/healthz" {
+                if !matches!(request.method, "GET" | "HEAD") {
+                    return Err(Fault::Method { allow: "GET, HEAD" });
+                }
+                return Ok(Ready::Healthz(Arc::clone(bots)));
+            }
+        }
         door.auth.check(&request)?;
         let (backend, upgrade) = match &door.routes {
             Routes::Lavalink { default, nodes } => {
@@ -174,11 +196,11 @@ impl Session<'_> {
                 *last_version = Some(version);
                 (nodes.get(version).ok_or(Fault::NoBackend(version))?, request.upgrade.is_some())
             }
-            Routes::Monitor(backend) => (backend, false),
+            Routes::Monitor { pages, .. } => (pages, false),
         };
         entry.note_request(*last_version, backend.name(), caller(&request));
         forward::write_request_head(&mut buffers.head, &request, backend, entry.client().ip(), upgrade)?;
-        Ok((Plan::new(&request, upgrade), Arc::clone(backend)))
+        Ok(Ready::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
     }
 
     fn tunnel(&mut self, link: Link, switch: &Switch) -> Result<End, Fault> {
@@ -198,19 +220,61 @@ impl Session<'_> {
         if let Fault::Gone(end) = fault {
             return Some(*end);
         }
-        self.detail = fault.to_string();
-        let framing = self.asked.framing.unwrap_or(Framing::None);
-        let close = fault.is_fatal() || !self.asked.keep_alive || matches!(framing, Framing::Length(MAX_DISCARD..));
-        let text = answer(self.door.voice, fault, &self.asked, close);
-        if let Err(error) = self.client.write_all(&text) {
-            return Some(End::of_client(&error));
+        if matches!(fault, Fault::WebPasswordWrong) {
+            self.slow_down();
         }
+        self.entry.count_refusal(fault.end());
+        self.detail = fault.to_string();
+        let close = fault.is_fatal() || self.must_close();
+        let text = answer(self.door.voice, fault, &self.asked, close);
+        self.send_own(&text, close).err().map(|closed| closed.unwrap_or(fault.end()))
+    }
+
+    /// 200 while bots are served, 503 from the moment that they are asked to go; for whoever asks, without figures.
+    fn answer_healthz(&mut self, bots: &Admission) -> Result<Round, Fault> {
+        let (status, word) = if bots.is_stopping() { (503, "stopping") } else { (200, "ok") };
+        let close = self.must_close();
+        let mut text = format!(
+            "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nDate: {}\r\nCache-Control: no-store\r\n{}\r\n",
+            reason(status),
+            word.len(),
+            httpdate::fmt_http_date(SystemTime::now()),
+            if close { "Connection: close\r\n" } else { "" },
+        );
+        if !self.asked.is_head {
+            text += word;
+        }
+        match self.send_own(text.as_bytes(), close) {
+            Ok(()) => Ok(Round::Again),
+            Err(closed) => Ok(Round::Over(closed.unwrap_or(End::ClientClosed))),
+        }
+    }
+
+    /// True when an answer of our own must be the connection's last.
+    fn must_close(&self) -> bool {
+        !self.asked.keep_alive || matches!(self.asked.framing, Some(Framing::Length(MAX_DISCARD..)))
+    }
+
+    /// Sends an answer of our own and steps over the request's body. `Err` when the connection is over, with the
+    /// reason if it lies with the client.
+    fn send_own(&mut self, text: &[u8], close: bool) -> Result<(), Option<End>> {
+        self.client.write_all(text).map_err(|error| Some(End::of_client(&error)))?;
+        let framing = self.asked.framing.unwrap_or(Framing::None);
         let time = self.door.timeouts.head;
         if close || !exchange::discard_body(framing, MAX_DISCARD, time, &mut self.client, &mut self.buffers.client) {
             self.client.close_gently();
-            return Some(fault.end());
+            return Err(None);
         }
-        None
+        Ok(())
+    }
+
+    /// Makes a guesser wait, and tells the log of it now and then.
+    fn slow_down(&self) {
+        if let Some(count) = self.door.wrong_passwords.count() {
+            let (door, client) = (self.door.name, self.entry.client());
+            warn!("event=wrong-password door={door} client={client} count={count}");
+        }
+        self.permit.pause(WRONG_PASSWORD_TIME);
     }
 }
 
@@ -246,7 +310,7 @@ fn answer(voice: Voice, fault: &Fault, asked: &Asked, close: bool) -> Vec<u8> {
     text += &format!("Date: {}\r\n", httpdate::fmt_http_date(now));
     match fault {
         Fault::Method { allow } => text += &format!("Allow: {allow}\r\n"),
-        Fault::PasswordMissing { challenge: true } => {
+        Fault::PasswordMissing { challenge: true } | Fault::WebPasswordWrong => {
             text += "WWW-Authenticate: Basic realm=\"lavaproxy\", charset=\"UTF-8\"\r\n";
         }
         Fault::Full { .. } | Fault::NoThread | Fault::NoDescriptor => text += "Retry-After: 5\r\n",
@@ -259,12 +323,13 @@ fn answer(voice: Voice, fault: &Fault, asked: &Asked, close: bool) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The reason phrases of the statuses that a [`Fault`] can have (RFC 9110 section 15).
+/// The reason phrases of the statuses that answers of our own can have (RFC 9110 section 15).
 fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
+        200 => "OK",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",

@@ -53,7 +53,7 @@ impl Proxy {
     /// `/api/stats` as a script would get it.
     pub fn stats(&self) -> Value {
         let mut client = Client::connect(self.door("web"));
-        client.send(b"GET /api/stats HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+        client.send(b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let response = client.response();
         assert_eq!(response.status, 200);
         serde_json::from_slice(&response.body).unwrap()

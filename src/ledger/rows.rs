@@ -1,0 +1,159 @@
+//! The ledger at one moment, as the API shows it: plain values, no locks. Times are milliseconds since the epoch,
+//! durations milliseconds, rates bytes per second.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::Serialize;
+
+use super::rate::Clock;
+use super::{Connection, Usage, millis};
+use crate::config::Lavalink;
+
+/// The whole ledger.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// When the books were opened.
+    pub started_at: u64,
+    /// When the snapshot was taken.
+    pub now: u64,
+    /// The time between the two, by a clock that nobody sets.
+    pub uptime: u64,
+    /// All connections, live and ended.
+    pub totals: Totals,
+    /// The live ones, oldest first.
+    pub connections: Vec<ConnectionRow>,
+    /// Per client address, most bytes first.
+    pub usage: Vec<UsageRow>,
+    /// How many connections ended for each reason.
+    pub ended: BTreeMap<&'static str, u64>,
+}
+
+/// Sums over all connections since the start.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Open now.
+    pub active: u64,
+    /// Of these, tunnels.
+    pub websockets: u64,
+    /// Ever opened.
+    pub connections: u64,
+    /// Requests read.
+    pub requests: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Bytes per second from clients over the last seconds.
+    pub rate_in: u64,
+    /// Bytes per second to clients over the last seconds.
+    pub rate_out: u64,
+}
+
+/// A live connection.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionRow {
+    /// Unique since the start.
+    pub id: u64,
+    /// Address and port.
+    pub client: SocketAddr,
+    /// Address alone.
+    pub address: IpAddr,
+    /// Address of the last request's backend.
+    pub backend: Option<Arc<str>>,
+    /// `v3` or `v4`, of the last request.
+    pub version: Option<&'static str>,
+    /// `http`, or `websocket` once it is a tunnel.
+    pub kind: &'static str,
+    /// When it was accepted.
+    pub connected_at: u64,
+    /// Since then.
+    pub uptime: u64,
+    /// Requests read.
+    pub requests: u64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Bytes per second from the client over the last seconds.
+    pub rate_in: u64,
+    /// Bytes per second to the client over the last seconds.
+    pub rate_out: u64,
+    /// The `User-Id` it sent last, or empty.
+    pub user_id: String,
+    /// The `Client-Name` it sent last, or empty.
+    pub client_name: String,
+    /// The `User-Agent` it sent last, or empty.
+    pub user_agent: String,
+}
+
+impl ConnectionRow {
+    pub(super) fn new(connection: &Connection, clock: &Clock) -> Self {
+        let notes = connection.notes.lock();
+        let (rate_in, rate_out) = notes.rate.per_second(clock);
+        Self {
+            id: connection.id,
+            client: connection.client,
+            address: connection.client.ip(),
+            backend: notes.backend.clone(),
+            version: notes.version.map(Lavalink::name),
+            kind: if connection.websocket.load(Relaxed) { "websocket" } else { "http" },
+            connected_at: connection.connected_at,
+            uptime: millis(connection.opened.elapsed()),
+            requests: connection.requests.load(Relaxed),
+            bytes_in: connection.meter.bytes_in(),
+            bytes_out: connection.meter.bytes_out(),
+            rate_in,
+            rate_out,
+            user_id: notes.user_id.clone(),
+            client_name: notes.client_name.clone(),
+            user_agent: notes.user_agent.clone(),
+        }
+    }
+}
+
+/// What one client address used since the start.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageRow {
+    /// The address, or `others` for those that were folded together.
+    pub address: String,
+    /// Connections open now.
+    pub active: u64,
+    /// Connections ever opened.
+    pub connections: u64,
+    /// Requests read.
+    pub requests: u64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Bytes per second from the client over the last seconds.
+    pub rate_in: u64,
+    /// Bytes per second to the client over the last seconds.
+    pub rate_out: u64,
+    /// When it last opened or closed a connection; now while one is open.
+    pub last_seen: u64,
+}
+
+impl UsageRow {
+    pub(super) fn new(address: String, usage: &Usage, clock: &Clock) -> Self {
+        let (rate_in, rate_out) = usage.rate.per_second(clock);
+        Self {
+            address,
+            active: usage.active,
+            connections: usage.connections,
+            requests: usage.requests,
+            bytes_in: usage.bytes_in,
+            bytes_out: usage.bytes_out,
+            rate_in,
+            rate_out,
+            last_seen: usage.last_seen,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Counters that only grow, by door, version and reason: what metrics are made of.
+//!
+//! A connection's bytes count for the version it uses; when that changes, what it has used so far stays with the
+//! old one. No sum ever goes back, as all of it happens under the books' lock.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Connection, Ledger, millis, unix_millis};
+use crate::config::Lavalink;
+use crate::error::End;
+
+/// Requests and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Requests read.
+    pub requests: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+}
+
+impl Amount {
+    pub(super) fn less(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            bytes_in: self.bytes_in.saturating_sub(other.bytes_in),
+            bytes_out: self.bytes_out.saturating_sub(other.bytes_out),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+/// What connections have used, by version: none, v3, v4.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Versions([Amount; 3]);
+
+impl Versions {
+    pub(super) fn add(&mut self, version: Option<Lavalink>, amount: Amount) {
+        self.0[place(version)].add(amount);
+    }
+}
+
+fn place(version: Option<Lavalink>) -> usize {
+    version.map_or(0, |version| 1 + version as usize)
+}
+
+/// One version's share.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    /// `None` for connections that have sent no request that could be routed.
+    pub version: Option<Lavalink>,
+    /// Live connections that are no tunnels.
+    pub http: u64,
+    /// Live tunnels.
+    pub websockets: u64,
+    /// Since the start, live connections too.
+    pub amount: Amount,
+}
+
+/// All counters at one moment.
+#[derive(Debug)]
+pub struct Tallies {
+    /// When the books were opened, in milliseconds since the epoch.
+    pub started_at: u64,
+    /// When this was taken.
+    pub now: u64,
+    /// The time between the two in milliseconds, by a clock that nobody sets.
+    pub uptime: u64,
+    /// Connections ever opened, by door.
+    pub doors: BTreeMap<&'static str, u64>,
+    /// Without a version, then v3, then v4.
+    pub versions: [Tally; 3],
+    /// Ended connections, in the order of [`End::ALL`].
+    pub ended: [u64; End::ALL.len()],
+    /// Requests and connections answered with an error of our own, in the order of [`End::ALL`].
+    pub refused: [u64; End::ALL.len()],
+}
+
+impl Ledger {
+    /// The counters as of now.
+    pub fn tallies(&self) -> Tallies {
+        let books = self.books.lock();
+        let mut versions = [None, Some(Lavalink::V3), Some(Lavalink::V4)].map(|version| Tally {
+            version,
+            http: 0,
+            websockets: 0,
+            amount: books.versions.0[place(version)],
+        });
+        for connection in books.live.values() {
+            let notes = connection.notes.lock();
+            let tally = &mut versions[place(notes.version)];
+            tally.amount.add(connection.amount().less(notes.tallied));
+            match connection.websocket.load(Relaxed) {
+                true => tally.websockets += 1,
+                false => tally.http += 1,
+            }
+        }
+        let refused = self.refused.each_ref().map(|count| count.load(Relaxed));
+        Tallies {
+            started_at: self.started_at,
+            now: unix_millis(),
+            uptime: millis(self.started.elapsed()),
+            doors: books.doors.clone(),
+            versions,
+            ended: books.ended,
+            refused,
+        }
+    }
+
+    /// Leaves what a connection has used so far with the version it used, but for the request that changes it.
+    pub(super) fn change_version(&self, connection: &Connection, version: Option<Lavalink>) {
+        let known = connection.notes.lock().version;
+        if known == version {
+            return;
+        }
+        let mut books = self.books.lock();
+        let mut notes = connection.notes.lock();
+        if known.is_some() {
+            let mut so_far = connection.amount();
+            so_far.requests = so_far.requests.saturating_sub(1);
+            books.versions.add(known, so_far.less(notes.tallied));
+            notes.tallied = so_far;
+        }
+        notes.version = version;
+    }
+}

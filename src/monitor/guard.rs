@@ -1,0 +1,78 @@
+//! Keeps other web sites' scripts out: the checks that the browser's own rules do not make for us; pure.
+//!
+//! No answer has a CORS field, so a page of another origin cannot read one. It could still have a name of its own
+//! resolve to 127.0.0.1 and so be of the same origin (DNS rebinding), or send a POST without reading the answer.
+
+use std::net::Ipv4Addr;
+
+/// True when `host`, the field of that name, is a name for this machine and nothing else.
+pub fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix("[::1]") {
+        Some(port) => return port.is_empty() || port.starts_with(':'),
+        None => host.split(':').next().unwrap_or(host),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// True when a request that acts comes from one of our own pages, or from no page at all.
+///
+/// A front that speaks TLS is allowed for: the origin's scheme may be either, its authority must be `host`.
+pub fn is_same_origin(host: &str, origin: Option<&str>, fetch_site: Option<&str>) -> bool {
+    let same = |origin: &str| {
+        ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| origin.strip_prefix(scheme))
+            .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    };
+    origin.is_none_or(same) && fetch_site.is_none_or(|site| matches!(site, "same-origin" | "none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for host in ["localhost", "LocalHost:6980", "127.0.0.1", "127.0.0.1:80", "127.9.8.7:1", "[::1]", "[::1]:6980"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            ":6980",
+            "evil.example",
+            "evil.example:6980",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "127.1",
+            "128.0.0.1",
+            "[::1]x",
+            "[::2]",
+            "::1",
+            "0.0.0.0",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_our_own_pages_and_no_page_may_act() {
+        let host = "lava.example:6980";
+        for (origin, site, expected) in [
+            (None, None, true),
+            (Some("http://lava.example:6980"), Some("same-origin"), true),
+            (Some("https://LAVA.example:6980"), None, true),
+            (None, Some("none"), true),
+            (Some("http://lava.example"), None, false),
+            (Some("http://evil.example"), None, false),
+            (Some("http://evil.example"), Some("same-origin"), false),
+            (Some("null"), None, false),
+            (Some(""), None, false),
+            (Some("ftp://lava.example:6980"), None, false),
+            (Some("http://lava.example:6980"), Some("cross-site"), false),
+            (Some("http://lava.example:6980"), Some("same-site"), false),
+            (None, Some("cross-site"), false),
+        ] {
+            assert_eq!(is_same_origin(host, origin, site), expected, "{origin:?} {site:?}");
+        }
+    }
+}

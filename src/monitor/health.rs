@@ -1,0 +1,109 @@
+//! The JSON of /api/health: how lavaproxy, its machine and its nodes are.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::api::VERSION;
+use super::process::Process;
+use super::{Sources, named};
+use crate::config::Lavalink;
+use crate::proxy::health::Report;
+
+/// How long the first one who asks waits for the nodes to be asked.
+const FIRST_CHECK: Duration = Duration::from_secs(1);
+/// How long `check now` waits; it answers with what is known by then.
+const CHECK: Duration = Duration::from_secs(8);
+
+/// All of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health<'s> {
+    status: &'static str,
+    version: &'static str,
+    started_at: u64,
+    now: u64,
+    uptime: u64,
+    process: Process,
+    limit: Limit,
+    doors: Vec<Door<'s>>,
+    backends: Vec<Report>,
+    settings: Vec<Setting<'s>>,
+    ended: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Serialize)]
+struct Limit {
+    connections: usize,
+    rule: &'static str,
+}
+
+#[derive(Serialize)]
+struct Door<'s> {
+    name: &'s str,
+    address: SocketAddr,
+    version: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Setting<'s> {
+    name: &'s str,
+    value: &'s str,
+}
+
+impl<'s> Health<'s> {
+    /// As of now.
+    pub fn of(sources: &'s Sources, process: Process) -> Self {
+        let backends = reports(sources);
+        let tallies = sources.ledger.tallies();
+        Self {
+            status: status(&backends),
+            version: VERSION,
+            started_at: tallies.started_at,
+            now: tallies.now,
+            uptime: tallies.uptime,
+            process,
+            limit: Limit { connections: sources.capacity.connections, rule: sources.capacity.rule },
+            doors: sources
+                .doors
+                .iter()
+                .map(|(name, address, version)| Door { name, address: *address, version: version.map(Lavalink::name) })
+                .collect(),
+            backends,
+            settings: sources.settings.iter().map(|(name, value)| Setting { name, value }).collect(),
+            ended: named(&tallies.ended).collect(),
+        }
+    }
+}
+
+/// What is known of the nodes; the very first one who wants to know has them asked.
+pub fn reports(sources: &Sources) -> Vec<Report> {
+    if sources.probers.iter().filter(|prober| !prober.has_checked()).inspect(|prober| prober.check_now()).count() > 0 {
+        wait(sources, FIRST_CHECK);
+    }
+    sources.probers.iter().map(|prober| prober.report()).collect()
+}
+
+/// Has the nodes asked now, unless that has just been done.
+pub fn check(sources: &Sources) {
+    sources.probers.iter().for_each(|prober| prober.check_now());
+    wait(sources, CHECK);
+}
+
+fn wait(sources: &Sources, time: Duration) {
+    let deadline = Instant::now() + time;
+    sources.probers.iter().for_each(|prober| prober.wait(deadline));
+}
+
+fn status(backends: &[Report]) -> &'static str {
+    let is_down = |report: &Report| report.reachable == Some(false);
+    if !backends.is_empty() && backends.iter().all(is_down) {
+        "down"
+    } else if backends.iter().any(|report| is_down(report) || report.error.is_some()) {
+        "degraded"
+    } else {
+        "ok"
+    }
+}

@@ -1,0 +1,178 @@
+//! /metrics in Prometheus' text format 0.0.4. Labels are bounded: never an address of a client.
+
+use std::fmt::{Display, Write as _};
+
+use super::api::VERSION;
+use super::health::reports;
+use super::process::Process;
+use super::{Sources, named};
+use crate::config::Lavalink;
+use crate::ledger::Tallies;
+use crate::proxy::health::{CONNECT_BOUNDS, Connects};
+
+/// What the format is called.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All families.
+pub fn text(sources: &Sources, process: &Process) -> String {
+    let mut out = Families(String::new());
+    out.family("lavaproxy_build_info", "gauge", "Always 1; the version is a label.");
+    out.sample("lavaproxy_build_info", &[("version", VERSION)], 1);
+    connections(&mut out, sources, &sources.ledger.tallies());
+    backends(&mut out, sources);
+    of_process(&mut out, process);
+    out.0
+}
+
+fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
+    let version = |version: Option<Lavalink>| ("version", version.map_or("none", Lavalink::name));
+
+    let name = "lavaproxy_connections_limit";
+    out.family(name, "gauge", "Connections of bots that this machine can carry at once.");
+    out.sample(name, &[], sources.capacity.connections);
+
+    let name = "lavaproxy_connections";
+    out.family(name, "gauge", "Open connections of bots, by the Lavalink version they use and their kind.");
+    for tally in &tallies.versions {
+        out.sample(name, &[version(tally.version), ("kind", "http")], tally.http);
+        out.sample(name, &[version(tally.version), ("kind", "websocket")], tally.websockets);
+    }
+
+    let name = "lavaproxy_connections_total";
+    out.family(name, "counter", "Connections accepted since the start, by door.");
+    let people = sources.people.tallies();
+    for door in sources.doors.iter().map(|(door, ..)| *door) {
+        out.sample(name, &[("door", door)], tallies.doors.get(door).copied().unwrap_or(0));
+    }
+    for (door, count) in &people.doors {
+        out.sample(name, &[("door", door)], count);
+    }
+
+    let name = "lavaproxy_connections_ended_total";
+    out.family(name, "counter", "Connections of bots that have ended, by reason.");
+    for (reason, count) in named(&tallies.ended) {
+        out.sample(name, &[("reason", reason)], count);
+    }
+
+    let name = "lavaproxy_refusals_total";
+    out.family(
+        name,
+        "counter",
+        "Requests and connections of bots answered with an error by lavaproxy itself, by reason.",
+    );
+    for (reason, count) in named(&tallies.refused) {
+        out.sample(name, &[("reason", reason)], count);
+    }
+
+    let name = "lavaproxy_requests_total";
+    out.family(name, "counter", "Requests of bots, by the Lavalink version they went to.");
+    for tally in &tallies.versions {
+        out.sample(name, &[version(tally.version)], tally.amount.requests);
+    }
+
+    let name = "lavaproxy_received_bytes_total";
+    out.family(name, "counter", "Bytes that came from bots, by the Lavalink version their connection used.");
+    for tally in &tallies.versions {
+        out.sample(name, &[version(tally.version)], tally.amount.bytes_in);
+    }
+
+    let name = "lavaproxy_sent_bytes_total";
+    out.family(name, "counter", "Bytes that went to bots, by the Lavalink version their connection used.");
+    for tally in &tallies.versions {
+        out.sample(name, &[version(tally.version)], tally.amount.bytes_out);
+    }
+}
+
+fn backends(out: &mut Families, sources: &Sources) {
+    let reports = reports(sources);
+    let nodes: Vec<(&str, &str, Connects)> = reports
+        .iter()
+        .zip(&*sources.probers)
+        .map(|(report, prober)| (report.version, &*report.address, prober.connects()))
+        .collect();
+
+    let name = "lavaproxy_backend_up";
+    out.family(name, "gauge", "1 for a Lavalink node that can be reached, 0 for one that cannot; absent until tried.");
+    for report in &reports {
+        if let Some(reachable) = report.reachable {
+            let labels = [("version", report.version), ("backend", &*report.address)];
+            out.sample(name, &labels, u8::from(reachable));
+        }
+    }
+
+    let name = "lavaproxy_backend_connect_failures_total";
+    out.family(name, "counter", "Connections to a Lavalink node that were not to be had.");
+    for (version, backend, connects) in &nodes {
+        out.sample(name, &[("version", version), ("backend", backend)], connects.failures);
+    }
+
+    let name = "lavaproxy_backend_connect_duration_seconds";
+    out.family(name, "histogram", "Time that connections to a Lavalink node took, health checks included.");
+    for (version, backend, connects) in &nodes {
+        let labels = [("version", *version), ("backend", *backend)];
+        let mut so_far = 0;
+        for (bound, count) in CONNECT_BOUNDS.iter().zip(connects.buckets) {
+            so_far += count;
+            out.sample(&format!("{name}_bucket"), &[labels[0], labels[1], ("le", &bound.to_string())], so_far);
+        }
+        out.sample(&format!("{name}_bucket"), &[labels[0], labels[1], ("le", "+Inf")], connects.count);
+        out.sample(&format!("{name}_sum"), &labels, connects.sum);
+        out.sample(&format!("{name}_count"), &labels, connects.count);
+    }
+}
+
+/// Named as the client libraries name them.
+fn of_process(out: &mut Families, process: &Process) {
+    out.single("process_cpu_seconds_total", "counter", "User and system CPU time in seconds.", process.cpu_seconds);
+    out.single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", process.memory);
+    out.single("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", process.address_space);
+    out.single("process_open_fds", "gauge", "Number of open file descriptors.", process.descriptors);
+    out.single("process_max_fds", "gauge", "Maximum number of open file descriptors.", process.descriptor_limit);
+    out.single("process_threads", "gauge", "Number of threads.", process.threads);
+    let help = "Start time of the process since unix epoch in seconds.";
+    out.single("process_start_time_seconds", "gauge", help, process.started);
+}
+
+/// The text so far.
+struct Families(String);
+
+// Writing to a String cannot fail.
+impl Families {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if index == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// A family of one sample, left out where the figure is not known.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.family(name, kind, help);
+            self.sample(name, &[], value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut out = Families(String::new());
+        out.family("a_total", "counter", "Help.");
+        out.sample("a_total", &[("x", "q\"b\\n\n"), ("y", "z")], 1.5);
+        out.single("b", "gauge", "Help.", None::<u64>);
+        out.single("c", "gauge", "Help.", Some(7));
+        let expected = "# HELP a_total Help.\n# TYPE a_total counter\na_total{x=\"q\\\"b\\\\n\\n\",y=\"z\"} 1.5\n\
+                        # HELP c Help.\n# TYPE c gauge\nc 7\n";
+        assert_eq!(out.0, expected);
+    }
+}

@@ -1,0 +1,454 @@
+//! The API: its schemas to the field, filters, methods, and who is let in.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+#[path = "support/web.rs"]
+mod web;
+
+use std::io::Read;
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lavaproxy::config::Lavalink;
+use lavaproxy::demo::Node;
+use serde_json::{Value, json};
+use support::*;
+use web::{BASIC, WEB_PASSWORD, ask, ask_at, get};
+
+const READ: [&str; 10] = [
+    "/",
+    "/health",
+    "/data-usage",
+    "/api/stats",
+    "/api/connections",
+    "/api/data-usage",
+    "/api/health",
+    "/api/version",
+    "/metrics",
+    "/healthz",
+];
+
+/// In front of two pretend nodes, one of each version.
+fn before_nodes(set: &[(&str, &str)]) -> (Proxy, Node, Node) {
+    let nodes = Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap());
+    let [v3, v4] = nodes;
+    (Proxy::before(v3.address(), v4.address(), set), v3, v4)
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// The names and the kinds of an object's values.
+fn schema(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), schema(value))).collect(),
+        Value::Array(items) => Value::Array(items.first().map(schema).into_iter().collect()),
+        Value::String(_) => "string".into(),
+        Value::Number(_) => "number".into(),
+        Value::Bool(_) => "bool".into(),
+        Value::Null => "null".into(),
+    }
+}
+
+fn ended() -> Value {
+    lavaproxy::error::End::ALL.iter().map(|end| (end.name().to_owned(), Value::from("number"))).collect()
+}
+
+#[test]
+fn stats_and_its_slices_have_exactly_these_fields() {
+    let (proxy, _v3, _v4) = before_nodes(&[]);
+    let mut bot = proxy.connect();
+    assert_eq!(bot.upgrade("/v4/websocket").status, 101);
+    let stats = get(&proxy, "/api/stats").json();
+    let connection = json!({
+        "id": "number", "client": "string", "address": "string", "backend": "string", "version": "string",
+        "kind": "string", "connectedAt": "number", "uptime": "number", "requests": "number", "bytesIn": "number",
+        "bytesOut": "number", "rateIn": "number", "rateOut": "number", "userId": "string", "clientName": "string",
+        "userAgent": "string",
+    });
+    let usage = json!({
+        "address": "string", "active": "number", "connections": "number", "requests": "number", "bytesIn": "number",
+        "bytesOut": "number", "rateIn": "number", "rateOut": "number", "lastSeen": "number",
+    });
+    let expected = json!({
+        "version": "string", "startedAt": "number", "now": "number", "uptime": "number",
+        "totals": {
+            "active": "number", "websockets": "number", "connections": "number", "requests": "number",
+            "bytesIn": "number", "bytesOut": "number", "rateIn": "number", "rateOut": "number",
+        },
+        "connections": [connection], "usage": [usage], "ended": ended(),
+    });
+    assert_eq!(schema(&stats), expected);
+    assert_eq!(schema(&get(&proxy, "/api/connections").json()), json!([connection]));
+    assert_eq!(schema(&get(&proxy, "/api/data-usage").json()), json!([usage]));
+    assert_eq!(get(&proxy, "/api/version").json(), json!({"name": "lavaproxy", "version": env!("CARGO_PKG_VERSION")}));
+}
+
+#[test]
+fn health_has_exactly_these_fields_and_tells_no_secret() {
+    let set = [("PROXY_V4_PORT", "0"), ("LAVALINK_V4_PASSWORD", PASSWORD), ("PROXY_PASSWORD", "for bots alone")];
+    let (proxy, _v3, v4) = before_nodes(&set);
+    let answer = get(&proxy, "/api/health");
+    assert!(!answer.text().contains(PASSWORD) && !answer.text().contains("for bots alone"));
+    let health = answer.json();
+    let v3_fails = json!({
+        "version": "string", "address": "string", "reachable": "bool", "since": "number", "checkedAt": "number",
+        "responseTime": "number", "lavalinkVersion": "null", "players": "null", "playingPlayers": "null",
+        "error": "string",
+    });
+    let expected = json!({
+        "status": "string", "version": "string", "startedAt": "number", "now": "number", "uptime": "number",
+        "process": {
+            "pid": "number", "memory": "number", "threads": "number", "descriptors": "number",
+            "descriptorLimit": "number", "cpu": "number", "cpuSeconds": "number",
+        },
+        "limit": {"connections": "number", "rule": "string"},
+        "doors": [{"name": "string", "address": "string", "version": "null"}],
+        "backends": [v3_fails],
+        "settings": [{"name": "string", "value": "string"}],
+        "ended": ended(),
+    });
+    assert_eq!(schema(&health), expected);
+    assert_eq!(keys(&health["backends"][1]), keys(&health["backends"][0]));
+
+    // The v3 node's password is not the one that bots use.
+    let backends = &health["backends"];
+    assert_eq!(health["status"], "degraded");
+    assert_eq!((&backends[0]["version"], &backends[0]["reachable"]), (&json!("v3"), &json!(true)));
+    assert!(backends[0]["error"].as_str().unwrap().contains("LAVALINK_V3_PASSWORD"), "{backends}");
+    let v4_row = &backends[1];
+    assert_eq!(v4_row["address"], v4.address().to_string());
+    assert_eq!((&v4_row["reachable"], &v4_row["error"]), (&json!(true), &Value::Null));
+    assert!(v4_row["lavalinkVersion"].as_str().unwrap().starts_with("4."), "{v4_row}");
+    assert!(v4_row["responseTime"].as_f64().unwrap() > 0.0);
+    assert!(v4_row["players"].is_u64() && v4_row["playingPlayers"].is_u64());
+    assert!(v4_row["checkedAt"].as_u64() <= health["now"].as_u64());
+    assert!(v4_row["since"].as_u64() >= health["startedAt"].as_u64());
+
+    assert_eq!(health["process"]["pid"], std::process::id());
+    assert!(health["process"]["memory"].as_u64().unwrap() > 1_000_000);
+    let doors: Vec<_> =
+        health["doors"].as_array().unwrap().iter().map(|door| (&door["name"], &door["version"])).collect();
+    assert_eq!(doors, [(&json!("bots"), &Value::Null), (&json!("bots-v4"), &json!("v4"))]);
+    assert_eq!(health["doors"][1]["address"], proxy.door("bots-v4").to_string());
+    let setting = |name: &str| {
+        let all = health["settings"].as_array().unwrap();
+        all.iter().find(|setting| setting["name"] == name).unwrap()["value"].clone()
+    };
+    for (name, value) in [("PROXY_PASSWORD", "***"), ("LAVALINK_V4_PASSWORD", "***"), ("WEB_PASSWORD", "")] {
+        assert_eq!(setting(name), value);
+    }
+    assert_eq!(setting("MAX_BODY"), "8MiB");
+}
+
+fn backend(proxy: &Proxy, index: usize) -> Value {
+    get(proxy, "/api/health").json()["backends"][index].clone()
+}
+
+fn check(proxy: &Proxy) -> Value {
+    let answer = ask(proxy, "POST", "/api/health/check", "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+#[test]
+fn nodes_are_left_alone_until_somebody_wants_to_know_and_then_asked_sparingly() {
+    let node = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n4.0.8");
+    let proxy = Proxy::start(&[("LAVALINK_V4_PORT", &node.address.port().to_string()), ("LAVALINK_V3_HOST", "")]);
+    proxy.stats();
+    get(&proxy, "/healthz");
+    assert_eq!(node.accepted(), 0);
+    let started = Instant::now();
+    let health = get(&proxy, "/api/health").json();
+    assert_eq!(health["backends"].as_array().unwrap().len(), 1, "v3 is off");
+    assert_eq!((&health["status"], &health["backends"][0]["lavalinkVersion"]), (&json!("ok"), &json!("4.0.8")));
+    assert_eq!(node.accepted(), 2, "GET /version and GET /v4/stats");
+    for _ in 0..10 {
+        check(&proxy);
+        get(&proxy, "/api/health");
+    }
+    let rounds = 1 + started.elapsed().as_secs() as usize;
+    assert!(node.accepted() <= 2 * rounds, "{} connections in {:?}", node.accepted(), started.elapsed());
+    for line in ["GET /version HTTP/1.1\r\n", "GET /v4/stats HTTP/1.1\r\n", &format!("Authorization: {PASSWORD}\r\n")] {
+        assert!(node.seen().contains(line), "{}", node.seen());
+    }
+}
+
+#[test]
+fn check_now_sees_a_node_go_and_come_back() {
+    let node = Node::start(Lavalink::V4, PASSWORD).unwrap();
+    let address = node.address();
+    let proxy = Proxy::start(&[("LAVALINK_V4_PORT", &address.port().to_string()), ("LAVALINK_V3_HOST", "")]);
+    assert_eq!(check(&proxy)["status"], "ok");
+    let since = backend(&proxy, 0)["since"].as_u64();
+    drop(node);
+    eventually("the node is seen to be gone", || check(&proxy)["status"] == "down");
+    let row = backend(&proxy, 0);
+    assert_eq!((&row["reachable"], &row["responseTime"], &row["players"]), (&json!(false), &Value::Null, &Value::Null));
+    assert!(row["since"].as_u64() > since);
+    assert!(row["error"].as_str().unwrap().contains("LAVALINK_V4_HOST"), "{row}");
+    let _back = Node::start_at(address, Lavalink::V4, PASSWORD).unwrap();
+    eventually("it is seen to be back", || check(&proxy)["backends"][0]["reachable"] == true);
+}
+
+#[test]
+fn what_is_wrong_with_a_node_is_said() {
+    for (answer, reachable, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n3.7.13", true, "Lavalink 3.7.13"),
+        ("HTTP/1.1 403 \r\nContent-Length: 0\r\n\r\n", true, "LAVALINK_V4_PASSWORD"),
+        ("HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n", true, "500"),
+        ("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n", false, "does not answer as Lavalink does"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", false, "does not answer as Lavalink does"),
+    ] {
+        let node = Backend::answering(answer);
+        let proxy = Proxy::start(&[("LAVALINK_V4_PORT", &node.address.port().to_string()), ("LAVALINK_V3_HOST", "")]);
+        let row = backend(&proxy, 0);
+        assert_eq!(row["reachable"], reachable, "{row}");
+        let error = row["error"].as_str().unwrap();
+        assert!(error.contains(expected) && !error.contains(PASSWORD), "{error}");
+    }
+}
+
+#[test]
+fn a_connection_for_a_client_tells_too() {
+    let proxy = Proxy::start(&[("LAVALINK_V3_HOST", "")]);
+    assert_eq!(proxy.connect().get("/v4/info", "").status, 502);
+    let metrics = get(&proxy, "/metrics").text();
+    assert!(metrics.contains("lavaproxy_backend_up{version=\"v4\",backend=\"127.0.0.1:1\"} 0"), "{metrics}");
+    let failures = metrics.lines().find_map(|line| line.strip_prefix("lavaproxy_backend_connect_failures_total"));
+    assert!(failures.unwrap().ends_with(" 2"), "the client's and the first check's: {failures:?}");
+}
+
+#[test]
+fn lists_are_filtered_by_address_and_version() {
+    let (proxy, _v3, _v4) = before_nodes(&[]);
+    let ledger = proxy.server.ledger();
+    let _elsewhere = ledger.open("[2001:db8::1]:4000".parse().unwrap(), "bots");
+    let mut bots = (proxy.connect(), proxy.connect());
+    assert_eq!(bots.0.get("/v3/info", "").status, 200);
+    assert_eq!(bots.1.get("/v4/info", "").status, 200);
+    for (target, connections) in [
+        ("/api/connections", 3),
+        ("/api/connections?", 3),
+        ("/api/connections?version=v4", 1),
+        ("/api/connections?address=127.0.0.1", 2),
+        ("/api/connections?address=127.0.0.1&version=v3", 1),
+        ("/api/connections?address=2001:db8::1", 1),
+        ("/api/connections?address=2001%3ADB8%3A0%3A%3A1", 1),
+        ("/api/connections?address=2001:db8::1&version=v3", 0),
+        ("/api/connections?address=10.0.0.1", 0),
+        ("/api/data-usage", 2),
+        ("/api/data-usage?address=127.0.0.1", 1),
+        ("/api/data-usage?address=others", 0),
+    ] {
+        assert_eq!(get(&proxy, target).json().as_array().unwrap().len(), connections, "{target}");
+    }
+    let stats = get(&proxy, "/api/stats?address=::ffff:127.0.0.1&version=v4").json();
+    assert_eq!(stats["connections"].as_array().unwrap().len(), 1);
+    assert_eq!(stats["usage"].as_array().unwrap().len(), 1);
+    assert_eq!(stats["totals"]["active"], 3, "totals are of all");
+    for target in ["/api/stats?version=5", "/api/connections?address=localhost", "/api/data-usage?address=%zz"] {
+        let refusal = get(&proxy, target);
+        assert_eq!((refusal.status, &refusal.json()["status"]), (400, &json!(400)), "{target}");
+    }
+}
+
+#[test]
+fn five_thousand_connections_are_listed() {
+    let proxy = Proxy::start(&[]);
+    let ledger = proxy.server.ledger();
+    let _entries: Vec<_> = (0..5000u32)
+        .map(|number| ledger.open((std::net::Ipv4Addr::from(0x0A00_0000 + number), 4000).into(), "bots"))
+        .collect();
+    let stats = get(&proxy, "/api/stats");
+    assert_eq!(stats.field("content-length").unwrap().parse(), Ok(stats.body.len()));
+    let stats = stats.json();
+    for list in ["connections", "usage"] {
+        assert_eq!(stats[list].as_array().unwrap().len(), 5000);
+    }
+    assert!(get(&proxy, "/metrics").text().contains("lavaproxy_connections{version=\"none\",kind=\"http\"} 5000"));
+}
+
+#[test]
+fn every_path_has_its_methods_and_nothing_is_kept() {
+    let proxy = Proxy::start(&[]);
+    for path in READ {
+        let got = get(&proxy, path);
+        assert_eq!((got.status, got.field("cache-control")), (200, Some("no-store")), "{path}");
+        let head = ask(&proxy, "HEAD", path, "");
+        assert_eq!(head.status, 200, "{path}");
+        assert!(head.body.is_empty());
+        assert!(head.field("content-length").is_some() && head.field("content-type") == got.field("content-type"));
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
+            let refusal = ask(&proxy, method, path, "Content-Length: 0\r\n");
+            assert_eq!((refusal.status, refusal.field("allow")), (405, Some("GET, HEAD")), "{method} {path}");
+        }
+    }
+    for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+        let refusal = ask(&proxy, method, "/api/health/check", "");
+        assert_eq!((refusal.status, refusal.field("allow")), (405, Some("POST")), "{method}");
+    }
+    for method in ["TRACE", "CONNECT"] {
+        assert!([400, 405].contains(&ask(&proxy, method, "/api/stats", "").status), "{method}");
+    }
+    for path in ["/api", "/api/", "/api/stats/", "/API/stats", "/metrics/", "/index.html", "/../etc/passwd", "/%2e%2e"]
+    {
+        for method in ["GET", "POST"] {
+            let missing = ask(&proxy, method, path, "");
+            assert_eq!((missing.status, missing.field("content-type")), (404, Some("application/json")), "{path}");
+            let error = missing.json();
+            assert_eq!(keys(&error), ["error", "message", "path", "status"]);
+            assert_eq!((&error["status"], &error["path"]), (&json!(404), &json!(path)));
+        }
+    }
+    assert_eq!(ask(&proxy, "POST", "/api/health/check", "Content-Length: 5\r\n").status, 413);
+}
+
+#[test]
+fn what_a_browser_may_send_beside_does_not_matter() {
+    let proxy = Proxy::start(&[]);
+    let fields = "User-Agent: caf\u{e9} \u{1F3B5}\r\nX-Empty:\r\nExpect: the unexpected\r\nTE: chunked;q=0.5\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(ask(&proxy, "GET", "/api/version", fields).status, 200);
+}
+
+#[test]
+fn another_sites_page_can_neither_read_nor_act() {
+    let proxy = Proxy::start(&[]);
+    let here = proxy.door("web");
+    for path in READ.iter().chain(&["/api/health/check", "/nowhere"]) {
+        for method in ["GET", "POST", "OPTIONS"] {
+            let answer = ask(&proxy, method, path, "Origin: http://evil.example\r\nSec-Fetch-Site: cross-site\r\n");
+            assert!(!answer.head.to_ascii_lowercase().contains("access-control-"), "{}", answer.head);
+        }
+    }
+    for (fields, status) in [
+        (String::new(), 200),
+        (format!("Origin: http://{here}\r\n"), 200),
+        (format!("Origin: http://{here}\r\nSec-Fetch-Site: same-origin\r\n"), 200),
+        ("Sec-Fetch-Site: none\r\n".to_owned(), 200),
+        ("Origin: null\r\n".to_owned(), 403),
+        ("Origin: http://evil.example\r\n".to_owned(), 403),
+        (format!("Origin: http://evil.example\r\nX: http://{here}\r\n"), 403),
+        (format!("Origin: http://localhost:{}\r\n", here.port()), 403),
+        ("Sec-Fetch-Site: cross-site\r\n".to_owned(), 403),
+        ("Sec-Fetch-Site: same-site\r\n".to_owned(), 403),
+    ] {
+        let answer = ask(&proxy, "POST", "/api/health/check", &format!("{fields}Content-Length: 0\r\n"));
+        assert_eq!(answer.status, status, "{fields}");
+    }
+}
+
+#[test]
+fn on_loopback_only_names_of_loopback_are_answered() {
+    let proxy = Proxy::start(&[]);
+    let port = proxy.door("web").port();
+    for host in ["localhost", "127.0.0.1", "[::1]", "127.0.0.53"] {
+        for host in [host.to_owned(), format!("{host}:{port}"), format!("{host}:8080")] {
+            assert_eq!(ask(&proxy, "GET", "/api/stats", &format!("Host: {host}\r\n")).status, 200, "{host}");
+        }
+    }
+    for host in ["evil.example", "localhost.evil.example", "10.0.0.1", "lavaproxy", "[::2]:1"] {
+        for path in ["/", "/api/stats", "/metrics", "/nowhere"] {
+            let answer = ask(&proxy, "GET", path, &format!("Host: {host}\r\n"));
+            assert_eq!(answer.status, 421, "{host}");
+            assert!(answer.text().contains("WEB_HOST"), "{}", answer.text());
+        }
+        // It tells no figure, and orchestrators ask for it under names of their own.
+        assert_eq!(ask(&proxy, "GET", "/healthz", &format!("Host: {host}\r\n")).status, 200);
+    }
+}
+
+#[test]
+fn a_wrong_password_waits_and_the_owner_does_not() {
+    let proxy = Proxy::start(&[("WEB_PASSWORD", WEB_PASSWORD)]);
+    assert_eq!(get(&proxy, "/healthz").text(), "ok");
+    for path in READ.iter().filter(|path| **path != "/healthz") {
+        let refusal = get(&proxy, path);
+        assert_eq!(refusal.status, 401, "{path}");
+        assert!(refusal.field("www-authenticate").unwrap().starts_with("Basic realm="));
+        assert!(!refusal.text().contains(WEB_PASSWORD));
+    }
+    let door = proxy.door("web");
+    let guesser = || {
+        thread::spawn(move || {
+            let started = Instant::now();
+            let refusal = ask_at(door, "GET", "/api/stats", "Authorization: Basic YWRtaW46d3Jvbmc=\r\n");
+            (refusal.status, refusal.field("www-authenticate").is_some(), started.elapsed())
+        })
+    };
+    let guessers: Vec<_> = (0..24).map(|_| guesser()).collect();
+    let started = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(ask(&proxy, "GET", "/api/stats", BASIC).status, 200);
+    }
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    for guesser in guessers {
+        let (status, challenge, time) = guesser.join().unwrap();
+        assert_eq!((status, challenge), (401, true));
+        assert!(time >= Duration::from_millis(900), "{time:?}");
+    }
+}
+
+#[test]
+fn healthz_says_when_lavaproxy_stops() {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let its_gate = Arc::clone(&gate);
+    let node = Backend::start(move |mut client, _| {
+        client.next_request();
+        let (open, changed) = &*its_gate;
+        drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        client.send(OK);
+    });
+    let proxy = Proxy::before(node.address, node.address, &[("DRAIN_TIMEOUT", "20s")]);
+    let mut watcher = Client::connect(proxy.door("web"));
+    let mut ask = || {
+        watcher.send(b"GET /healthz HTTP/1.1\r\nHost: anything\r\n\r\n");
+        let answer = watcher.response();
+        (answer.status, answer.text())
+    };
+    assert_eq!(ask(), (200, "ok".to_owned()));
+    let mut bot = proxy.connect();
+    bot.send(format!("GET /v4/info HTTP/1.1\r\nHost: x\r\nAuthorization: {PASSWORD}\r\n\r\n").as_bytes());
+    eventually("the request is with the node", || node.accepted() == 1);
+    thread::scope(|scope| {
+        scope.spawn(|| proxy.server.stop());
+        eventually("it says that it stops", || ask() == (503, "stopping".to_owned()));
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        assert_eq!(bot.response().status, 200, "what was under way is finished");
+    });
+    let mut rest = Vec::new();
+    assert_eq!(bot.stream.read_to_end(&mut rest).unwrap(), 0);
+}
+
+#[test]
+fn the_healthcheck_flag_asks_the_running_one() {
+    let proxy = Proxy::start(&[("WEB_PASSWORD", WEB_PASSWORD)]);
+    let run = |host: &str, port: u16| {
+        let output = Command::new(env!("CARGO_BIN_EXE_lavaproxy"))
+            .args(["--healthcheck", "--env-file", "/dev/null"])
+            .env_clear()
+            .envs([("WEB_HOST", host), ("WEB_PORT", &port.to_string()), ("WEB_PASSWORD", "another")])
+            .output()
+            .unwrap();
+        let lines = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        (output.status.code(), lines)
+    };
+    let port = proxy.door("web").port();
+    for host in ["127.0.0.1", "0.0.0.0", "localhost"] {
+        assert_eq!(run(host, port), (Some(0), format!("lavaproxy at 127.0.0.1:{port}: ok\n")));
+    }
+    let (code, line) = run("127.0.0.1", 1);
+    assert_eq!(code, Some(1));
+    assert!(line.contains("refused") && line.contains("WEB_PORT"), "{line}");
+    let (code, line) = run("127.0.0.1", proxy.address().port());
+    assert_eq!(code, Some(1), "{line}");
+    let other = Backend::answering("SSH-2.0-x\r\n\r\n");
+    assert_eq!(run("127.0.0.1", other.address.port()).0, Some(1));
+}
