@@ -102,7 +102,7 @@ fn a_version_that_is_off_is_a_503_that_says_what_to_set() {
     }
 }
 
-const WEB: &str = "Host: web\r\n";
+const WEB: &str = "Host: localhost\r\n";
 
 fn basic(pair: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(pair))
@@ -157,6 +157,11 @@ fn people_without_the_password_are_asked_for_it_on_every_request() {
     let good = basic("anybody:se:cret");
     let pages = PAGES.map(|(target, ..)| target);
     for target in pages.iter().chain(&API).chain(&["/nothing"]) {
+        assert_eq!(people(&proxy, "GET", target, "").status, 401, "{target}");
+        assert_ne!(people(&proxy, "GET", target, &good).status, 401, "{target}");
+    }
+    // A failure is answered late, so each kind is tried at one place.
+    for target in ["/api/stats"] {
         for fields in [
             "",
             &basic("anybody:wrong"),
@@ -172,10 +177,9 @@ fn people_without_the_password_are_asked_for_it_on_every_request() {
                 let challenge = refusal.field("www-authenticate").unwrap();
                 assert!(challenge.starts_with("Basic realm="), "{challenge}");
                 assert_eq!(refusal.field("content-type"), Some("text/plain; charset=utf-8"));
-                assert!(method == "HEAD" || refusal.text().contains("wants the WEB_PASSWORD"), "{refusal:?}");
+                assert!(method == "HEAD" || refusal.text().contains("WEB_PASSWORD"), "{refusal:?}");
             }
         }
-        assert_ne!(people(&proxy, "GET", target, &good).status, 401, "{target}");
     }
     // Not only the first of a connection.
     let mut client = Client::connect(proxy.door("web"));
@@ -196,9 +200,11 @@ fn people_without_the_password_are_asked_for_it_on_every_request() {
 fn people_may_only_read_and_find_only_what_is_there() {
     let proxy = Proxy::start(&[]);
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get"] {
-        let target = if method == "CONNECT" { "web:80" } else { "/api/stats" };
+        let target = if method == "CONNECT" { "localhost:80" } else { "/api/stats" };
         let refusal = people(&proxy, method, target, "Content-Length: 0\r\n");
-        assert_eq!((refusal.status, refusal.field("allow")), (405, Some("GET, HEAD")), "{method}");
+        // Refused at the door, where some page takes a POST, or by the page itself, which does not.
+        let allow = if matches!(method, "TRACE" | "CONNECT" | "get") { "GET, HEAD, POST" } else { "GET, HEAD" };
+        assert_eq!((refusal.status, refusal.field("allow")), (405, Some(allow)), "{method}");
     }
     for target in
         ["/nothing", "/api", "/api/", "/api/stats/", "/API/stats", "/../etc/passwd", "/index.html", "//", "/v4/info"]
@@ -354,7 +360,7 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
     ];
     let proxy = Proxy::before(gone, backend.address, &set);
     let bot = |line: &str, rest: &str| format!("{line}\r\nHost: bot\r\nAuthorization: {}\r\n{rest}", secrets[0]);
-    let web = |line: &str, rest: &str| format!("{line}\r\nHost: web\r\n{}{rest}", basic("me:Hush-web"));
+    let web = |line: &str, rest: &str| format!("{line}\r\nHost: localhost\r\n{}{rest}", basic("me:Hush-web"));
     let long = "x".repeat(9000);
     let query = "?password=Hush-front&pass=Hush-web";
     let mut everything = Vec::new();
@@ -385,7 +391,7 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
         ("web", web("GET /api/version HTTP/1.1", "\r\n"), 200),
         ("web", web(&format!("GET /api/nothing{query} HTTP/1.1"), "\r\n"), 404),
         ("web", web("POST /api/stats HTTP/1.1", "\r\n"), 405),
-        ("web", format!("GET /api/stats{query} HTTP/1.1\r\nHost: web\r\nAuthorization: Hush-web\r\n\r\n"), 401),
+        ("web", format!("GET /api/stats{query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Hush-web\r\n\r\n"), 401),
         ("web", web("GET / HTTP/1.1", &basic("me:Hush-web")) + "\r\n", 400),
     ] {
         let mut client = Client::connect(proxy.door(door));

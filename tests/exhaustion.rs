@@ -184,6 +184,7 @@ fn want_of_descriptors() {
         for socket in waiting {
             assert_eq!(Client::over(socket.into()).get("/v3/info", "").status, 200);
         }
+        eventually("the pages are back", || page_status(&tunnels.proxy) == 200);
         assert_eq!(tunnels.proxy.stats()["totals"]["websockets"], 1);
         assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
 
@@ -211,7 +212,7 @@ fn page_status(proxy: &Proxy) -> u16 {
 }
 
 fn ask_for_page(browser: &mut Client) -> u16 {
-    browser.send(b"GET /api/stats HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+    browser.send(b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     browser.response().status
 }
 
