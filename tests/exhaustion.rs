@@ -184,9 +184,9 @@ fn want_of_descriptors() {
         for socket in waiting {
             assert_eq!(Client::over(socket.into()).get("/v3/info", "").status, 200);
         }
+        assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
         eventually("the pages are back", || page_status(&tunnels.proxy) == 200);
         assert_eq!(tunnels.proxy.stats()["totals"]["websockets"], 1);
-        assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
 
         for left in 1..=4 {
             ask_with_few_descriptors(&tunnels.proxy, left);

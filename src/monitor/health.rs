@@ -11,9 +11,10 @@ use super::process::Process;
 use super::{Sources, named};
 use crate::config::Lavalink;
 use crate::proxy::health::Report;
+use crate::proxy::prober::Prober;
 
 /// How long the first one who asks waits for the nodes to be asked.
-const FIRST_CHECK: Duration = Duration::from_secs(1);
+const FIRST_CHECK: Duration = Duration::from_millis(500);
 /// How long `check now` waits; it answers with what is known by then.
 const CHECK: Duration = Duration::from_secs(8);
 
@@ -80,21 +81,24 @@ impl<'s> Health<'s> {
 
 /// What is known of the nodes; the very first one who wants to know has them asked.
 pub fn reports(sources: &Sources) -> Vec<Report> {
-    if sources.probers.iter().filter(|prober| !prober.has_checked()).inspect(|prober| prober.check_now()).count() > 0 {
-        wait(sources, FIRST_CHECK);
+    let unknown: Vec<_> = sources.probers.iter().filter(|prober| !prober.has_checked()).collect();
+    for prober in &unknown {
+        prober.check_now();
     }
+    wait(unknown, FIRST_CHECK);
     sources.probers.iter().map(|prober| prober.report()).collect()
 }
 
-/// Has the nodes asked now, unless that has just been done.
+/// Has the nodes asked now, unless that has just been done. Only the one who caused it waits for it, so that a
+/// node that takes its time cannot gather a crowd here.
 pub fn check(sources: &Sources) {
-    sources.probers.iter().for_each(|prober| prober.check_now());
-    wait(sources, CHECK);
+    let asked = sources.probers.iter().filter(|prober| prober.check_now()).collect();
+    wait(asked, CHECK);
 }
 
-fn wait(sources: &Sources, time: Duration) {
+fn wait(probers: Vec<&Prober>, time: Duration) {
     let deadline = Instant::now() + time;
-    sources.probers.iter().for_each(|prober| prober.wait(deadline));
+    probers.iter().for_each(|prober| prober.wait(deadline));
 }
 
 fn status(backends: &[Report]) -> &'static str {

@@ -1,7 +1,7 @@
 //! Who may come in: a limit on connections, and the table of those inside that stopping needs.
 //!
-//! It keeps its own count and never asks the ledger. Bots that come when all places are taken are refused; among
-//! people, the one who has got nowhere for the longest makes room, so that idlers cannot lock anybody out.
+//! It keeps its own count and never asks the ledger. Bots that come when all places are taken are refused; people
+//! take the place of somebody who asks for nothing or gets nowhere, so that idlers cannot lock anybody out.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
@@ -16,10 +16,13 @@ use super::capacity::Capacity;
 
 /// How many refused clients are waited for at once, so that they can read their answer.
 const MAX_REFUSING: usize = 32;
-/// How long a newcomer waits for a place to be cleared.
+/// Who has sent no request for so long may be cut off for a newcomer,
+const IDLE: Duration = Duration::from_millis(50);
+/// and who has had one under way for so long.
+const STALLED: Duration = Duration::from_millis(250);
+/// How long a newcomer waits for a place that comes free or can be cleared, and how often it looks.
 const CLEARING: Duration = Duration::from_secs(1);
-/// How long one that was told to go is waited for before the next is told.
-const FAREWELL: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The places behind one or more doors.
 pub struct Admission {
@@ -28,6 +31,7 @@ pub struct Admission {
     epoch: Instant,
     inside: AtomicUsize,
     refusing: AtomicUsize,
+    waiting: AtomicUsize,
     stopping: AtomicBool,
     next_key: AtomicU64,
     table: Mutex<HashMap<u64, Arc<Place>>>,
@@ -52,7 +56,7 @@ struct Place {
     phase: AtomicU8,
     /// When it entered its phase, in milliseconds after the admission's epoch.
     since: AtomicU64,
-    told_to_go: Mutex<Option<Instant>>,
+    must_go: AtomicBool,
 }
 
 impl Admission {
@@ -61,7 +65,7 @@ impl Admission {
         Self::with(capacity, false)
     }
 
-    /// The same, but when all are taken, the one that has been in its phase for the longest must go.
+    /// The same, but when all are taken, the one that has done nothing for the longest must go.
     pub fn clearing(capacity: Capacity) -> Arc<Self> {
         Self::with(capacity, true)
     }
@@ -73,6 +77,7 @@ impl Admission {
             epoch: Instant::now(),
             inside: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             next_key: AtomicU64::new(0),
             table: Mutex::default(),
@@ -85,6 +90,11 @@ impl Admission {
         &self.capacity
     }
 
+    /// How many workers there may be: where places are cleared, as many may be on their way out as are inside.
+    pub fn max_workers(&self) -> usize {
+        if self.clears { 2 * self.capacity.connections } else { usize::MAX }
+    }
+
     /// True from the moment that [`drain`](Self::drain) was called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
@@ -92,10 +102,20 @@ impl Admission {
 
     /// A place for this client, until the permit is dropped; `None` when all are taken.
     pub fn admit(self: &Arc<Self>, client: Arc<TcpStream>) -> Option<Permit> {
-        if self.take_place() || (self.clears && self.clear_place()) {
-            return Some(self.permit(client));
+        let has_place = self.take_place() || (self.clears && self.wait_for_place());
+        if !has_place {
+            return None;
         }
-        None
+        let key = self.next_key.fetch_add(1, SeqCst);
+        let place = Arc::new(Place {
+            client,
+            backend: Mutex::new(None),
+            phase: AtomicU8::new(Phase::Busy as u8),
+            since: AtomicU64::new(self.millis()),
+            must_go: AtomicBool::new(false),
+        });
+        self.table.lock().insert(key, Arc::clone(&place));
+        Some(Permit { admission: Arc::clone(self), key, place })
     }
 
     fn take_place(&self) -> bool {
@@ -106,40 +126,46 @@ impl Admission {
         free
     }
 
-    /// Tells one to go and takes the place that comes free. False when too many wait for that already.
+    fn wait_for_place(&self) -> bool {
+        self.waiting.fetch_add(1, SeqCst);
+        let found = self.clear_place();
+        self.waiting.fetch_sub(1, SeqCst);
+        found
+    }
+
+    /// Takes a place that comes free, or somebody's. That one's worker finds out by itself; as there are only so
+    /// many workers, only so many can be on their way out.
     fn clear_place(&self) -> bool {
-        let Some(_patience) = self.patience() else { return false };
         let deadline = Instant::now() + CLEARING;
         let mut table = self.table.lock();
         while !self.take_place() {
-            if !table.values().any(|place| place.is_leaving()) {
-                let oldest = table.values().filter(|place| !place.must_go()).min_by_key(|place| place.since());
-                if let Some(oldest) = oldest {
-                    oldest.tell_to_go();
-                    // It may be in a pause, which waits on the same signal.
-                    self.left.notify_all();
-                }
+            if let Some(place) = self.dispensable(&table) {
+                place.must_go.store(true, SeqCst);
+                place.end();
+                // It may be in a pause.
+                self.left.notify_all();
+                return true;
             }
-            let now = Instant::now();
-            if now >= deadline {
+            if Instant::now() >= deadline {
                 return false;
             }
-            self.left.wait_until(&mut table, deadline.min(now + FAREWELL));
+            self.left.wait_for(&mut table, LOOK);
         }
         true
     }
 
-    fn permit(self: &Arc<Self>, client: Arc<TcpStream>) -> Permit {
-        let key = self.next_key.fetch_add(1, SeqCst);
-        let place = Arc::new(Place {
-            client,
-            backend: Mutex::new(None),
-            phase: AtomicU8::new(Phase::Busy as u8),
-            since: AtomicU64::new(self.millis()),
-            told_to_go: Mutex::new(None),
-        });
-        self.table.lock().insert(key, Arc::clone(&place));
-        Permit { admission: Arc::clone(self), key, place }
+    /// Who has sent no request for the longest, else whose request has been under way for the longest.
+    fn dispensable<'t>(&self, table: &'t HashMap<u64, Arc<Place>>) -> Option<&'t Place> {
+        let now = self.epoch.elapsed();
+        let oldest = |is_idle: bool, age: Duration| {
+            table
+                .values()
+                .map(Arc::as_ref)
+                .filter(|place| !place.must_go() && place.is(Phase::Idle) == is_idle)
+                .filter(|place| now.saturating_sub(Duration::from_millis(place.since())) >= age)
+                .min_by_key(|place| place.since())
+        };
+        oldest(true, IDLE).or_else(|| oldest(false, STALLED))
     }
 
     fn millis(&self) -> u64 {
@@ -193,17 +219,7 @@ impl Place {
     }
 
     fn must_go(&self) -> bool {
-        self.told_to_go.lock().is_some()
-    }
-
-    /// True while it has been told so just now and may still do it.
-    fn is_leaving(&self) -> bool {
-        self.told_to_go.lock().is_some_and(|told| told.elapsed() < FAREWELL)
-    }
-
-    fn tell_to_go(&self) {
-        *self.told_to_go.lock() = Some(Instant::now());
-        self.end();
+        self.must_go.load(SeqCst)
     }
 
     // Shutting a socket down that its peer has closed fails, and then there is nothing left to do.
@@ -242,6 +258,11 @@ impl Permit {
         !stopping
     }
 
+    /// True when somebody waits for a place: whoever has just been served should make room.
+    pub fn is_wanted(&self) -> bool {
+        self.admission.waiting.load(SeqCst) > 0
+    }
+
     /// True when this place was given to somebody else.
     pub fn must_go(&self) -> bool {
         self.place.must_go()
@@ -268,8 +289,10 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut table = self.admission.table.lock();
         table.remove(&self.key);
-        // Under the lock, so that nobody who waits for a place looks between this and the signal.
-        self.admission.inside.fetch_sub(1, SeqCst);
+        // Under the lock, as a place that is given to somebody else must not be given back as well.
+        if !self.must_go() {
+            self.admission.inside.fetch_sub(1, SeqCst);
+        }
         drop(table);
         self.admission.left.notify_all();
     }

@@ -121,6 +121,7 @@ pub struct Door {
     bounds: Bounds,
     admission: Arc<Admission>,
     ledger: Arc<Ledger>,
+    workers: AtomicUsize,
     idle: AtomicUsize,
     complaints: Seldom,
     wrong_passwords: Seldom,
@@ -197,7 +198,8 @@ impl Door {
         socket.set_read_timeout(Some(TURN))?;
         let bounds = Bounds { max_body: house.max_body, pause: timeouts.head, response: timeouts.response };
         let (admission, ledger) = (Arc::clone(&house.admission), Arc::clone(&house.ledger));
-        let (idle, complaints, wrong_passwords) = (AtomicUsize::new(0), Seldom::default(), Seldom::default());
+        let (workers, idle) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (complaints, wrong_passwords) = (Seldom::default(), Seldom::default());
         Ok(Arc::new(Self {
             name,
             listener,
@@ -208,6 +210,7 @@ impl Door {
             bounds,
             admission,
             ledger,
+            workers,
             idle,
             complaints,
             wrong_passwords,
@@ -238,16 +241,21 @@ impl Door {
     /// Starts a worker that counts as idle already.
     fn start_worker(self: &Arc<Self>) -> io::Result<()> {
         let door = Arc::clone(self);
+        self.workers.fetch_add(1, SeqCst);
         self.idle.fetch_add(1, SeqCst);
-        let started = thread::Builder::new().name(self.name.to_owned()).stack_size(STACK).spawn(move || door.work());
+        let started = thread::Builder::new().name(self.name.to_owned()).stack_size(STACK).spawn(move || {
+            door.work();
+            door.workers.fetch_sub(1, SeqCst);
+        });
         if started.is_err() {
+            self.workers.fetch_sub(1, SeqCst);
             self.idle.fetch_sub(1, SeqCst);
         }
         started.map(drop)
     }
 
     /// A worker's life: turns at the door until there are idle ones enough, or until it closes.
-    fn work(self: Arc<Self>) {
+    fn work(self: &Arc<Self>) {
         let mut buffers = Buffers::default();
         let mut turns = 0;
         while !self.admission.is_stopping() {
@@ -273,7 +281,9 @@ impl Door {
     /// Takes a client in, with a successor at the door first. False when this worker is not needed any more.
     fn receive(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, buffers: &mut Buffers) -> bool {
         let was_last = self.idle.fetch_sub(1, SeqCst) == 1;
-        let successor = if was_last { self.start_worker() } else { Ok(()) };
+        // Where workers are few, those who come wait in the kernel's queue until one has time again.
+        let may_grow = self.workers.load(SeqCst) < self.admission.max_workers();
+        let successor = if was_last && may_grow { self.start_worker() } else { Ok(()) };
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(stream, client, successor.is_ok(), buffers)));
         if served.is_err() {
             error!("event=panic door={} client={client} hint=\"a defect in lavaproxy; please report it\"", self.name);

@@ -58,13 +58,15 @@ impl Prober {
         Ok(Self(rounds))
     }
 
-    /// Asks for a round now; the one under way, or one that has just ended, will do.
-    pub fn check_now(&self) {
+    /// Asks for a round now. False when one is under way or has only just ended, which will do.
+    pub fn check_now(&self) -> bool {
         let mut round = self.0.round.lock();
-        if !round.running && round.ended.is_none_or(|ended| ended.elapsed() >= LEAST_INTERVAL) {
+        let due = !round.wanted && !round.running && round.ended.is_none_or(|ended| ended.elapsed() >= LEAST_INTERVAL);
+        if due {
             round.wanted = true;
             self.0.changed.notify_all();
         }
+        due
     }
 
     /// False until the first round has ended.

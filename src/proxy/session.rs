@@ -142,11 +142,14 @@ impl Session<'_> {
     fn await_head(&mut self) -> Result<usize, Fault> {
         self.asked = Asked::default();
         let Self { door, permit, entry, client, buffers, .. } = self;
+        let first = entry.requests() == 0;
         if !permit.enter(Phase::Idle) {
             return Err(Fault::Gone(End::Shutdown));
         }
+        if !first && permit.is_wanted() {
+            return Err(Fault::Gone(End::RejectedLimit));
+        }
         let (head_timeout, keepalive_timeout) = (door.timeouts.head, door.timeouts.keepalive);
-        let first = entry.requests() == 0;
         let mut begun = None;
         let read = head::read(client, &mut buffers.client, |client, partial| {
             if !partial {

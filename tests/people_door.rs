@@ -1,0 +1,412 @@
+//! Whatever is thrown at the people's door, the next person is served within two seconds, and nothing stays behind.
+//!
+//! A process of its own, since it counts what the process holds; one attack at a time, on one proxy for all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+#[path = "support/web.rs"]
+mod web;
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use support::*;
+use web::{BASIC, WEB_PASSWORD, ask, ask_at, get};
+
+/// How soon the next one must be served.
+const SOON: Duration = Duration::from_secs(2);
+/// So many threads may stay for the next clients: the door's workers, and as many that tiny_http answers them with.
+const WORKERS: usize = 64 + 64;
+/// What allocators keep of memory that was given back, in bytes.
+const SLACK: u64 = 32 * 1024 * 1024;
+
+/// The one that is attacked, and what the process held when it had served a few.
+static HOUSE: LazyLock<(Proxy, Held)> = LazyLock::new(|| {
+    let proxy = Proxy::start(&[]);
+    let door = proxy.door("web");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(move || ask_at(door, "GET", "/api/health", ""));
+        }
+    });
+    let held = Held::now();
+    (proxy, held)
+});
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    threads: usize,
+    descriptors: usize,
+    memory: u64,
+}
+
+impl Held {
+    fn now() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let memory = memory.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
+        Self { threads: threads(), descriptors: descriptors(), memory }
+    }
+}
+
+/// One attack at a time.
+struct Attack {
+    proxy: &'static Proxy,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Attack {
+    fn begin() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { proxy: &HOUSE.0, _alone: alone }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.proxy.door("web"))
+    }
+
+    /// A new client gets its answer, at the first try and soon.
+    fn serves(&self) {
+        let started = Instant::now();
+        let answer = get(self.proxy, "/api/version");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(started.elapsed() < SOON, "only after {:?}", started.elapsed());
+    }
+
+    /// To be called when the attackers have let go of all they held.
+    fn leaves_no_mark(&self) {
+        self.serves();
+        let before = HOUSE.1;
+        let mut now = Held::now();
+        eventually("what was held is given back", || {
+            now = Held::now();
+            now.descriptors <= before.descriptors && now.threads <= before.threads + WORKERS
+        });
+        assert!(now.memory <= before.memory + SLACK, "{before:?} {now:?}");
+    }
+
+    /// Sends these bytes on a connection of its own and returns the status of the answer.
+    fn status(&self, bytes: &[u8]) -> u16 {
+        self.connect().send(bytes).response().status
+    }
+}
+
+/// Runs `check` while so many threads run `attack` again and again.
+fn while_under_fire(attackers: usize, attack: impl Fn(usize, &AtomicBool) + Sync, check: impl FnOnce()) {
+    /// Calls the attackers off, also when the check fails.
+    struct CallOff<'o>(&'o AtomicBool);
+    impl Drop for CallOff<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, SeqCst);
+        }
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _call_off = CallOff(&over);
+        for number in 0..attackers {
+            let (attack, over) = (&attack, &over);
+            scope.spawn(move || {
+                while !over.load(SeqCst) {
+                    attack(number, over);
+                }
+            });
+        }
+        check();
+    });
+}
+
+#[test]
+fn absurd_and_conflicting_lengths() {
+    let attack = Attack::begin();
+    for method in ["GET", "POST", "HEAD"] {
+        for fields in [
+            "Content-Length: 999999999999999\r\n",
+            "Content-Length: 18446744073709551615\r\n",
+            "Content-Length: 18446744073709551616\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: 0x10\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 0\r\nContent-Length: 7\r\n",
+            "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n",
+        ] {
+            for path in ["/", "/api/health/check"] {
+                let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+                let mut client = attack.connect();
+                let status = client.send(head.as_bytes()).response_to("HEAD").status;
+                assert!([400, 405, 413].contains(&status), "{status} {head}");
+            }
+        }
+        attack.serves();
+    }
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn unknown_codings() {
+    let attack = Attack::begin();
+    for coding in ["xchunked", "chunkedx", "gzip", "gzip, chunked", "chunked, chunked", "identity", "", "\x0bchunked"] {
+        for _ in 0..10 {
+            let head = format!(
+                "POST /api/health/check HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"
+            );
+            let status = attack.status(head.as_bytes());
+            assert!([400, 501].contains(&status), "{status} {coding:?}");
+        }
+    }
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn http_2_by_the_hundred() {
+    let attack = Attack::begin();
+    for _ in 0..300 {
+        assert_eq!(attack.status(b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n"), 505);
+        assert_eq!(attack.status(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
+    }
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn resets_before_accept_and_at_every_later_moment() {
+    let attack = Attack::begin();
+    for number in 0..600 {
+        let mut client = attack.connect();
+        match number % 4 {
+            0 => {}
+            1 => drop(client.try_send(b"GET /api/st")),
+            2 => drop(client.try_send(b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+            _ => {
+                client.send(b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                client.exactly(1);
+            }
+        }
+        client.reset();
+    }
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn bodies_that_never_come() {
+    let attack = Attack::begin();
+    for body in
+        ["Content-Length: 10\r\n", "Transfer-Encoding: chunked\r\n", "Content-Length: 10\r\nExpect: 100-continue\r\n"]
+    {
+        let head = format!("POST /api/health/check HTTP/1.1\r\nHost: localhost\r\n{body}\r\n");
+        let held: Vec<_> = (0..100)
+            .map(|_| {
+                let mut client = attack.connect();
+                // Some are told to go before they have said a word.
+                let _ = client.try_send(head.as_bytes());
+                client
+            })
+            .collect();
+        attack.serves();
+        drop(held);
+    }
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn readers_that_never_read() {
+    let attack = Attack::begin();
+    let ledger = attack.proxy.server.ledger();
+    let rows: Vec<_> =
+        (0..200u32).map(|row| ledger.open((Ipv4Addr::from(0x0A00_0000 + row), 1).into(), "bots")).collect();
+    let requests = b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
+    let held: Vec<_> = (0..64)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket.connect(&attack.proxy.door("web").into()).unwrap();
+            let _ = (&socket).write(&requests);
+            socket
+        })
+        .collect();
+    for _ in 0..5 {
+        attack.serves();
+    }
+    drop(held);
+    drop(rows);
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn a_header_line_of_64_mib() {
+    let attack = Attack::begin();
+    let piece = [b'a'; 64 * 1024];
+    for start in ["GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ", "GET /", ""] {
+        let mut client = attack.connect();
+        client.send(start.as_bytes());
+        let mut sent = 0;
+        while sent < 64 * 1024 * 1024 && client.try_send(&piece).is_ok() {
+            sent += piece.len();
+        }
+        assert!(sent < 64 * 1024 * 1024, "all of it was taken");
+        attack.serves();
+    }
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn endless_pipelining() {
+    let attack = Attack::begin();
+    let requests = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    while_under_fire(
+        40,
+        |number, over| {
+            let mut stream = attack.connect().stream;
+            // Half of them never read.
+            let reader = stream.try_clone().ok().filter(|_| number % 2 == 0);
+            let reader = reader.map(|mut reader| thread::spawn(move || io::copy(&mut reader, &mut io::sink())));
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            let mut sent = 0;
+            while !over.load(SeqCst) {
+                match stream.write(&requests[sent..]) {
+                    Ok(count) => sent = (sent + count) % requests.len(),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+            }
+            let _ = stream.shutdown(Shutdown::Both);
+            drop(reader.map(|reader| reader.join()));
+        },
+        || {
+            for _ in 0..20 {
+                attack.serves();
+            }
+        },
+    );
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn six_hundred_idle_connections() {
+    let attack = Attack::begin();
+    for beginning in [&b""[..], b"GET /api/st", b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut held = Vec::new();
+        for number in 0..600 {
+            let mut client = attack.connect();
+            let _ = client.try_send(beginning);
+            held.push(client);
+            if number % 100 == 50 {
+                attack.serves();
+            }
+        }
+        attack.serves();
+        drop(held);
+    }
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn guessers_by_the_dozen() {
+    let attack = Attack::begin();
+    let proxy = Proxy::start(&[("WEB_PASSWORD", WEB_PASSWORD)]);
+    let door = proxy.door("web");
+    let guesses = b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YTpi\r\n\r\n".repeat(10);
+    while_under_fire(
+        64,
+        |_, _| {
+            let mut client = Client::connect(door);
+            let _ = client.try_send(&guesses);
+            // A refusal, or the end for one who had to make room.
+            let _ = client.stream.read(&mut [0; 1024]);
+        },
+        || {
+            for _ in 0..20 {
+                let started = Instant::now();
+                assert_eq!(ask(&proxy, "GET", "/api/version", BASIC).status, 200);
+                assert!(started.elapsed() < SOON, "only after {:?}", started.elapsed());
+            }
+        },
+    );
+    drop(proxy);
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn no_descriptor_left() {
+    let attack = Attack::begin();
+    let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
+    let mut held = Vec::new();
+    rlimit::Resource::NOFILE.set((descriptors() as u64 + 200).min(soft), hard).unwrap();
+    let mut take_all = || {
+        while let Ok(file) = File::open("/dev/null") {
+            held.push(file)
+        }
+    };
+    take_all();
+    // Whenever one comes free, a client takes it, and accept has none; or accept has one, and the pages' socket none.
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        held.truncate(held.len() - 2);
+        clients.extend(TcpStream::connect(attack.proxy.door("web")).ok());
+        if let Some(client) = clients.last_mut() {
+            let _ = client.write_all(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        }
+        // Time for the door to try; nothing shows that it has.
+        thread::sleep(Duration::from_millis(20));
+        while let Ok(file) = File::open("/dev/null") {
+            held.push(file);
+        }
+    }
+    drop((held, clients));
+    rlimit::Resource::NOFILE.set(soft, hard).unwrap();
+    let started = Instant::now();
+    eventually("it serves again", || get(attack.proxy, "/api/version").status == 200);
+    assert!(started.elapsed() < SOON, "only after {:?}", started.elapsed());
+    attack.leaves_no_mark();
+}
+
+#[test]
+fn no_other_user_reaches_the_socket_behind_the_door() {
+    let attack = Attack::begin();
+    attack.serves();
+    let name = format!("/lavaproxy-{}-", std::process::id());
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    let path = sockets.lines().find_map(|line| line.split(' ').next_back().filter(|path| path.contains(&name)));
+    let path = Path::new(path.expect("no private socket"));
+    let directory = path.parent().unwrap();
+    assert_eq!(fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700);
+    let can_connect = |user: Option<u32>| {
+        let mut test = Command::new("/usr/bin/test");
+        test.arg("-w").arg(path);
+        if let Some(user) = user {
+            test.uid(user).gid(user);
+        }
+        test.status().unwrap().success()
+    };
+    assert!(can_connect(None));
+    const NOBODY: u32 = 65534;
+    if fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).unwrap() == 0 {
+        assert!(!can_connect(Some(NOBODY)));
+    } else {
+        eprintln!("only the mode was looked at: to become another user takes root");
+    }
+}
+
+#[test]
+fn workers_that_an_attack_called_leave_when_it_is_over() {
+    let attack = Attack::begin();
+    let held: Vec<_> = (0..100).map(|_| attack.connect()).collect();
+    attack.serves();
+    drop(held);
+    let before = HOUSE.1.threads;
+    eventually("the workers are gone", || threads() <= before + 4);
+    attack.leaves_no_mark();
+}
