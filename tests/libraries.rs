@@ -2,8 +2,9 @@
 //! servers where LAVALINK_V3_JAR and LAVALINK_V4_JAR name their jars.
 //!
 //! Each library is a process of its own that goes through connect, ready, load, decode, play, destroy, and comes
-//! back by itself after its connections were cut. Without Node or Python a test says that it was skipped; where CI
-//! is set that is a failure.
+//! back by itself after its connections were cut. A real server has no Discord to connect to, so there the libraries
+//! play without a voice connection. Without Node or Python a test says that it was skipped; where CI is set that is a
+//! failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "real/lavalink.rs"]
@@ -64,7 +65,7 @@ impl House {
     fn drive(&self, environment: &str, driver: &str, door: &str, pause: Duration) {
         let Some(runtime) = runtime(environment) else { return };
         let relay = Relay::to(self.proxy.door(door), pause);
-        let identifier = if driver.contains("erela") || driver.contains("wavelink1") { &self.v3 } else { &self.v4 };
+        let lavalink = if driver.contains("erela") || driver.contains("wavelink1") { &self.v3 } else { &self.v4 };
         let mut command = Command::new(runtime);
         if door == "bots-v4" {
             command.env("LAVALINK_VERSION", "4");
@@ -74,7 +75,8 @@ impl House {
             .env("LAVALINK_HOST", "127.0.0.1")
             .env("LAVALINK_PORT", relay.address.port().to_string())
             .env("LAVALINK_PASSWORD", PASSWORD)
-            .env("LAVALINK_IDENTIFIER", identifier.identifier())
+            .env("LAVALINK_IDENTIFIER", lavalink.identifier())
+            .env("LAVALINK_VOICE", if lavalink.has_voice() { "1" } else { "0" })
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

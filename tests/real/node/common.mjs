@@ -16,6 +16,8 @@ export const server = {
   password: env.LAVALINK_PASSWORD,
   identifier: env.LAVALINK_IDENTIFIER,
   secure: env.LAVALINK_SECURE === "1",
+  // A real Lavalink has no Discord to connect to here. It plays all the same, to nobody.
+  voice: env.LAVALINK_VOICE !== "0",
   // What /version may say: a door that is not pinned answers it by its default on a new connection.
   unversioned: new RegExp(`^[${env.LAVALINK_VERSION ?? "34"}]\\.\\d+\\.\\d+`),
 };
@@ -23,7 +25,9 @@ export const server = {
 export const bot = { id: "170000000000000001", guild: "170000000000000002", channel: "170000000000000003" };
 
 // Discord's part when a bot asks to join or leave a voice channel: two events, some time after the request.
+// Without voice it does not answer.
 export function voiceEvents({ d: asked }, deliver) {
+  if (!server.voice) return;
   setImmediate(() => {
     deliver({
       op: 0,

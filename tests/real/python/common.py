@@ -15,6 +15,8 @@ PORT = int(os.environ["LAVALINK_PORT"])
 PASSWORD = os.environ["LAVALINK_PASSWORD"]
 IDENTIFIER = os.environ["LAVALINK_IDENTIFIER"]
 SECURE = os.environ.get("LAVALINK_SECURE") == "1"
+# A real Lavalink has no Discord to connect to here. It plays all the same, to nobody.
+VOICE = os.environ.get("LAVALINK_VOICE") != "0"
 
 BOT_ID = 170000000000000001
 GUILD_ID = 170000000000000002
@@ -92,12 +94,14 @@ async def pretend_discord():
     import discord
 
     class Gateway:
-        """Answers a request to join or leave a voice channel as Discord does, with two events."""
+        """Answers a request to join or leave a voice channel with Discord's two events; without voice, not at all."""
 
         def __init__(self, state):
             self.state = state
 
         async def voice_state(self, guild_id, channel_id, self_mute=False, self_deaf=False):
+            if not VOICE:
+                return
             self.state.parse_voice_state_update(voice_state(channel_id))
             if channel_id is not None:
                 self.state.parse_voice_server_update(voice_server())

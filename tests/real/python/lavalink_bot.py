@@ -6,7 +6,7 @@ import asyncio
 import lavalink
 
 from common import (
-    BOT_ID, CHANNEL_ID, GUILD_ID, HOST, IDENTIFIER, PASSWORD, PORT, SECURE,
+    BOT_ID, CHANNEL_ID, GUILD_ID, HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
     check, check_track, cut, drive, step, voice_server, voice_state,
 )
 
@@ -44,8 +44,9 @@ async def main():
     step("decode")
 
     player = client.player_manager.create(GUILD_ID)
-    await client.voice_update_handler({"t": "VOICE_STATE_UPDATE", "d": voice_state(CHANNEL_ID)})
-    await client.voice_update_handler({"t": "VOICE_SERVER_UPDATE", "d": voice_server()})
+    if VOICE:
+        await client.voice_update_handler({"t": "VOICE_STATE_UPDATE", "d": voice_state(CHANNEL_ID)})
+        await client.voice_update_handler({"t": "VOICE_SERVER_UPDATE", "d": voice_server()})
     started = next_event(lavalink.TrackStartEvent)
     await player.play(track)
     await started

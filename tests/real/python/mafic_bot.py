@@ -8,7 +8,10 @@ import os
 
 import mafic
 
-from common import HOST, IDENTIFIER, PASSWORD, PORT, SECURE, check, check_track, cut, drive, pretend_discord, step
+from common import (
+    HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
+    check, check_track, cut, drive, pretend_discord, step,
+)
 
 VERSION = int(os.environ.get("LAVALINK_VERSION", "4"))
 
@@ -38,11 +41,18 @@ async def main():
     check((await node.decode_tracks([track.id]))[0].title == track.title, "the same title from decodetracks")
     step("decode")
 
-    player = await client.voice_channel.connect(cls=mafic.Player)
-    started = client.next_event("track_start")
-    await player.play(track)
-    await started
     guild_id = client.voice_channel.guild.id
+    started = client.next_event("track_start")
+    if VOICE:
+        player = await client.voice_channel.connect(cls=mafic.Player)
+        await player.play(track)
+    else:
+        # Its player plays nothing before it is connected, its node does.
+        player = mafic.Player(client, client.voice_channel, node=node)
+        node.add_player(guild_id, player)
+        answer = await node.update(guild_id=guild_id, track=track)
+        check(answer["track"]["encoded"] == track.id, "the server to accept the track")
+    await started
     held = (await node.fetch_player(guild_id))["track"]
     check(held["encoded"] == track.id, "the server to play the track")
     step("play")
