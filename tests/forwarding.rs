@@ -235,6 +235,9 @@ fn an_answer_is_relayed_without_what_belongs_to_the_backends_connection() {
         }
         client.half_close();
         assert!(client.is_at_end(), "{answer}");
+        // One that the backend wants closed is not used again, even if it stays open.
+        let connections = if answer.contains("Connection: close") { 2 } else { 1 };
+        assert_eq!(house.backend.accepted(), connections, "{answer}");
     }
 }
 
