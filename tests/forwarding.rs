@@ -53,6 +53,7 @@ fn what_belongs_to_one_connection_is_not_forwarded_and_everything_else_is() {
     for (sent, forwarded) in [
         // Hop by hop (RFC 9110 section 7.6.1).
         ("Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n", ""),
+        ("Keep-Alive: timeout=5\r\nUpgrade: h2c\r\n", ""),
         ("Proxy-Connection: keep-alive\r\nProxy-Authorization: x\r\nTE: trailers\r\nTrailer: X\r\n", ""),
         ("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", ""),
         // Named by Connection, in whatever case and place.
