@@ -6,6 +6,7 @@ mod support;
 
 use std::io::ErrorKind;
 use std::sync::{Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -335,6 +336,8 @@ fn a_client_that_expects_a_100_gets_the_backends() {
     for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n"] {
         let backend = Backend::start(move |mut client, _| {
             while next_expecting(&mut client) {
+                // Long enough that the proxy is waiting by then.
+                thread::sleep(Duration::from_millis(20));
                 client.send(interim.as_bytes());
                 assert_eq!(client.exactly(5), b"hello");
                 client.send(OK);
