@@ -348,8 +348,9 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
             }
         }
     });
-    let gone = named("gone").address;
+    let port = backend.address.port().to_string();
     let set = [
+        ("LAVALINK_V4_PORT", port.as_str()),
         ("PROXY_PASSWORD", secrets[0]),
         ("LAVALINK_V3_PASSWORD", secrets[1]),
         ("LAVALINK_V4_PASSWORD", secrets[2]),
@@ -358,7 +359,7 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
         ("HEAD_TIMEOUT", "300ms"),
         ("MAX_BODY", "1KiB"),
     ];
-    let proxy = Proxy::before(gone, backend.address, &set);
+    let proxy = Proxy::start(&set);
     let bot = |line: &str, rest: &str| format!("{line}\r\nHost: bot\r\nAuthorization: {}\r\n{rest}", secrets[0]);
     let web = |line: &str, rest: &str| format!("{line}\r\nHost: localhost\r\n{}{rest}", basic("me:Hush-web"));
     let long = "x".repeat(9000);

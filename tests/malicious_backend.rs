@@ -391,8 +391,7 @@ fn a_backend_that_closes_before_it_answers_is_a_502() {
 
 #[test]
 fn no_backend_at_all_is_a_502_that_says_which_settings_to_look_at() {
-    let gone = Backend::answering(OK).address;
-    let proxy = Proxy::before(gone, gone, &[]);
+    let proxy = Proxy::start(&[]);
     let mut client = proxy.connect();
     for (target, says) in [("/v4/info", "correct LAVALINK_V4_HOST and LAVALINK_V4_PORT"), ("/v3/info", "LAVALINK_V3")] {
         let response = client.get(target, "");
