@@ -7,17 +7,16 @@
 //! failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/driver.rs"]
+mod driver;
 #[path = "real/lavalink.rs"]
 mod lavalink;
 #[path = "support/relay.rs"]
 mod relay;
 mod support;
 
-use std::env;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use lavalink::Server;
@@ -27,24 +26,10 @@ use support::{PASSWORD, Proxy};
 
 const STEPS: [&str; 8] = ["ready", "load", "decode", "play", "destroy", "CUT", "reconnect", "load-again"];
 
-/// Where a driver's runtime is, once the libraries are installed; `None` is a skip.
+/// Where a driver's runtime is; `None` is a skip.
 fn runtime(environment: &str) -> Option<PathBuf> {
-    static INSTALL: LazyLock<bool> = LazyLock::new(|| {
-        let status = Command::new("bash").arg(path("tests/real/install.sh")).status();
-        status.is_ok_and(|status| status.success())
-    });
-    assert!(*INSTALL, "tests/real/install.sh failed; its output says what to install");
-    let stamp = path("target/real").join(environment).join("installed");
-    if !stamp.exists() {
-        assert!(env::var_os("CI").is_none(), "{environment} is not installed");
-        eprintln!("skipped: no {environment}");
-        return None;
-    }
-    Some(if environment == "node" { "node".into() } else { path("target/real").join(environment).join("bin/python") })
-}
-
-fn path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+    let own = || driver::path("target/real").join(environment).join("bin/python");
+    driver::is_installed(environment).then(|| if environment == "node" { "node".into() } else { own() })
 }
 
 /// Both nodes, the proxy before them with a pinned v4 door, and a driver's way in.
@@ -62,44 +47,29 @@ impl House {
     }
 
     /// Runs one driver against a door of this proxy and checks every step of it.
-    fn drive(&self, environment: &str, driver: &str, door: &str, pause: Duration) {
+    fn drive(&self, environment: &str, bot: &str, door: &str, pause: Duration) {
         let Some(runtime) = runtime(environment) else { return };
         let relay = Relay::to(self.proxy.door(door), pause);
-        let lavalink = if driver.contains("erela") || driver.contains("wavelink1") { &self.v3 } else { &self.v4 };
+        let lavalink = if bot.contains("erela") || bot.contains("wavelink1") { &self.v3 } else { &self.v4 };
         let mut command = Command::new(runtime);
         if door == "bots-v4" {
             command.env("LAVALINK_VERSION", "4");
         }
-        let mut child = command
-            .arg(path("tests/real").join(driver))
+        command
+            .arg(driver::path("tests/real").join(bot))
             .env("LAVALINK_HOST", "127.0.0.1")
             .env("LAVALINK_PORT", relay.address.port().to_string())
             .env("LAVALINK_PASSWORD", PASSWORD)
             .env("LAVALINK_IDENTIFIER", lavalink.identifier())
             .env("LAVALINK_VOICE", if lavalink.has_voice() { "1" } else { "0" })
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let complaints = std::thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).map(|_| text)
-        });
-        let mut steps = Vec::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if line == "CUT" {
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let driven = driver::drive(&mut command, |wish| {
+            if wish == "CUT" {
                 relay.cut();
             }
-            if let Some(step) = line.strip_prefix("STEP ").or((line == "CUT").then_some("CUT")) {
-                steps.push(step.to_owned());
-            }
-        }
-        let status = child.wait().unwrap();
-        let complaints = complaints.join().unwrap().unwrap();
-        assert!(status.success() && steps == STEPS, "{driver}: {status}, steps {steps:?}\n{complaints}");
+        });
+        let driver::Driven { status, steps, complaints } = driven;
+        assert!(status.success() && steps == STEPS, "{bot}: {status}, steps {steps:?}\n{complaints}");
         drop(relay);
         self.proxy.wait_until_empty();
         let stats = self.proxy.stats();
