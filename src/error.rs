@@ -171,6 +171,8 @@ pub enum Fault {
     BadResponse(&'static str),
     /// Backend, response: its head is not HTTP.
     BadResponseHead(HeadError),
+    /// Backend, response: its body breaks the grammar from the start.
+    BadResponseBody(BodyError),
     /// Backend, response: it closed or broke off before it answered.
     NoResponse(End),
     /// Backend, response: it did not answer in time.
@@ -195,7 +197,11 @@ impl Fault {
             Self::NoBackend(_) | Self::Full { .. } | Self::NoThread | Self::NoDescriptor => 503,
             Self::Body(BodyError::Malformed(_), _) | Self::BodyTruncated | Self::Gone(_) => 400,
             Self::Body(BodyError::TooLarge, _) => 413,
-            Self::Unreachable { .. } | Self::BadResponse(_) | Self::BadResponseHead(_) | Self::NoResponse(_) => 502,
+            Self::Unreachable { .. }
+            | Self::BadResponse(_)
+            | Self::BadResponseHead(_)
+            | Self::BadResponseBody(_)
+            | Self::NoResponse(_) => 502,
             Self::ConnectTimeout { .. } | Self::ResponseTimeout => 504,
         }
     }
@@ -212,7 +218,7 @@ impl Fault {
             Self::NoThread => End::RejectedThreads,
             Self::Unreachable { .. } => End::BackendUnreachable,
             Self::ConnectTimeout { .. } | Self::ResponseTimeout => End::BackendTimeout,
-            Self::BadResponse(_) | Self::BadResponseHead(_) => End::BadResponse,
+            Self::BadResponse(_) | Self::BadResponseHead(_) | Self::BadResponseBody(_) => End::BadResponse,
             Self::NoResponse(end) | Self::Gone(end) => *end,
         }
     }
@@ -287,6 +293,7 @@ impl fmt::Display for Fault {
             }
             Self::BadResponse(why) => write!(out, "the backend's answer breaks the protocol: {why}"),
             Self::BadResponseHead(error) => write!(out, "the backend's answer breaks the protocol: {error}"),
+            Self::BadResponseBody(error) => write!(out, "the backend's answer breaks the protocol: {error}"),
             Self::NoResponse(_) => out.write_str("the backend closed the connection before it answered; see its log"),
             Self::ResponseTimeout => out.write_str("the backend did not answer within RESPONSE_TIMEOUT; see its log"),
             Self::Gone(end) => write!(out, "the client is gone: {end}"),

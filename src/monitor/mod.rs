@@ -113,7 +113,9 @@ impl Service {
                 Some(listener) => Ok(listener),
                 None => self.socket.listen_again(),
             };
-            if let Err(error) = next.and_then(|listener| self.serve(listener)) {
+            // tiny_http panics where it gets no thread.
+            let served = catch_unwind(AssertUnwindSafe(|| next.and_then(|listener| self.serve(listener))));
+            if let Err(error) = served.unwrap_or_else(|_| Err(io::Error::other("it panicked"))) {
                 warn!("event=monitor-restart error={}", Quoted(error));
                 thread::sleep(TURN);
             }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::health::Health;
-use super::resolve::Resolver;
+use super::resolve::{self, Resolver};
 use crate::config::{Lavalink, Node, Secret, Timeouts};
 use crate::error::{self, End, Fault};
 use crate::http::head::Field;
@@ -174,8 +174,9 @@ impl Backend {
     fn fault(&self, error: io::Error) -> Fault {
         let backend = self.to_string();
         match error.raw_os_error() {
-            _ if error::is_timeout(&error) => Fault::ConnectTimeout { backend },
             Some(libc::EMFILE | libc::ENFILE) => Fault::NoDescriptor,
+            _ if error.kind() == resolve::NO_THREAD => Fault::NoThread,
+            _ if error::is_timeout(&error) => Fault::ConnectTimeout { backend },
             _ => Fault::Unreachable { backend, setting: self.setting(), error },
         }
     }
@@ -292,4 +293,60 @@ impl Write for &Link {
 pub(super) fn close_with_reset<'s>(socket: impl Into<SockRef<'s>>) {
     // Fails on a socket that is dead already, which is what was wanted.
     let _ = socket.into().set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::iter;
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+
+    const TIME: Duration = Duration::from_secs(2);
+
+    fn open() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Nobody listens where nobody can.
+    fn refusing() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    /// A listener that is too busy to take anybody, with those it keeps waiting.
+    fn deaf() -> (Socket, Vec<TcpStream>, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+        let waiting = iter::from_fn(connect).take(16).collect();
+        (socket, waiting, address)
+    }
+
+    fn connect(addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
+        connect_to_any(&Resolver::knowing(addresses.to_vec()), Instant::now() + TIME)?.peer_addr()
+    }
+
+    #[test]
+    fn every_address_of_a_name_has_its_turn() {
+        let ((_listener, open), (_socket, _waiting, deaf)) = (open(), deaf());
+        let started = Instant::now();
+        assert_eq!(connect(&[refusing(), open]).unwrap(), open);
+        assert_eq!(connect(&[deaf, open]).unwrap(), open);
+        assert_eq!(connect(&[deaf, refusing(), open]).unwrap(), open);
+        assert!(started.elapsed() < 2 * TIME, "a deaf address takes its share of the time, not all of it");
+    }
+
+    #[test]
+    fn the_deadline_holds_for_all_addresses_together() {
+        let (_socket, _waiting, deaf) = deaf();
+        let started = Instant::now();
+        assert!(error::is_timeout(&connect(&[deaf, deaf, deaf]).unwrap_err()));
+        assert!(started.elapsed() < TIME + TIME / 2, "{:?}", started.elapsed());
+        assert_eq!(connect(&[refusing(), refusing()]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

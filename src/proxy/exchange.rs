@@ -1,18 +1,18 @@
 //! One request and its response: head and body to the backend, head and body to the client, or the switch to a
-//! tunnel. What is forwarded is decided here; the grammar is `http`'s, the sockets are `client`'s and `backend`'s.
+//! tunnel. The heads' content is `forward`'s, the grammar `http`'s, the sockets are `client`'s and `backend`'s.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Link};
 use super::client::Client;
+use super::forward;
 use super::tunnel::Switch;
 use crate::error::{End, Fault, is_timeout};
 use crate::http::body::{Body, Framing};
 use crate::http::buffer::Buffer;
-use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, ReadError, Request, Response, Slots, Version};
+use crate::http::head::{self, ReadError, Request, Response, Slots, Version};
 
 /// What a buffer holds while a body flows that did not come with its head.
 const BODY_BUFFER: usize = 64 * 1024;
@@ -103,81 +103,6 @@ pub enum Outcome {
     Switching(Link, Switch),
 }
 
-/// Writes the head that the backend gets.
-///
-/// # Errors
-/// 431 when it would be larger than Lavalink reads.
-pub fn write_request_head(
-    out: &mut Vec<u8>,
-    request: &Request<'_, '_>,
-    backend: &Backend,
-    client: IpAddr,
-    upgrade: bool,
-) -> Result<(), Fault> {
-    out.clear();
-    for part in [request.method, " ", request.target, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    if head::values(request.fields, "host").next().is_none() {
-        write_field(out, "Host", backend.name().as_bytes());
-    }
-    for field in head::end_to_end(request.fields) {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        if is("authorization") {
-            if let Some(password) = backend.password() {
-                write_field(out, field.name, password.expose().as_bytes());
-            }
-        } else if backend.reads(field)
-            && !is("x-forwarded-for")
-            && (!is("expect") || request.version == Version::Http11)
-        {
-            write_field(out, field.name, field.value);
-        }
-    }
-    write_framing(out, request.framing);
-    match request.upgrade {
-        Some(protocol) if upgrade => {
-            write_field(out, "Connection", b"Upgrade");
-            write_field(out, "Upgrade", protocol);
-        }
-        _ if !backend.keeps_connections() => write_field(out, "Connection", b"close"),
-        _ => {}
-    }
-    let without = out.len();
-    if request.fields.len() < MAX_FIELDS {
-        write_forwarded_for(out, request, client);
-    }
-    if out.len() + 2 > MAX_HEAD {
-        out.truncate(without);
-    }
-    out.extend_from_slice(b"\r\n");
-    if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
-}
-
-fn write_forwarded_for(out: &mut Vec<u8>, request: &Request<'_, '_>, client: IpAddr) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    for value in head::values(request.fields, "x-forwarded-for").filter(|value| !value.is_empty()) {
-        out.extend_from_slice(value);
-        out.extend_from_slice(b", ");
-    }
-    out.extend_from_slice(client.to_string().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
-    }
-}
-
-fn write_framing(out: &mut Vec<u8>, framing: Framing) {
-    match framing {
-        Framing::Length(length) => write_field(out, "Content-Length", length.to_string().as_bytes()),
-        Framing::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
-        Framing::None | Framing::UntilClose => {}
-    }
-}
-
 /// Sends the request whose head is in `buffers.head` and relays what comes back.
 ///
 /// A request that may have been processed is never sent twice: only a safe one, sent whole on a reused connection
@@ -209,7 +134,7 @@ pub fn run(
         }
         other => other?,
     };
-    Ok(if answer.switching { exchange.switch() } else { exchange.relay_response(answer) })
+    if answer.switching { Ok(exchange.switch()) } else { exchange.relay_response(answer) }
 }
 
 /// What relaying must know of a final response, whose own head is on its way in `Buffers::head`.
@@ -284,7 +209,7 @@ impl Exchange<'_, '_> {
         let mut heard = started;
         let mut received = 0;
         loop {
-            if self.send_window()? || self.upload.is_complete() || self.link.has_news() {
+            if self.send_window()? || self.upload.is_complete() || self.has_news() {
                 // One that is dead is found out by the read that follows.
                 let _ = self.link.set_write_timeout(self.bounds.response);
                 return Ok(());
@@ -306,6 +231,11 @@ impl Exchange<'_, '_> {
         }
     }
 
+    /// True when the backend has said something that was not looked at yet, or has closed.
+    fn has_news(&self) -> bool {
+        !self.buffers.backend.is_empty() || self.link.has_news()
+    }
+
     /// Sends what is ready of the body. True when the backend speaks, or is gone, before all of it was taken.
     fn send_window(&mut self) -> Result<bool, Fault> {
         let deadline = Instant::now() + self.bounds.response;
@@ -314,7 +244,7 @@ impl Exchange<'_, '_> {
             match (&self.link).write(window) {
                 Ok(count) => self.upload.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if !is_timeout(&error) || self.link.has_news() => return Ok(true),
+                Err(error) if !is_timeout(&error) || self.has_news() => return Ok(true),
                 Err(_) if Instant::now() > deadline => return Err(Fault::ResponseTimeout),
                 Err(_) => {}
             }
@@ -355,7 +285,7 @@ impl Exchange<'_, '_> {
             }
         } else if response.is_interim() {
             if self.plan.version == Version::Http11 {
-                write_response_head(&mut self.buffers.head, &response, self.plan, false);
+                forward::write_response_head(&mut self.buffers.head, &response, self.plan.version, false);
                 self.client.write_all(&self.buffers.head).map_err(gone)?;
             }
             self.buffers.backend.consume(length);
@@ -363,7 +293,7 @@ impl Exchange<'_, '_> {
         }
         let answer = Answer { framing: response.framing, keep_alive: response.keep_alive, switching };
         let close = !switching && self.is_last(answer.framing);
-        write_response_head(&mut self.buffers.head, &response, self.plan, close);
+        forward::write_response_head(&mut self.buffers.head, &response, self.plan.version, close);
         self.buffers.backend.consume(length);
         Ok(Some(answer))
     }
@@ -374,33 +304,33 @@ impl Exchange<'_, '_> {
     }
 
     /// Relays the final response and keeps the backend's connection if nothing about it was irregular.
-    fn relay_response(mut self, answer: Answer) -> Outcome {
-        let Ok(mut body) = Body::new(answer.framing, u64::MAX) else {
-            return Outcome::Broken { end: End::BadResponse, reset: false };
-        };
-        if self.plan.version == Version::Http10 {
+    fn relay_response(mut self, answer: Answer) -> Result<Outcome, Fault> {
+        let mut body = Body::new(answer.framing, u64::MAX).map_err(Fault::BadResponseBody)?;
+        let unchunk = self.plan.version == Version::Http10 && answer.framing == Framing::Chunked;
+        if unchunk {
             body = body.unchunked();
         }
-        if let Some(broken) = self.relay_body(&mut body) {
-            return broken;
+        if let Some(end) = self.relay_body(&mut body)? {
+            return Ok(Outcome::Broken { end, reset: unchunk || answer.framing == Framing::UntilClose });
         }
         let complete = self.upload.is_complete();
         let last = self.is_last(answer.framing);
         if answer.keep_alive && complete && !self.plan.upgrade && self.buffers.backend.is_empty() {
             self.backend.give_back(self.link);
         }
-        if last { Outcome::Last { unread: !complete } } else { Outcome::Done }
+        Ok(if last { Outcome::Last { unread: !complete } } else { Outcome::Done })
     }
 
-    /// Head and the body's first bytes leave in one write, the rest as it comes.
-    fn relay_body(&mut self, body: &mut Body) -> Option<Outcome> {
-        let until_close = !body.is_done() && body.may_end_here();
-        let broken = |end| Some(Outcome::Broken { end, reset: until_close });
+    /// Head and the body's first bytes leave in one write, the rest as it comes. Why it broke off, if it did.
+    fn relay_body(&mut self, body: &mut Body) -> Result<Option<End>, Fault> {
         let mut first = true;
         loop {
-            let step = body.step(self.buffers.backend.data_mut());
-            let produced = step.as_ref().map_or(0, |step| step.produced);
-            let window = &self.buffers.backend.data()[..produced];
+            let step = match body.step(self.buffers.backend.data_mut()) {
+                Ok(step) => step,
+                Err(error) if first => return Err(Fault::BadResponseBody(error)),
+                Err(_) => return Ok(Some(End::BadResponse)),
+            };
+            let window = &self.buffers.backend.data()[..step.produced];
             let written = if first {
                 self.buffers.head.extend_from_slice(window);
                 self.client.write_all(&self.buffers.head)
@@ -408,9 +338,8 @@ impl Exchange<'_, '_> {
                 self.client.write_all(window)
             };
             if let Err(error) = written {
-                return broken(End::of_client(&error));
+                return Ok(Some(End::of_client(&error)));
             }
-            let Ok(step) = step else { return broken(End::BadResponse) };
             self.buffers.backend.consume(step.consumed);
             if body.is_done() {
                 break;
@@ -418,15 +347,15 @@ impl Exchange<'_, '_> {
             first = false;
             match self.buffers.backend.fill(&mut &self.link, BODY_BUFFER) {
                 Ok(0) if body.may_end_here() => break,
-                Ok(0) => return broken(End::BackendClosed),
+                Ok(0) => return Ok(Some(End::BackendClosed)),
                 Ok(_) => {}
-                Err(error) => return broken(End::of_backend(&error)),
+                Err(error) => return Ok(Some(End::of_backend(&error))),
             }
         }
         if !first {
             self.buffers.backend.shrink(HEAD_BUFFER);
         }
-        None
+        Ok(None)
     }
 
     fn switch(self) -> Outcome {
@@ -437,43 +366,6 @@ impl Exchange<'_, '_> {
         };
         Outcome::Switching(self.link, switch)
     }
-}
-
-fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
-    for part in ["HTTP/1.1 ", &response.status.to_string(), " ", response.reason, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-}
-
-fn write_response_head(out: &mut Vec<u8>, response: &Response<'_, '_>, plan: Plan, close: bool) {
-    out.clear();
-    write_status_line(out, response);
-    for field in head::end_to_end(response.fields) {
-        write_field(out, field.name, field.value);
-    }
-    match response.framing {
-        // What the body would have been, in answer to HEAD and in a 304.
-        Framing::None if response.status >= 200 && response.status != 204 => {
-            if let Some(length) = head::values(response.fields, "content-length").next() {
-                write_field(out, "Content-Length", length);
-            } else if plan.version == Version::Http11 {
-                for coding in head::values(response.fields, "transfer-encoding") {
-                    write_field(out, "Transfer-Encoding", coding);
-                }
-            }
-        }
-        Framing::Chunked if plan.version == Version::Http10 => {}
-        framing => write_framing(out, framing),
-    }
-    match response.upgrade {
-        Some(protocol) if response.status == 101 => {
-            write_field(out, "Connection", b"Upgrade");
-            write_field(out, "Upgrade", protocol);
-        }
-        _ if close => write_field(out, "Connection", b"close"),
-        _ => {}
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 fn gone(error: io::Error) -> Fault {

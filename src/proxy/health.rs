@@ -104,7 +104,7 @@ impl Health {
                 }
             }
             // Our own lack says nothing of the node.
-            Some(Fault::NoDescriptor) => {}
+            Some(Fault::NoDescriptor | Fault::NoThread) => {}
             Some(fault) => {
                 state.connects.failures += 1;
                 state.deaf = false;

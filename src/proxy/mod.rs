@@ -1,7 +1,9 @@
 //! The corridor that every connection goes through, one file per stage, in their order:
 //!
-//! accept (here) -> [`admit`] ([`capacity`]) -> [`session`] [ head ([`client`]) -> [`auth`] -> [`route`] ->
-//! [`backend`] ([`resolve`]) -> [`exchange`] ]* -> [`tunnel`] -> ledger.
+//! ```text
+//! accept (here) -> admit (capacity) -> session [ head (client) -> auth -> route -> forward
+//!     -> backend (resolve) -> exchange ]* -> tunnel -> ledger
+//! ```
 //!
 //! Worker threads take turns to accept: each idle one blocks in `accept`, and the one that takes the last free
 //! turn starts its successor before it serves. A failed accept is waited out; nothing ends the turns but stopping.
@@ -12,6 +14,7 @@ pub mod backend;
 pub mod capacity;
 mod client;
 mod exchange;
+mod forward;
 pub mod health;
 pub mod prober;
 mod resolve;

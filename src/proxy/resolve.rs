@@ -14,6 +14,9 @@ use parking_lot::{Condvar, Mutex};
 /// How long an answer is used before it is asked for anew.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// What [`Resolver::addresses`] fails with when no thread can be started.
+pub const NO_THREAD: io::ErrorKind = io::ErrorKind::ResourceBusy;
+
 /// A host and port whose addresses are looked up when they are needed.
 pub struct Resolver {
     host: String,
@@ -41,7 +44,8 @@ impl Resolver {
     /// Every address of the name, in the system's order; an old answer rather than none.
     ///
     /// # Errors
-    /// When there is no answer by the deadline (`TimedOut`), or the system says that the name leads nowhere.
+    /// When there is no answer by the deadline (`TimedOut`), the system says that the name leads nowhere, or there
+    /// is no thread to ask it ([`NO_THREAD`]).
     pub fn addresses(self: &Arc<Self>, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
         if let Some(address) = self.fixed {
             return Ok(vec![address]);
@@ -49,7 +53,9 @@ impl Resolver {
         let mut state = self.state.lock();
         if !state.running && state.asked.is_none_or(|asked| asked.elapsed() >= FRESH || state.addresses.is_empty()) {
             let resolver = Arc::clone(self);
-            thread::Builder::new().name("resolver".to_owned()).spawn(move || resolver.ask())?;
+            let started = thread::Builder::new().name("resolver".to_owned()).spawn(move || resolver.ask());
+            // The system's own error is one that a socket's deadline has too.
+            started.map_err(|error| io::Error::new(NO_THREAD, error))?;
             state.running = true;
         }
         while state.addresses.is_empty() && state.running {
@@ -74,6 +80,16 @@ impl Resolver {
         state.asked = Some(Instant::now());
         state.running = false;
         self.answered.notify_all();
+    }
+}
+
+#[cfg(test)]
+impl Resolver {
+    /// Has just been told these addresses.
+    pub fn knowing(addresses: Vec<SocketAddr>) -> Arc<Self> {
+        let state = State { addresses, asked: Some(Instant::now()), ..State::default() };
+        let (host, answered) = ("name.invalid".to_owned(), Condvar::new());
+        Arc::new(Self { host, port: 0, fixed: None, state: Mutex::new(state), answered })
     }
 }
 

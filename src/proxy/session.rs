@@ -15,7 +15,7 @@ use super::backend::{self, Backend, Link};
 use super::client::Client;
 use super::exchange::{self, Buffers, Outcome, Plan};
 use super::tunnel::{self, Switch};
-use super::{Door, Routes, Voice, route};
+use super::{Door, Routes, Voice, forward, route};
 use crate::config::Lavalink;
 use crate::error::{End, Fault, is_timeout};
 use crate::http::body::Framing;
@@ -202,7 +202,7 @@ impl Session<'_> {
             Routes::Monitor { pages, .. } => (pages, false),
         };
         entry.note_request(*last_version, backend.name(), caller(&request));
-        exchange::write_request_head(&mut buffers.head, &request, backend, entry.client().ip(), upgrade)?;
+        forward::write_request_head(&mut buffers.head, &request, backend, entry.client().ip(), upgrade)?;
         Ok(Ready::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
     }
 

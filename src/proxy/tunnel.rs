@@ -75,15 +75,26 @@ struct Ending<'t> {
 /// The names of one direction's ends.
 struct Direction {
     closed: End,
+    reset: End,
     of_source: fn(&io::Error) -> End,
     of_sink: fn(&io::Error) -> End,
     to_client: bool,
 }
 
-const CLIENT_TO_BACKEND: Direction =
-    Direction { closed: End::ClientClosed, of_source: End::of_client, of_sink: End::of_backend, to_client: false };
-const BACKEND_TO_CLIENT: Direction =
-    Direction { closed: End::BackendClosed, of_source: End::of_backend, of_sink: End::of_client, to_client: true };
+const CLIENT_TO_BACKEND: Direction = Direction {
+    closed: End::ClientClosed,
+    reset: End::ClientReset,
+    of_source: End::of_client,
+    of_sink: End::of_backend,
+    to_client: false,
+};
+const BACKEND_TO_CLIENT: Direction = Direction {
+    closed: End::BackendClosed,
+    reset: End::BackendReset,
+    of_source: End::of_backend,
+    of_sink: End::of_client,
+    to_client: true,
+};
 
 /// On which side a direction broke.
 enum Broken {
@@ -96,6 +107,8 @@ impl Ending<'_> {
         match copied {
             // The other direction broke and woke this one: that is no end of stream to pass on.
             Ok(()) if self.broken.load(SeqCst) => {}
+            // A reset wakes both directions but is an error in one of them alone; the other's read finds an end.
+            Ok(()) if self.was_reset(direction) => self.note_broken(direction.reset),
             Ok(()) => {
                 let _ = self.first.set(direction.closed);
                 // Fails when the sink is gone; the other direction finds that out by itself.
@@ -107,6 +120,16 @@ impl Ending<'_> {
             Err(Broken::Source(error)) => self.note_broken((direction.of_source)(&error)),
             Err(Broken::Sink(error)) => self.note_broken((direction.of_sink)(&error)),
         }
+    }
+
+    /// True when the source is gone altogether although neither direction had ended properly before: a half-closed
+    /// connection still has its peer.
+    fn was_reset(&self, direction: &Direction) -> bool {
+        let gone = match direction.to_client {
+            true => self.backend.peer_addr().is_err(),
+            false => self.client.peer_addr().is_err(),
+        };
+        gone && !matches!(self.first.get(), Some(End::ClientClosed | End::BackendClosed))
     }
 
     fn note_broken(&self, end: End) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the real bot libraries that the tests put through the proxy, as pinned beside this script,
-# into target/real (never into the source tree):
+# Installs the real bot libraries that the tests put through the proxy, and what drives a browser over the web
+# pages, as pinned beside this script, into target/real (never into the source tree):
 #   target/real/node            node_modules for tests/real/node/*.mjs
+#   target/real/browser         node_modules for tests/real/browser/pages.mjs, which drives the system's Chromium
 #   target/real/python/<name>   a virtual environment for each requirements-<name>.txt
 # Each has a file `installed` that holds the checksum of what it was installed from: a second run does nothing.
 # A missing runtime is a visible skip on a laptop and a failure where CI is set.
@@ -24,14 +25,15 @@ missing() {
 
 checksum() { cat "$@" | cksum; }
 
-install_node() {
-  local dir=$target/node from=$here/node stamp
+# What an npm lock file beside this script names.
+install_npm() {
+  local name=$1 what=$2 dir=$target/$1 from=$here/$1 stamp
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
-    missing "the Node bot libraries need node 20 or newer and npm (Debian: apt-get install nodejs npm)"
+    missing "$what needs node 20 or newer and npm (Debian: apt-get install nodejs npm)"
     return
   fi
   if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
-    missing "the Node bot libraries need node 20 or newer, this is $(node --version)"
+    missing "$what needs node 20 or newer, this is $(node --version)"
     return
   fi
   stamp="$(checksum "$from/package.json" "$from/package-lock.json" "$from/.npmrc") node $(node --version)"
@@ -42,6 +44,15 @@ install_node() {
   (cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
   echo "$stamp" >"$dir/installed"
   echo "installed: $dir"
+}
+
+install_browser() {
+  if ! command -v chromium >/dev/null; then
+    rm -f "$target/browser/installed"
+    missing "the test of the web pages needs Chromium (Debian: apt-get install chromium)"
+    return
+  fi
+  install_npm browser "the test of the web pages"
 }
 
 install_python() {
@@ -69,6 +80,7 @@ install_python() {
   echo "installed: $dir"
 }
 
-install_node
+install_npm node "the Node bot libraries' test"
+install_browser
 install_python v4
 install_python wavelink1

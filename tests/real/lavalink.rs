@@ -17,6 +17,9 @@ use crate::support::{Backend, Client, PASSWORD};
 /// How long a real Lavalink may take to start.
 const START: Duration = Duration::from_secs(90);
 
+/// What would need the internet.
+const REMOTE_SOURCES: [&str; 6] = ["youtube", "bandcamp", "soundcloud", "twitch", "vimeo", "nico"];
+
 pub enum Server {
     Demo(Node),
     Jar { process: Child, address: SocketAddr, tone: Backend },
@@ -41,6 +44,7 @@ impl Server {
             .arg("-jar")
             .arg(jar)
             .args(["--server.address=127.0.0.1", "--lavalink.server.sources.http=true"])
+            .args(REMOTE_SOURCES.map(|source| format!("--lavalink.server.sources.{source}=false")))
             .arg(format!("--server.port={}", address.port()))
             .arg(format!("--lavalink.server.password={PASSWORD}"))
             .current_dir(&directory)

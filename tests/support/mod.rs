@@ -302,7 +302,11 @@ pub struct Backend {
 impl Backend {
     /// `script` gets each connection with its number, from 0, in a thread of its own.
     pub fn start(script: impl Fn(Client, usize) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// The same on a listener of the test's own.
+    pub fn on(listener: TcpListener, script: impl Fn(Client, usize) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let (seen, accepted) = (Arc::default(), Arc::new(Mutex::new(0)));
         let stop = Arc::new(AtomicBool::new(false));
@@ -431,4 +435,101 @@ pub fn threads() -> usize {
 /// Open descriptors of this process.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// A backend that keeps what comes on each connection, to the byte and as it comes.
+pub struct Tap {
+    pub backend: Backend,
+    connections: Arc<Mutex<Vec<Kept>>>,
+}
+
+#[derive(Clone, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Tap {
+    /// Answers nothing.
+    pub fn silent() -> Self {
+        Self::answering("")
+    }
+
+    /// Sends these bytes for each head, without waiting for its body.
+    pub fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        let connections: Arc<Mutex<Vec<Kept>>> = Arc::default();
+        let kept = Arc::clone(&connections);
+        let backend = Backend::start(move |mut client, number| {
+            let here = |act: &mut dyn FnMut(&mut Kept)| {
+                let mut all = kept.lock().unwrap();
+                let length = all.len().max(number + 1);
+                all.resize(length, Kept::default());
+                act(&mut all[number]);
+            };
+            here(&mut |_| {});
+            let mut answered = 0;
+            while client.try_fill().is_some() {
+                let mut heads = 0;
+                here(&mut |kept| {
+                    kept.bytes.append(&mut client.pending);
+                    heads = kept.bytes.windows(4).filter(|window| *window == b"\r\n\r\n").count();
+                });
+                for _ in answered..heads {
+                    let _ = client.try_send(&answer);
+                }
+                answered = heads;
+            }
+            here(&mut |kept| kept.ended = true);
+        });
+        Self { backend, connections }
+    }
+
+    /// All that came so far.
+    pub fn seen(&self) -> String {
+        let all = self.connections.lock().unwrap();
+        all.iter().map(|connection| String::from_utf8_lossy(&connection.bytes)).collect()
+    }
+
+    /// Waits until nothing more can come on the connections that there are.
+    pub fn wait_until_closed(&self) {
+        eventually("the backend's connections are closed", || {
+            self.connections.lock().unwrap().iter().all(|connection| connection.ended)
+        });
+    }
+}
+
+impl Client {
+    /// Everything until the end of the stream, and the error when that is not a proper one.
+    pub fn rest_or_error(&mut self) -> (Vec<u8>, Option<io::ErrorKind>) {
+        let mut piece = [0; 65536];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(0) => return (std::mem::take(&mut self.pending), None),
+                Ok(count) => {
+                    self.received += count as u64;
+                    self.pending.extend_from_slice(&piece[..count]);
+                }
+                Err(error) => return (std::mem::take(&mut self.pending), Some(error.kind())),
+            }
+        }
+    }
+    /// What a read of so long comes to when nothing is sent: `None` when something is, or the end of the stream.
+    pub fn silent_for(&mut self, time: Duration) -> Option<io::ErrorKind> {
+        assert!(self.pending.is_empty(), "{:?}", String::from_utf8_lossy(&self.pending));
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let read = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        read.err().map(|error| error.kind())
+    }
+
+    /// Sends back what comes until the end of the stream.
+    pub fn echo(&mut self) {
+        while self.try_fill().is_some() {
+            let bytes = std::mem::take(&mut self.pending);
+            if self.try_send(&bytes).is_err() {
+                return;
+            }
+        }
+    }
 }

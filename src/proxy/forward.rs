@@ -1,0 +1,121 @@
+//! What of a head travels on, in either direction, and what is put in its place; writes to memory only.
+
+use std::net::IpAddr;
+
+use super::backend::Backend;
+use crate::error::Fault;
+use crate::http::body::Framing;
+use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, Request, Response, Version};
+
+/// Writes the head that the backend gets.
+///
+/// # Errors
+/// 431 when it would be larger than Lavalink reads.
+pub fn write_request_head(
+    out: &mut Vec<u8>,
+    request: &Request<'_, '_>,
+    backend: &Backend,
+    client: IpAddr,
+    upgrade: bool,
+) -> Result<(), Fault> {
+    out.clear();
+    for part in [request.method, " ", request.target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if head::values(request.fields, "host").next().is_none() {
+        write_field(out, "Host", backend.name().as_bytes());
+    }
+    for field in head::end_to_end(request.fields) {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        if is("authorization") {
+            if let Some(password) = backend.password() {
+                write_field(out, field.name, password.expose().as_bytes());
+            }
+        } else if backend.reads(field)
+            && !is("x-forwarded-for")
+            && (!is("expect") || request.version == Version::Http11)
+        {
+            write_field(out, field.name, field.value);
+        }
+    }
+    write_framing(out, request.framing);
+    match request.upgrade {
+        Some(protocol) if upgrade => {
+            write_field(out, "Connection", b"Upgrade");
+            write_field(out, "Upgrade", protocol);
+        }
+        _ if !backend.keeps_connections() => write_field(out, "Connection", b"close"),
+        _ => {}
+    }
+    let without = out.len();
+    if request.fields.len() < MAX_FIELDS {
+        write_forwarded_for(out, request, client);
+    }
+    if out.len() + 2 > MAX_HEAD {
+        out.truncate(without);
+    }
+    out.extend_from_slice(b"\r\n");
+    if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
+}
+
+fn write_forwarded_for(out: &mut Vec<u8>, request: &Request<'_, '_>, client: IpAddr) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    for value in head::values(request.fields, "x-forwarded-for").filter(|value| !value.is_empty()) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    out.extend_from_slice(client.to_string().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn write_framing(out: &mut Vec<u8>, framing: Framing) {
+    match framing {
+        Framing::Length(length) => write_field(out, "Content-Length", length.to_string().as_bytes()),
+        Framing::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+}
+
+fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
+    for part in ["HTTP/1.1 ", &response.status.to_string(), " ", response.reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// Writes the head that a client of this version gets; `close` says that it is the connection's last.
+pub fn write_response_head(out: &mut Vec<u8>, response: &Response<'_, '_>, version: Version, close: bool) {
+    out.clear();
+    write_status_line(out, response);
+    for field in head::end_to_end(response.fields) {
+        write_field(out, field.name, field.value);
+    }
+    match response.framing {
+        // What the body would have been, in answer to HEAD and in a 304.
+        Framing::None if response.status >= 200 && response.status != 204 => {
+            if let Some(length) = head::values(response.fields, "content-length").next() {
+                write_field(out, "Content-Length", length);
+            } else if version == Version::Http11 {
+                for coding in head::values(response.fields, "transfer-encoding") {
+                    write_field(out, "Transfer-Encoding", coding);
+                }
+            }
+        }
+        Framing::Chunked if version == Version::Http10 => {}
+        framing => write_framing(out, framing),
+    }
+    match response.upgrade {
+        Some(protocol) if response.status == 101 => {
+            write_field(out, "Connection", b"Upgrade");
+            write_field(out, "Upgrade", protocol);
+        }
+        _ if close => write_field(out, "Connection", b"close"),
+        _ => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}

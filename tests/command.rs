@@ -1,0 +1,268 @@
+//! The command as an operator meets it: flags, exit codes, settings from file and environment, signals, log lines.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use support::{Backend, Client, OK, SWITCHING, eventually};
+
+const SECRET: &str = "hunter2-of-the-test";
+
+/// The command without anything of this process's environment.
+fn lavaproxy(set: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lavaproxy"));
+    command.env_clear().envs(set.iter().copied()).current_dir(directory("empty"));
+    command
+}
+
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("command").join(name);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn run(mut command: Command) -> (Output, String, String) {
+    let output = command.output().unwrap();
+    let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8(text.clone()).unwrap());
+    (output, out, err)
+}
+
+/// A started command whose log is read line by line.
+struct Running {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    seen: String,
+}
+
+impl Running {
+    fn start(set: &[(&str, &str)]) -> Self {
+        let free = [("PROXY_HOST", "127.0.0.1"), ("PROXY_PORT", "0"), ("WEB_PORT", "0"), ("PROXY_PASSWORD", SECRET)];
+        let mut child = lavaproxy(&free).envs(set.iter().copied()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log, seen: String::new() }
+    }
+
+    /// The next log line that has all of `words`.
+    fn line(&mut self, words: &[&str]) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "no line with {words:?} in\n{}", self.seen);
+            self.seen += &line;
+            if words.iter().all(|word| line.contains(word)) {
+                return line;
+            }
+        }
+    }
+
+    fn door(&mut self, name: &str) -> SocketAddr {
+        value(&self.line(&["event=listening ", &format!("door={name} ")]), "address").parse().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end; the rest of the log is in `seen` then.
+    fn end(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        self.log.read_to_string(&mut self.seen).unwrap();
+        (status, self.seen)
+    }
+}
+
+fn value(line: &str, key: &str) -> String {
+    let start = line.find(&format!(" {key}=")).unwrap_or_else(|| panic!("no {key} in {line}")) + key.len() + 2;
+    line[start..].split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn flags_that_only_print() {
+    for (flag, expected) in [("--version", env!("CARGO_PKG_VERSION")), ("--help", "--env-file FILE")] {
+        let mut command = lavaproxy(&[]);
+        command.arg(flag);
+        let (output, out, err) = run(command);
+        assert!(output.status.success() && out.contains(expected) && err.is_empty(), "{flag}: {out}{err}");
+    }
+}
+
+#[test]
+fn a_wrong_flag_is_a_usage_error() {
+    for flags in [&["--nonsense"][..], &["extra"], &["--env-file"], &["--check=yes"]] {
+        let mut command = lavaproxy(&[]);
+        command.args(flags);
+        let (output, out, err) = run(command);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(out.is_empty() && err.contains("--help") && err.lines().count() == 1, "{flags:?}: {err}");
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once_and_no_secret_with_them() {
+    let mut command = lavaproxy(&[
+        ("PROXY_PORT", "seventy"),
+        ("PROXY_PASSWORD", " hunter2-of-the-test"),
+        ("HEAD_TIMEOUT", "10"),
+        ("WEB_HOST", "0.0.0.0"),
+    ]);
+    command.arg("--check");
+    let (output, out, err) = run(command);
+    assert_eq!(output.status.code(), Some(2));
+    for name in ["PROXY_PORT=seventy", "PROXY_PASSWORD=***", "HEAD_TIMEOUT=10", "WEB_PASSWORD"] {
+        assert!(err.contains(name), "{name} in {err}");
+    }
+    assert!(out.is_empty() && !err.contains(SECRET), "{err}");
+    assert!(err.ends_with('\n'));
+}
+
+#[test]
+fn settings_come_from_the_file_and_the_environment_wins() {
+    let home = directory("files");
+    fs::write(home.join("lavaproxy.env"), "PROXY_PORT=1111\nWEB_PORT=2222\n").unwrap();
+    fs::write(home.join(".env"), "PROXY_PORT=3333\n").unwrap();
+    fs::write(home.join("other.env"), "PROXY_PORT=4444\nPROXY_PASSWORD='hunter2-of-the-test'\n").unwrap();
+    let check = |flags: &[&str], set: &[(&str, &str)]| {
+        let mut command = lavaproxy(set);
+        command.current_dir(&home).arg("--check").args(flags);
+        let (output, out, err) = run(command);
+        assert!(output.status.success(), "{err}");
+        assert!(!out.contains(SECRET) && !err.contains(SECRET));
+        out
+    };
+    let out = check(&[], &[("WEB_PORT", "5555")]);
+    assert!(out.contains("PROXY_PORT=1111\n") && out.contains("WEB_PORT=5555\n"), "{out}");
+    let out = check(&["--env-file", "other.env"], &[]);
+    assert!(out.contains("PROXY_PORT=4444\n") && out.contains("PROXY_PASSWORD=***\n"), "{out}");
+    fs::remove_file(home.join("lavaproxy.env")).unwrap();
+    assert!(check(&[], &[]).contains("PROXY_PORT=3333\n"));
+
+    let mut missing = lavaproxy(&[]);
+    missing.args(["--check", "--env-file", "no-such-file"]);
+    let (output, _, err) = run(missing);
+    assert!(output.status.code() == Some(2) && err.contains("no-such-file"), "{err}");
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_says_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (output, _, err) =
+        run(lavaproxy(&[("PROXY_HOST", "127.0.0.1"), ("PROXY_PORT", &port), ("WEB_PORT", "0"), ("LOG_LEVEL", "off")]));
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains(&port) && err.contains("set another port"), "{err}");
+}
+
+#[test]
+fn the_log_has_a_line_per_door_backend_and_connection_and_never_a_secret() {
+    let v4 = Backend::answering(OK);
+    let port = v4.address.port().to_string();
+    let mut running = Running::start(&[("LAVALINK_V4_PORT", &port), ("RUST_LOG", "trace"), ("LOG_LEVEL", "trace")]);
+    for version in ["v3", "v4"] {
+        running.line(&["event=backend ", &format!("version={version} ")]);
+    }
+    running.line(&["event=limit ", "connections=", "rule="]);
+    let bots = running.door("bots");
+    running.door("web");
+
+    let mut bot = Client::connect(bots);
+    bot.send(format!("GET /v4/info?secret=query HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n\r\n").as_bytes());
+    assert_eq!(bot.response().status, 200);
+    let (sent, received) = (bot.sent, bot.received);
+    drop(bot);
+    let line = running.line(&["event=ended "]);
+    for (key, expected) in [
+        ("door", "bots".to_owned()),
+        ("kind", "http".to_owned()),
+        ("version", "v4".to_owned()),
+        ("backend", v4.address.to_string()),
+        ("requests", "1".to_owned()),
+        ("in", sent.to_string()),
+        ("out", received.to_string()),
+        ("reason", "client-closed".to_owned()),
+    ] {
+        assert_eq!(value(&line, key), expected, "{key} in {line}");
+    }
+
+    let mut lost = Client::connect(bots);
+    lost.send(b"\x16\x03\x01\x02\x00\x01");
+    assert_eq!(lost.response().status, 400);
+    drop(lost);
+    assert!(running.line(&["event=ended ", "reason=bad-request"]).contains("TLS"));
+
+    running.signal("TERM");
+    let (status, log) = running.end();
+    assert!(status.success(), "{log}");
+    assert!(!log.contains(SECRET), "{log}");
+    assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "{log}");
+}
+
+#[test]
+fn a_signal_stops_it_and_a_second_does_not_wait() {
+    let v4 = Backend::start(|mut client, _| {
+        while let Some(request) = client.next_request() {
+            if request.starts_with(b"GET /v4/websocket") {
+                client.send(SWITCHING);
+            }
+        }
+    });
+    let port = v4.address.port().to_string();
+    let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n");
+    for (signal, twice) in [("TERM", false), ("INT", false), ("TERM", true)] {
+        let before = v4.accepted();
+        let mut running =
+            Running::start(&[("LAVALINK_V4_PORT", &port), ("DRAIN_TIMEOUT", if twice { "1h" } else { "200ms" })]);
+        let bots = running.door("bots");
+        running.door("web");
+        let mut tunnel = Client::connect(bots);
+        tunnel.send(format!("{}{}\r\n", head("/v4/websocket"), support::HANDSHAKE).as_bytes());
+        assert_eq!(tunnel.response().status, 101);
+        let mut waiting = Client::connect(bots);
+        waiting.send(format!("{}\r\n", head("/v4/never")).as_bytes());
+        eventually("both have reached the backend", || v4.accepted() == before + 2);
+        running.signal(signal);
+        running.line(&["event=stopping "]);
+        if twice {
+            running.signal(signal);
+        }
+        let (status, log) = running.end();
+        assert_eq!(status.code(), Some(i32::from(twice)), "{log}");
+        if !twice {
+            assert!(log.contains("event=stopped") && log.contains("reason=shutdown"), "{log}");
+        }
+    }
+}
+
+#[test]
+fn the_demo_shows_live_numbers() {
+    let mut command = lavaproxy(&[("PROXY_PORT", "0"), ("WEB_PORT", "0")]);
+    let mut child = command.arg("--demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("Ctrl-C") {
+        assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    let url = text.split_whitespace().find_map(|word| word.strip_suffix("/api/stats")).unwrap();
+    let web: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let stats = || {
+        let mut client = Client::connect(web);
+        client.send(b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        client.response().json()
+    };
+    eventually("bots of both versions are connected", || {
+        let stats = stats();
+        let rows = stats["connections"].as_array().unwrap().clone();
+        ["v3", "v4"]
+            .iter()
+            .all(|version| rows.iter().any(|row| row["version"] == *version && row["kind"] == "websocket"))
+    });
+    let before = stats()["totals"]["bytesOut"].as_u64();
+    eventually("the numbers move", || stats()["totals"]["bytesOut"].as_u64() > before);
+    let status = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(status.success());
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,74 @@
+//! A crowd of tunnels that is cut in the middle leaves nothing behind: no thread, no descriptor, no row.
+//!
+//! A process of its own, since it counts what the process holds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+#[path = "support/tunnels.rs"]
+mod tunnels;
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use support::*;
+use tunnels::Tunnels;
+
+/// Both ends of the clients' and of the backend's connections are in this process.
+const DESCRIPTORS_PER_TUNNEL: u64 = 4;
+const CROWD: u64 = 2000;
+/// Workers that stay for the next client.
+const MAX_IDLE_WORKERS: usize = 256;
+
+#[test]
+fn two_thousand_tunnels_cut_by_resets_leave_nothing_behind() {
+    let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let crowd = CROWD.min((limit - 1000) / DESCRIPTORS_PER_TUNNEL) / 2 * 2;
+    if crowd < CROWD {
+        eprintln!("only {crowd} tunnels: the limit of open files is {limit}");
+    }
+    let (threads_before, descriptors_before) = (threads(), descriptors());
+    let tunnels = Tunnels::start(&[]);
+    // One tunnel first, so that what is made on first use is there when the counting starts.
+    drop(tunnels.open());
+    tunnels.proxy.wait_until_empty();
+    eventually("the first tunnel's sockets are closed", || descriptors() <= descriptors_before + 16);
+    let (threads_idle, descriptors_idle) = (threads(), descriptors());
+
+    let mut open: Vec<(Client, Client)> = (0..crowd).map(|_| tunnels.open()).collect();
+    assert_eq!(tunnels.proxy.server.ledger().snapshot().totals.websockets, crowd);
+    assert!(threads() as u64 >= 2 * crowd, "two threads per tunnel");
+    for (client, backend) in &mut open {
+        client.send(b"question");
+        backend.send(b"news");
+    }
+    for (client, backend) in &mut open {
+        assert_eq!(backend.exactly(8), b"question");
+        assert_eq!(client.exactly(4), b"news");
+        client.send(b"cut off");
+        backend.send(b"cut off");
+    }
+    let mut left = Vec::new();
+    for (number, (client, backend)) in open.into_iter().enumerate() {
+        let (cuts, stays) = if number % 2 == 0 { (client, backend) } else { (backend, client) };
+        cuts.reset();
+        left.push(stays);
+    }
+    for mut end in left {
+        assert_eq!(end.read_error(), Some(ErrorKind::ConnectionReset));
+    }
+
+    tunnels.proxy.wait_until_empty();
+    let snapshot = tunnels.proxy.server.ledger().snapshot();
+    assert!(snapshot.connections.is_empty());
+    assert_eq!(snapshot.usage.iter().map(|row| row.active).sum::<u64>(), 0);
+    assert_eq!((snapshot.ended["client-reset"], snapshot.ended["backend-reset"]), (crowd / 2, crowd / 2));
+    eventually("no descriptor is left", || descriptors() <= descriptors_idle);
+    // All idle workers but a few leave later, so that this must be soon.
+    let ended = Instant::now();
+    eventually("no thread is left but idle workers", || threads() <= threads_idle + MAX_IDLE_WORKERS);
+    assert!(ended.elapsed() < Duration::from_secs(5), "more workers stay than should");
+
+    drop(tunnels);
+    eventually("no thread of the server is left", || threads() <= threads_before);
+    eventually("no descriptor of the server is left", || descriptors() <= descriptors_before);
+}

@@ -1,0 +1,368 @@
+//! What happens when the machine has no more to give: clients are told so, nothing aborts, and it passes.
+//!
+//! Each test runs in a process of its own, whose limits it lowers and raises.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+#[path = "support/tunnels.rs"]
+mod tunnels;
+
+use std::env;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{LevelFilter, Log, Metadata, Record};
+use rlimit::Resource;
+use socket2::{Domain, Socket, Type};
+use support::*;
+use tunnels::Tunnels;
+
+/// Says which test a child process is to run.
+const SCENE: &str = "LAVAPROXY_TEST_SCENE";
+/// A user that nobody is.
+const NOBODY_ELSE: u32 = 54_321;
+
+/// Whose limits bind the child.
+enum As {
+    Me,
+    /// The limit of threads does not bind root.
+    NotRoot,
+}
+
+/// Runs `scene` in a process of its own, which the test `name` starts by running itself again.
+fn in_a_process_of_its_own(name: &str, user: As, scene: impl FnOnce()) {
+    if env::var_os(SCENE).is_some_and(|running| running == name) {
+        log::set_logger(&Lines).unwrap();
+        log::set_max_level(LevelFilter::Info);
+        return scene();
+    }
+    let own = env::current_exe().unwrap();
+    let copy = env::temp_dir().join(format!("lavaproxy-{name}-{}", std::process::id()));
+    let am_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = match &user {
+        As::NotRoot if am_root => {
+            // Where the build lies may be closed to others.
+            fs::copy(own, &copy).unwrap();
+            let mut command = Command::new(&copy);
+            command.uid(NOBODY_ELSE).gid(NOBODY_ELSE).current_dir("/");
+            command
+        }
+        _ => Command::new(own),
+    };
+    let _copy = Removed(copy);
+    let mut child = match command.args(["--exact", name, "--nocapture"]).env(SCENE, name).spawn() {
+        Err(error) if am_root && matches!(user, As::NotRoot) => {
+            eprintln!("skipped {name}: no process can be run as another user here: {error}");
+            return;
+        }
+        spawned => spawned.unwrap(),
+    };
+    let deadline = Instant::now() + 3 * PATIENCE;
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() > deadline => child.kill().unwrap(),
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    assert!(status.success(), "{name}: {status}");
+}
+
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A logger that keeps every line and when it came.
+struct Lines;
+
+static LINES: Mutex<Vec<(Instant, String)>> = Mutex::new(Vec::new());
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        LINES.lock().unwrap().push((Instant::now(), record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// When lines of this event came.
+fn logged(event: &str) -> Vec<Instant> {
+    let prefix = format!("event={event} ");
+    LINES.lock().unwrap().iter().filter(|(_, line)| line.starts_with(&prefix)).map(|(time, _)| *time).collect()
+}
+
+fn assert_at_most_once_a_second(event: &str) {
+    for pair in logged(event).windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_millis(990), "{event} after {:?}", pair[1] - pair[0]);
+    }
+}
+
+/// Takes every descriptor that is left.
+fn take_all_descriptors() -> Vec<File> {
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    taken
+}
+
+/// Processor time of this process so far.
+fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let after_name: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = after_name[11].parse::<u64>().unwrap() + after_name[12].parse::<u64>().unwrap();
+    // USER_HZ is 100 on every Linux.
+    Duration::from_millis(ticks * 10)
+}
+
+/// A backend whose threads are all there before threads run out.
+fn early_backend() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..8 {
+        let listener = listener.try_clone().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut client = Client::over(stream.unwrap());
+                while let Some(request) = client.next_request() {
+                    let upgrade = support::find(&request, b"Upgrade: websocket").is_some();
+                    if client.try_send(if upgrade { SWITCHING } else { OK }).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+    }
+    address
+}
+
+#[test]
+fn want_of_descriptors() {
+    in_a_process_of_its_own("want_of_descriptors", As::Me, || {
+        Resource::NOFILE.set(700, 700).unwrap();
+        let backend = Backend::answering(OK);
+        let tunnels = Tunnels::start(&[("LAVALINK_V3_PORT", &backend.address.port().to_string())]);
+        let (mut bot, mut node) = tunnels.open();
+        let mut kept = tunnels.proxy.connect();
+        assert_eq!(kept.get("/v3/info", "").status, 200);
+        let waiting: Vec<Socket> = (0..3).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+
+        let (started, worked) = (Instant::now(), processor_time());
+        let taken = take_all_descriptors();
+        for socket in &waiting {
+            socket.connect(&tunnels.proxy.address().into()).unwrap();
+        }
+        eventually("it says so", || logged("accept-failed").len() >= 3);
+        assert_at_most_once_a_second("accept-failed");
+
+        let refusal = kept.get("/v4/info", "");
+        assert_eq!(refusal.status, 503);
+        assert!(refusal.text().contains("no file descriptor is left") && refusal.text().contains("open files"));
+        assert_eq!(refusal.field("retry-after"), Some("5"));
+        assert_eq!(kept.get("/v3/info", "").status, 200, "what needs no new descriptor works");
+        bot.send(b"still there?");
+        assert_eq!(node.exactly(12), b"still there?");
+
+        drop(taken);
+        let (time, work) = (started.elapsed(), processor_time() - worked);
+        assert!(work < time / 4, "{work:?} of work in {time:?} of waiting");
+        for socket in waiting {
+            assert_eq!(Client::over(socket.into()).get("/v3/info", "").status, 200);
+        }
+        eventually("the pages are back", || page_status(&tunnels.proxy) == 200);
+        assert_eq!(tunnels.proxy.stats()["totals"]["websockets"], 1);
+        assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
+
+        for left in 1..=4 {
+            ask_with_few_descriptors(&tunnels.proxy, left);
+        }
+        eventually("the pages are back", || page_status(&tunnels.proxy) == 200);
+    });
+}
+
+/// Asks for a page with this many descriptors left: enough for the people's door to accept, but up to three not for
+/// all that the monitor behind it opens. Its listener ends for ever when it fails to accept.
+fn ask_with_few_descriptors(proxy: &Proxy, left: usize) {
+    let waiting = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let mut taken = take_all_descriptors();
+    taken.truncate(taken.len() - left);
+    waiting.connect(&proxy.door("web").into()).unwrap();
+    let status = ask_for_page(&mut Client::over(waiting.into()));
+    assert!([200, 500, 502, 503].contains(&status), "{status} with {left} left");
+}
+
+/// What the people's door says at the moment.
+fn page_status(proxy: &Proxy) -> u16 {
+    ask_for_page(&mut Client::connect(proxy.door("web")))
+}
+
+fn ask_for_page(browser: &mut Client) -> u16 {
+    browser.send(b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    browser.response().status
+}
+
+#[test]
+fn want_of_threads() {
+    in_a_process_of_its_own("want_of_threads", As::NotRoot, || {
+        Resource::NOFILE.set(700, 700).unwrap();
+        let (_, hard) = Resource::NPROC.get().unwrap();
+        let threads_end = || Resource::NPROC.set(1.min(hard), hard).unwrap();
+        let threads_return = || Resource::NPROC.set(hard, hard).unwrap();
+        let port = early_backend().port().to_string();
+        let by_name = [("LAVALINK_V3_PORT", &*port), ("LAVALINK_V3_HOST", "localhost"), ("LAVALINK_V4_PORT", &port)];
+        let proxy = Proxy::start(&by_name);
+        let ended = |reason| proxy.server.ledger().snapshot().ended[reason];
+        eventually("the pages are there", || page_status(&proxy) == 200);
+
+        threads_end();
+        assert!(thread::Builder::new().spawn(|| {}).is_err(), "the limit binds");
+        let request = format!("GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n\r\n");
+        for number in 0..100 {
+            let mut client = proxy.connect();
+            if number % 2 == 0 {
+                // The answer may come before it is read: the only worker must not wait.
+                let _ = client.try_send(request.as_bytes());
+            }
+            let refusal = client.response();
+            assert_eq!(refusal.status, 503);
+            assert!(refusal.closes());
+            let message = refusal.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("no thread") && message.contains("limit of threads"), "{message}");
+        }
+        eventually("all are counted", || ended("rejected-threads") == 100);
+        assert_at_most_once_a_second("no-thread");
+        assert!(!logged("no-thread").is_empty());
+        threads_return();
+        assert_eq!(proxy.connect().get("/v4/info", "").status, 200, "the very next client");
+
+        // Three at once leave idle workers behind, so that the next client is let in.
+        let mut crowd: Vec<Client> = (0..3).map(|_| proxy.connect()).collect();
+        assert!(crowd.iter_mut().all(|client| client.get("/v4/info", "").status == 200));
+        drop(crowd);
+        proxy.wait_until_empty();
+        let mut bot = proxy.connect();
+        assert_eq!(bot.get("/v4/info", "").status, 200);
+        threads_end();
+        let refusal = bot.get("/v3/info", "");
+        assert_eq!(refusal.status, 503, "a name to look up needs a thread: {}", refusal.text());
+        assert!(refusal.text().contains("no thread"), "{}", refusal.text());
+        let mut bot = proxy.connect();
+        assert_eq!(bot.get("/v4/info", "").status, 200);
+        let refusal = bot.upgrade("/v4/websocket");
+        assert_eq!(refusal.status, 503, "a tunnel needs a second thread");
+        assert!(refusal.text().contains("no thread"), "{}", refusal.text());
+        threads_return();
+        let mut bot = proxy.connect();
+        assert_eq!(bot.get("/v3/info", "").status, 200);
+        assert_eq!(bot.upgrade("/v4/websocket").status, 101);
+        assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
+
+        // The monitor loses its listener, and finds no thread for the next one. Two people at once leave enough idle
+        // workers behind for the next.
+        let mut people = [Client::connect(proxy.door("web")), Client::connect(proxy.door("web"))];
+        assert!(people.iter_mut().all(|browser| ask_for_page(browser) == 200));
+        drop(people);
+        threads_end();
+        eventually("the listener is lost", || {
+            ask_with_few_descriptors(&proxy, 2);
+            !logged("monitor-restart").is_empty()
+        });
+        eventually("the monitor tries again and again", || logged("monitor-restart").len() >= 2);
+        threads_return();
+        eventually("the pages are back", || page_status(&proxy) == 200);
+    });
+}
+
+#[test]
+fn want_of_places() {
+    in_a_process_of_its_own("want_of_places", As::Me, || {
+        // Three places, by the arithmetic of `proxy::capacity`.
+        Resource::NOFILE.set(384 + 2 * 3, 384 + 2 * 3).unwrap();
+        let backend = Backend::answering(OK);
+        let proxy = Proxy::before(backend.address, backend.address, &[]);
+        let mut inside: Vec<Client> = (0..3).map(|_| proxy.connect()).collect();
+        assert!(inside.iter_mut().all(|client| client.get("/v4/info", "").status == 200));
+        for handshake in [false, true] {
+            let mut fourth = proxy.connect();
+            let refusal = if handshake { fourth.upgrade("/v4/websocket") } else { fourth.get("/v4/info", "") };
+            assert_eq!(refusal.status, 503);
+            assert!(refusal.closes() && refusal.field("retry-after") == Some("5"), "{}", refusal.head);
+            let json = refusal.json();
+            assert_eq!((json["status"].as_u64(), json["error"].as_str()), (Some(503), Some("Service Unavailable")));
+            let message = json["message"].as_str().unwrap();
+            for part in ["all 3 places are taken", "open files, ulimit -n", "raise that limit"] {
+                assert!(message.contains(part), "{message}");
+            }
+            assert!(fourth.is_at_end());
+        }
+        assert!(inside.iter_mut().all(|client| client.get("/v4/info", "").status == 200), "nobody lost a place");
+        drop(inside.pop());
+        eventually("the place can be had", || proxy.connect().get("/v4/info", "").status == 200);
+
+        // More at once than are waited for, most of them silent: all are told, and the doors stay open.
+        let mut inside_again = proxy.connect();
+        eventually("it is full again", || inside_again_is_served(&mut inside_again, &proxy));
+        let mut flood: Vec<Client> = (0..60).map(|_| proxy.connect()).collect();
+        for client in &mut flood {
+            let refusal = client.response();
+            assert_eq!(refusal.status, 503);
+            assert!(refusal.text().contains("all 3 places are taken"));
+        }
+        drop(flood);
+        eventually("there is time again to hear refused clients before they are answered", || {
+            let mut late = proxy.connect();
+            let started = Instant::now();
+            assert_eq!(late.response().status, 503);
+            started.elapsed() > Duration::from_millis(500)
+        });
+        drop((inside, inside_again));
+        eventually("there is room again", || proxy.connect().get("/v4/info", "").status == 200);
+        proxy.wait_until_empty();
+        assert!(proxy.ended("rejected-limit") >= 63);
+    });
+}
+
+/// The place that was given back may take a moment; a refused client comes again.
+fn inside_again_is_served(client: &mut Client, proxy: &Proxy) -> bool {
+    if client.get("/v4/info", "").status == 200 {
+        return true;
+    }
+    *client = proxy.connect();
+    false
+}
+
+#[test]
+fn idle_workers_leave() {
+    in_a_process_of_its_own("idle_workers_leave", As::Me, || {
+        let backend = Backend::answering(OK);
+        let proxy = Proxy::before(backend.address, backend.address, &[]);
+        let workers = || {
+            let tasks = fs::read_dir("/proc/self/task").unwrap();
+            let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+            names.filter(|name| name.trim() == "bots").count()
+        };
+        let mut crowd: Vec<Client> = (0..40).map(|_| proxy.connect()).collect();
+        assert!(crowd.iter_mut().all(|client| client.get("/v4/info", "").status == 200));
+        assert!(workers() >= 41);
+        drop(crowd);
+        proxy.wait_until_empty();
+        assert!(workers() >= 40, "they stay for the next clients");
+        eventually("they leave when nobody comes", || workers() == 2);
+        assert_eq!(proxy.connect().get("/v4/info", "").status, 200);
+    });
+}
