@@ -1,0 +1,290 @@
+//! /metrics: read by hand, by promtool, and by a real Prometheus that scrapes with a password.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+#[path = "support/web.rs"]
+mod web;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use lavaproxy::config::Lavalink;
+use lavaproxy::demo::Node;
+use lavaproxy::error::End;
+use serde_json::Value;
+use support::*;
+use web::{BASIC, WEB_PASSWORD, ask, ask_at, get};
+
+type Labels = BTreeMap<String, String>;
+
+/// The samples of one scrape, by name and labels.
+struct Scrape(Vec<(String, Labels, f64)>);
+
+impl Scrape {
+    fn of(proxy: &Proxy) -> Self {
+        let answer = get(proxy, "/metrics");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        Self::parse(&answer.text())
+    }
+
+    fn parse(text: &str) -> Self {
+        assert!(text.ends_with('\n'));
+        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+            let labels = labels.strip_suffix('}').unwrap();
+            let labels = labels.split_terminator(',').map(|label| {
+                let (label, text) = label.split_once('=').unwrap();
+                (label.to_owned(), text.strip_prefix('"').unwrap().strip_suffix('"').unwrap().to_owned())
+            });
+            (name.to_owned(), labels.collect(), value.parse().unwrap())
+        });
+        Self(samples.collect())
+    }
+
+    fn family(&self, name: &str) -> impl Iterator<Item = &(String, Labels, f64)> {
+        self.0.iter().filter(move |(sample, ..)| sample == name)
+    }
+
+    /// The one sample of this name whose labels hold all of these.
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let fits = |own: &Labels| labels.iter().all(|(label, text)| own.get(*label).is_some_and(|own| own == text));
+        let found: Vec<_> = self.family(name).filter(|(_, own, _)| fits(own)).collect();
+        assert_eq!(found.len(), 1, "{name} {labels:?}");
+        found[0].2
+    }
+
+    fn sum(&self, name: &str) -> f64 {
+        self.family(name).map(|(.., value)| value).sum()
+    }
+}
+
+fn before_nodes(set: &[(&str, &str)]) -> (Proxy, Node, Node) {
+    let [v3, v4] = Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap());
+    (Proxy::before(v3.address(), v4.address(), set), v3, v4)
+}
+
+#[test]
+fn every_family_is_described_and_every_label_is_bounded() {
+    let (proxy, _v3, _v4) = before_nodes(&[("PROXY_V3_PORT", "0")]);
+    let mut bot = proxy.connect();
+    bot.upgrade("/v4/websocket");
+    let text = get(&proxy, "/metrics").text();
+    let scrape = Scrape::parse(&text);
+    assert!(!text.contains(&bot.stream.local_addr().unwrap().to_string()));
+    for (name, labels, value) in &scrape.0 {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+        for line in [format!("# HELP {family} "), format!("# TYPE {family} ")] {
+            assert_eq!(text.lines().filter(|text| text.starts_with(&line)).count(), 1, "{line}");
+        }
+        let is_counter = text.contains(&format!("# TYPE {family} counter\n"));
+        assert_eq!(is_counter, name.ends_with("_total"), "{name}");
+        assert!(value.is_finite() && *value >= 0.0, "{name} {value}");
+        for (label, text) in labels {
+            let bounded = match label.as_str() {
+                "version" if name == "lavaproxy_build_info" => text == env!("CARGO_PKG_VERSION"),
+                "version" => ["none", "v3", "v4"].contains(&text.as_str()),
+                "kind" => ["http", "websocket"].contains(&text.as_str()),
+                "door" => lavaproxy::server::DOORS.contains(&text.as_str()),
+                "reason" => End::ALL.iter().any(|end| end.name() == text),
+                "backend" => [_v3.address(), _v4.address()].iter().any(|node| node.to_string() == *text),
+                "le" => text == "+Inf" || text.parse::<f64>().is_ok(),
+                _ => false,
+            };
+            assert!(bounded, "{name} {label}={text:?}");
+        }
+    }
+    for name in ["lavaproxy_connections_ended_total", "lavaproxy_refusals_total"] {
+        assert_eq!(scrape.family(name).count(), End::ALL.len(), "{name}: every reason, from the start");
+    }
+    for name in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_threads",
+        "process_start_time_seconds",
+    ] {
+        scrape.value(name, &[]);
+    }
+    assert_eq!(scrape.value("lavaproxy_build_info", &[]), 1.0);
+    assert_eq!(scrape.value("lavaproxy_connections", &[("version", "v4"), ("kind", "websocket")]), 1.0);
+    assert_eq!(scrape.sum("lavaproxy_connections"), 1.0);
+    assert_eq!(scrape.value("lavaproxy_connections_total", &[("door", "bots")]), 1.0);
+    assert_eq!(scrape.value("lavaproxy_connections_total", &[("door", "bots-v3")]), 0.0);
+    assert!(scrape.value("lavaproxy_connections_total", &[("door", "web")]) >= 1.0);
+    assert_eq!(scrape.sum("lavaproxy_backend_up"), 2.0);
+    for version in ["v3", "v4"] {
+        let of = |name: &str| {
+            scrape.value(&format!("lavaproxy_backend_connect_duration_seconds_{name}"), &[("version", version)])
+        };
+        let buckets: Vec<f64> = scrape
+            .family("lavaproxy_backend_connect_duration_seconds_bucket")
+            .filter(|(_, labels, _)| labels["version"] == version)
+            .map(|(.., value)| *value)
+            .collect();
+        assert!(buckets.is_sorted() && buckets.last() == Some(&of("count")) && of("count") >= 1.0, "{buckets:?}");
+        assert!(of("sum") > 0.0);
+    }
+}
+
+#[test]
+fn counters_follow_the_traffic_by_version_and_never_go_back() {
+    let (proxy, _v3, _v4) = before_nodes(&[]);
+    let names = ["lavaproxy_requests_total", "lavaproxy_received_bytes_total", "lavaproxy_sent_bytes_total"];
+    let mut last = Scrape::of(&proxy);
+    let mut bot = proxy.connect();
+    for target in ["/v3/info", "/v4/info", "/v4/stats", "/v3/stats", "/v4/info"] {
+        assert_eq!(bot.get(target, "").status, 200);
+        let now = Scrape::of(&proxy);
+        for (name, labels, value) in last.0.iter().filter(|(name, ..)| name.ends_with("_total")) {
+            let labels: Vec<_> = labels.iter().map(|(label, text)| (label.as_str(), text.as_str())).collect();
+            assert!(now.value(name, &labels) >= *value, "{name} {labels:?}");
+        }
+        last = now;
+    }
+    let check = |when: &str, sent: u64, received: u64| {
+        let scrape = Scrape::of(&proxy);
+        assert_eq!(scrape.value(names[0], &[("version", "v3")]), 2.0, "{when}");
+        assert_eq!(scrape.value(names[0], &[("version", "v4")]), 3.0, "{when}");
+        assert_eq!((scrape.sum(names[1]), scrape.sum(names[2])), (sent as f64, received as f64), "{when}");
+        for name in &names[1..] {
+            assert!(scrape.value(name, &[("version", "v3")]) > 0.0 && scrape.value(name, &[("version", "v4")]) > 0.0);
+            assert_eq!(scrape.value(name, &[("version", "none")]), 0.0);
+        }
+        scrape
+    };
+    let (sent, received) = (bot.sent, bot.received);
+    eventually("the last answer is counted", || Scrape::of(&proxy).sum(names[2]) == received as f64);
+    check("live", sent, received);
+    drop(bot);
+    proxy.wait_until_empty();
+    let scrape = check("ended", sent, received);
+    assert_eq!(scrape.value("lavaproxy_connections_ended_total", &[("reason", "client-closed")]), 1.0);
+
+    let mut refused = proxy.connect();
+    for _ in 0..3 {
+        refused.send(b"GET /v4/info HTTP/1.1\r\nHost: x\r\nAuthorization: wrong\r\n\r\n");
+        assert_eq!(refused.response().status, 403);
+    }
+    let scrape = Scrape::of(&proxy);
+    assert_eq!(scrape.value("lavaproxy_refusals_total", &[("reason", "rejected-password")]), 3.0);
+    assert_eq!(scrape.value(names[0], &[("version", "none")]), 3.0, "they were never routed");
+}
+
+/// The program of this name, or a word to whoever reads the test's output; in CI it must be there.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.exists());
+    if found.is_none() {
+        let hint = "apt-get install prometheus";
+        assert!(std::env::var_os("CI").is_none(), "{name} is missing: {hint}");
+        eprintln!("SKIPPED: {name} is missing: {hint}");
+    }
+    found
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_of() {
+    let Some(promtool) = program("promtool") else { return };
+    let (proxy, _v3, _v4) = before_nodes(&[]);
+    proxy.connect().get("/v4/info", "");
+    let mut check = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    check.stdin.take().unwrap().write_all(&get(&proxy, "/metrics").body).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+}
+
+/// A running Prometheus, ended and forgotten when dropped.
+struct Prometheus {
+    process: Child,
+    address: SocketAddr,
+    directory: PathBuf,
+}
+
+impl Prometheus {
+    fn scraping(program: &Path, target: SocketAddr) -> Self {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("prometheus-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let config = directory.join("prometheus.yml");
+        let job = format!(
+            "scrape_configs:\n  - job_name: lavaproxy\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n    \
+             basic_auth: {{ username: prometheus, password: {WEB_PASSWORD} }}\n    \
+             static_configs: [{{ targets: ['{target}'] }}]\n"
+        );
+        fs::write(&config, job).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = Command::new(program)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(directory.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { process, address, directory }
+    }
+
+    /// The value of an expression that has one.
+    fn query(&self, expression: &str) -> Option<f64> {
+        TcpStream::connect(self.address).ok()?;
+        let answer = ask_at(self.address, "GET", &format!("/api/v1/query?query={expression}"), "");
+        if answer.status != 200 {
+            return None;
+        }
+        let value = &answer.json()["data"]["result"][0]["value"][1];
+        Value::as_str(value)?.parse().ok()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.directory.join("log")).unwrap_or_default());
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[test]
+fn a_real_prometheus_scrapes_it() {
+    let Some(program) = program("prometheus") else { return };
+    let (proxy, _v3, _v4) = before_nodes(&[("WEB_PASSWORD", WEB_PASSWORD)]);
+    let mut bot = proxy.connect();
+    for _ in 0..5 {
+        assert_eq!(bot.get("/v4/info", "").status, 200);
+    }
+    let prometheus = Prometheus::scraping(&program, proxy.door("web"));
+    eventually("Prometheus has scraped", || prometheus.query("up") == Some(1.0));
+    for (expression, expected) in [
+        ("lavaproxy_build_info", 1.0),
+        ("lavaproxy_requests_total%7Bversion=%22v4%22%7D", 5.0),
+        ("lavaproxy_connections%7Bversion=%22v4%22,kind=%22http%22%7D", 1.0),
+        ("sum(lavaproxy_backend_up)", 2.0),
+        ("sum(lavaproxy_received_bytes_total)", bot.sent as f64),
+        ("sum(lavaproxy_sent_bytes_total)", bot.received as f64),
+        ("count(lavaproxy_connections_ended_total)", End::ALL.len() as f64),
+    ] {
+        assert_eq!(prometheus.query(expression), Some(expected), "{expression}");
+    }
+    let quantile = "histogram_quantile(0.5,sum%20by%20(le)(lavaproxy_backend_connect_duration_seconds_bucket))";
+    assert!(prometheus.query(quantile).is_some_and(|seconds| seconds > 0.0 && seconds < 5.0));
+    assert!(prometheus.query("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6));
+    assert_eq!(ask(&proxy, "GET", "/metrics", "").status, 401, "the password was needed");
+    assert_eq!(ask(&proxy, "GET", "/metrics", BASIC).status, 200);
+}
