@@ -8,7 +8,7 @@ use std::io;
 
 use crate::config::Lavalink;
 use crate::http::body::BodyError;
-use crate::http::head::HeadError;
+use crate::http::head::{HeadError, MAX_FIELDS, MAX_READ_HEAD};
 
 /// Why a connection ended. A normal end is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +292,12 @@ impl fmt::Display for Fault {
                 out.write_str("no file descriptor is left; try again later, or raise the limit of open files")
             }
             Self::BadResponse(why) => write!(out, "the backend's answer breaks the protocol: {why}"),
+            Self::BadResponseHead(HeadError::TooLarge | HeadError::TooManyFields | HeadError::TargetTooLong) => {
+                write!(
+                    out,
+                    "the backend's answer breaks the protocol: its head is larger than {MAX_READ_HEAD} bytes or has more than {MAX_FIELDS} fields"
+                )
+            }
             Self::BadResponseHead(error) => write!(out, "the backend's answer breaks the protocol: {error}"),
             Self::BadResponseBody(error) => write!(out, "the backend's answer breaks the protocol: {error}"),
             Self::NoResponse(_) => out.write_str("the backend closed the connection before it answered; see its log"),
