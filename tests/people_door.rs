@@ -3,6 +3,8 @@
 //! A process of its own, since it counts what the process holds; one attack at a time, on one proxy for all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/attack.rs"]
+mod attack;
 mod support;
 #[path = "support/web.rs"]
 mod web;
@@ -14,118 +16,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use attack::*;
 use socket2::{Domain, Socket, Type};
 use support::*;
-use web::{BASIC, WEB_PASSWORD, ask, ask_at, get};
-
-/// How soon the next one must be served.
-const SOON: Duration = Duration::from_secs(2);
-/// So many threads may stay for the next clients: the door's workers, and as many that tiny_http answers them with.
-const WORKERS: usize = 64 + 64;
-/// What allocators keep of memory that was given back, in bytes.
-const SLACK: u64 = 32 * 1024 * 1024;
-
-/// The one that is attacked, and what the process held when it had served a few.
-static HOUSE: LazyLock<(Proxy, Held)> = LazyLock::new(|| {
-    let proxy = Proxy::start(&[]);
-    let door = proxy.door("web");
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(move || ask_at(door, "GET", "/api/health", ""));
-        }
-    });
-    let held = Held::now();
-    (proxy, held)
-});
-
-static ALONE: Mutex<()> = Mutex::new(());
-
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    threads: usize,
-    descriptors: usize,
-    memory: u64,
-}
-
-impl Held {
-    fn now() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let memory = memory.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
-        Self { threads: threads(), descriptors: descriptors(), memory }
-    }
-}
-
-/// One attack at a time.
-struct Attack {
-    proxy: &'static Proxy,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Attack {
-    fn begin() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { proxy: &HOUSE.0, _alone: alone }
-    }
-
-    fn connect(&self) -> Client {
-        Client::connect(self.proxy.door("web"))
-    }
-
-    /// A new client gets its answer, at the first try and soon.
-    fn serves(&self) {
-        let started = Instant::now();
-        let answer = get(self.proxy, "/api/version");
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert!(started.elapsed() < SOON, "only after {:?}", started.elapsed());
-    }
-
-    /// To be called when the attackers have let go of all they held.
-    fn leaves_no_mark(&self) {
-        self.serves();
-        let before = HOUSE.1;
-        let mut now = Held::now();
-        eventually("what was held is given back", || {
-            now = Held::now();
-            now.descriptors <= before.descriptors && now.threads <= before.threads + WORKERS
-        });
-        assert!(now.memory <= before.memory + SLACK, "{before:?} {now:?}");
-    }
-
-    /// Sends these bytes on a connection of its own and returns the status of the answer.
-    fn status(&self, bytes: &[u8]) -> u16 {
-        self.connect().send(bytes).response().status
-    }
-}
-
-/// Runs `check` while so many threads run `attack` again and again.
-fn while_under_fire(attackers: usize, attack: impl Fn(usize, &AtomicBool) + Sync, check: impl FnOnce()) {
-    /// Calls the attackers off, also when the check fails.
-    struct CallOff<'o>(&'o AtomicBool);
-    impl Drop for CallOff<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, SeqCst);
-        }
-    }
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let _call_off = CallOff(&over);
-        for number in 0..attackers {
-            let (attack, over) = (&attack, &over);
-            scope.spawn(move || {
-                while !over.load(SeqCst) {
-                    attack(number, over);
-                }
-            });
-        }
-        check();
-    });
-}
+use web::{BASIC, WEB_PASSWORD, ask, get};
 
 #[test]
 fn absurd_and_conflicting_lengths() {

@@ -120,7 +120,10 @@ impl Backend {
         }
         let started = Instant::now();
         let linked = self.connect().map(|socket| Link { socket, reused: false }).map_err(|error| self.fault(error));
-        self.health.note_connect(self, started.elapsed(), linked.as_ref().err());
+        // The monitor tells by itself when it cannot go on.
+        if let Target::Lavalink(..) = self.target {
+            self.health.note_connect(self, started.elapsed(), linked.as_ref().err());
+        }
         linked
     }
 

@@ -28,7 +28,7 @@ const MAX_VERSION: usize = 64;
 /// The stack of a prober.
 const STACK: usize = 128 * 1024;
 
-/// Asks a node every [`INTERVAL`], and when told to. Stops when dropped.
+/// Asks a node every 15 seconds, and when told to. Stops when dropped.
 pub struct Prober(Arc<Rounds>);
 
 struct Rounds {
