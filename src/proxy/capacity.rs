@@ -13,6 +13,8 @@ const THREADS: u64 = 2;
 const MAPPINGS_PER_THREAD: u64 = 4;
 /// Descriptors of one connection: the client's socket and the backend's.
 const DESCRIPTORS: u64 = 2;
+/// Address space of one connection: the mapped stacks, and the share of the allocator's arenas.
+const ADDRESS_SPACE: u64 = 384 * 1024;
 /// Memory of one connection, generously: 72 KiB were measured for an idle tunnel.
 const MEMORY: u64 = 128 * 1024;
 
@@ -45,6 +47,8 @@ pub struct Machine {
     pub group_pids: Option<u64>,
     /// RLIMIT_NPROC, soft; unlimited for root.
     pub processes: Option<u64>,
+    /// Bytes of address space (RLIMIT_AS, soft).
+    pub address_space: Option<u64>,
     /// Bytes: the machine's memory or the control group's, whichever is less.
     pub memory: Option<u64>,
 }
@@ -56,7 +60,7 @@ impl Machine {
             .or_else(|_| rlimit::Resource::NOFILE.get_soft())
             .ok()
             .filter(|limit| *limit != rlimit::INFINITY);
-        let processes = rlimit::Resource::NPROC.get_soft().ok().filter(|limit| *limit != rlimit::INFINITY);
+        let soft = |resource: rlimit::Resource| resource.get_soft().ok().filter(|limit| *limit != rlimit::INFINITY);
         let groups = control_groups();
         let in_groups = |file: &str| groups.iter().filter_map(|group| number(&group.join(file))).min();
         let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_total(&text));
@@ -66,7 +70,8 @@ impl Machine {
             threads: number(Path::new("/proc/sys/kernel/threads-max")),
             pids: number(Path::new("/proc/sys/kernel/pid_max")),
             group_pids: in_groups("pids.max"),
-            processes,
+            processes: soft(rlimit::Resource::NPROC),
+            address_space: soft(rlimit::Resource::AS),
             memory: [total, in_groups("memory.max")].into_iter().flatten().min(),
         }
     }
@@ -86,6 +91,7 @@ impl Machine {
             (self.pids.map(shared_threads), "thread numbers, kernel.pid_max"),
             (self.group_pids.map(threads), "tasks of the control group, pids.max or TasksMax"),
             (self.processes.map(threads), "threads of this user, ulimit -u"),
+            (self.address_space.map(|n| n / 2 / ADDRESS_SPACE), "address space, ulimit -v"),
             (self.memory.map(|n| n / 4 * 3 / MEMORY), "memory"),
         ];
         let (connections, rule) = rules
@@ -132,6 +138,7 @@ mod tests {
             pids: Some(4_194_304),
             group_pids: None,
             processes: None,
+            address_space: None,
             memory: Some(24 << 30),
         };
         let rule = |machine: Machine| machine.capacity();
@@ -140,6 +147,7 @@ mod tests {
         assert_eq!(rule(Machine { group_pids: Some(512), ..vast.clone() }).connections, 64);
         assert_eq!(rule(Machine { pids: Some(8192), ..vast.clone() }).connections, 2880);
         assert_eq!(rule(Machine { memory: Some(512 << 20), ..vast.clone() }).connections, 3072);
+        assert_eq!(rule(Machine { address_space: Some(1_536_000_000), ..vast.clone() }).connections, 1953);
         assert_eq!(rule(Machine { descriptors: Some(20), ..vast }).connections, 1);
         assert_eq!(rule(Machine::default()).connections, 1024);
     }
