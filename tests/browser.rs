@@ -3,13 +3,17 @@
 
 #[path = "support/driver.rs"]
 mod driver;
+#[path = "support/relay.rs"]
+mod relay;
 mod support;
 
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lavaproxy::config::Lavalink;
 use lavaproxy::demo::{Bots, Node};
+use relay::Relay;
 use support::{Client, PASSWORD, Proxy, eventually};
 
 const WEB_PASSWORD: &str = "for the pages";
@@ -99,6 +103,31 @@ fn what_peers_say_of_themselves_stays_text() {
         .collect();
     house.browse("hostile", &names);
     drop(bots);
+}
+
+#[test]
+fn a_real_library_is_shown_as_it_names_itself() {
+    let Some(_turn) = browser() else { return };
+    if !driver::is_installed("node") {
+        return;
+    }
+    let mut house = House::new();
+    let relay = Relay::to(house.proxy().address(), Duration::ZERO);
+    let mut bot = Command::new("node");
+    bot.arg(driver::path("tests/real/node/shoukaku.mjs"))
+        .env("LAVALINK_PORT", relay.address.port().to_string())
+        .env("LAVALINK_PASSWORD", PASSWORD)
+        .env("LAVALINK_IDENTIFIER", "http://127.0.0.1/tone.mp3");
+    let driven = driver::drive(&mut bot, |wish| {
+        if wish == "CUT" {
+            let snapshot = house.proxy().server.ledger().snapshot();
+            let tunnel = snapshot.connections.iter().find(|row| row.kind == "websocket").unwrap();
+            assert!(tunnel.client_name.starts_with("shoukaku/"), "{tunnel:?}");
+            house.browse("hostile", &[&tunnel.client_name]);
+            relay.cut();
+        }
+    });
+    assert!(driven.status.success(), "{:?}\n{}", driven.steps, driven.complaints);
 }
 
 #[test]
