@@ -63,17 +63,7 @@ impl Server {
     /// # Errors
     /// When an address cannot be listened on, or the machine lacks threads or descriptors for the start.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        let at = |port: u16| Listen { host: settings.proxy.host.clone(), port };
-        let wanted = [
-            Some((DOORS[0], settings.proxy.clone(), settings.default_version)),
-            settings.proxy_v3_port.map(|port| (DOORS[1], at(port), Lavalink::V3)),
-            settings.proxy_v4_port.map(|port| (DOORS[2], at(port), Lavalink::V4)),
-        ];
-        let bots_doors: Vec<_> = wanted
-            .into_iter()
-            .flatten()
-            .map(|(name, address, default)| Ok((name, default, listen(name, &address)?)))
-            .collect::<Result<_, _>>()?;
+        let entrances = bots_entrances(settings)?;
         let web_listener = listen(DOORS[3], &settings.web)?;
 
         let nodes = Nodes { v3: node(settings, Lavalink::V3), v4: node(settings, Lavalink::V4) };
@@ -97,10 +87,7 @@ impl Server {
             .collect::<Result<_, _>>()
             .map_err(lacking("the probers"))?;
 
-        let mut doors = Vec::new();
-        for (name, _, listener) in &bots_doors {
-            doors.push((*name, listener.local_addr().map_err(lacking(name))?));
-        }
+        let mut doors: Vec<_> = entrances.iter().map(|entrance| (entrance.name, entrance.address)).collect();
         let web = web_listener.local_addr().map_err(lacking(DOORS[3]))?;
         let monitor = Monitor::start(Sources {
             ledger: Arc::clone(&bots.ledger),
@@ -114,7 +101,7 @@ impl Server {
         let monitor = monitor.map_err(lacking("the monitor"))?;
         let pages = Backend::monitor(monitor.address().clone(), people.timeouts);
 
-        for ((name, default, listener), (_, address)) in bots_doors.into_iter().zip(&doors) {
+        for Entrance { name, default, listener, address } in entrances {
             let auth = Auth::Lavalink(settings.proxy_password.clone());
             let door = Door::for_bots(name, listener, auth, (default, nodes.clone()), &bots).map_err(lacking(name))?;
             door.open().map_err(lacking(name))?;
@@ -176,6 +163,29 @@ fn pinned(door: &str) -> Option<Lavalink> {
         "bots-v4" => Some(Lavalink::V4),
         _ => None,
     }
+}
+
+/// A bots' door whose address is taken but that nobody serves yet.
+struct Entrance {
+    name: &'static str,
+    default: Lavalink,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+fn bots_entrances(settings: &Settings) -> Result<Vec<Entrance>, StartError> {
+    let at = |port: u16| Listen { host: settings.proxy.host.clone(), port };
+    let wanted = [
+        Some((DOORS[0], settings.proxy.clone(), settings.default_version)),
+        settings.proxy_v3_port.map(|port| (DOORS[1], at(port), Lavalink::V3)),
+        settings.proxy_v4_port.map(|port| (DOORS[2], at(port), Lavalink::V4)),
+    ];
+    let open = |(name, at, default): (&'static str, Listen, Lavalink)| {
+        let listener = listen(name, &at)?;
+        let address = listener.local_addr().map_err(lacking(name))?;
+        Ok(Entrance { name, default, listener, address })
+    };
+    wanted.into_iter().flatten().map(open).collect()
 }
 
 fn node(settings: &Settings, version: Lavalink) -> Option<Arc<Backend>> {

@@ -9,11 +9,8 @@ use tiny_http::{Header, Method, Request, Response};
 use super::filter::Filter;
 use super::health::{self, Health};
 use super::process::Process;
-use super::{Service, guard, metrics, pages};
+use super::{Service, VERSION, guard, metrics, pages};
 use crate::ledger::Snapshot;
-
-/// lavaproxy's own version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A whole answer, in memory.
 pub type Answer = Response<Cursor<Vec<u8>>>;

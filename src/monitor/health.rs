@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::api::VERSION;
+use super::VERSION;
 use super::process::Process;
 use super::{Sources, named};
 use crate::config::Lavalink;

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::api::VERSION;
+use super::VERSION;
 use super::health::reports;
 use super::process::Process;
 use super::{Sources, named};

@@ -35,6 +35,8 @@ use crate::proxy::prober::Prober;
 use process::Load;
 use socket::PrivateSocket;
 
+/// As the API and the metrics tell it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often the loop looks whether it should stop.
 const TURN: Duration = Duration::from_millis(500);
 /// How often it looks whether tiny_http still accepts: its listener ends for ever on one failure.

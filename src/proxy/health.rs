@@ -3,6 +3,7 @@
 //! It keeps figures and touches no socket. It decides nothing: requests go to a node that is thought to be down as
 //! to any other.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,6 @@ use log::{info, warn};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::backend::Backend;
 use crate::config::Lavalink;
 use crate::error::Fault;
 use crate::logfmt::Quoted;
@@ -94,7 +94,7 @@ pub(super) struct Stats {
 
 impl Health {
     /// Notes a connection that was made or tried; `taken` is the time it took.
-    pub(super) fn note_connect(&self, backend: &Backend, taken: Duration, failure: Option<&Fault>) {
+    pub(super) fn note_connect(&self, backend: impl Display, taken: Duration, failure: Option<&Fault>) {
         let mut state = self.0.lock();
         match failure {
             None => {
@@ -114,7 +114,7 @@ impl Health {
     }
 
     /// Notes what a check found out, or why there was no answer on a connection that was taken.
-    pub(super) fn note_finding(&self, backend: &Backend, finding: Result<Finding, String>) {
+    pub(super) fn note_finding(&self, backend: impl Display, finding: Result<Finding, String>) {
         let mut state = self.0.lock();
         match finding {
             Ok(finding) => {
@@ -157,7 +157,7 @@ impl Health {
 
 impl State {
     /// One line when the node goes and one when it is back, not one per request.
-    fn turn(&mut self, backend: &Backend, outcome: Result<(), String>) {
+    fn turn(&mut self, backend: impl Display, outcome: Result<(), String>) {
         let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
         let now = now.unwrap_or(u64::MAX);
         let before = self.reachable.replace(outcome.is_ok());
