@@ -117,12 +117,12 @@ impl Track {
         )
     }
 
-    /// What `decodetrack` answers; v3 repeats the info on top, where the first bots looked for it.
+    /// What `decodetrack` answers; v3 repeats the info on top, where the first bots looked for it, and not the text.
     pub(super) fn decoded_json(&self, version: Lavalink, encoded: &str) -> String {
-        let json = self.json(version, encoded, "{}");
-        match (version, json.strip_suffix('}'), self.info(version).strip_prefix('{')) {
-            (Lavalink::V3, Some(track), Some(info)) => format!("{track},{info}"),
-            _ => json,
+        let info = self.info(version);
+        match (version, info.strip_prefix('{')) {
+            (Lavalink::V3, Some(on_top)) => format!(r#"{{"encoded":{},"info":{info},{on_top}"#, quoted(encoded)),
+            _ => self.json(version, encoded, "{}"),
         }
     }
 
