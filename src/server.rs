@@ -201,6 +201,7 @@ impl Server {
     pub fn hand_over(&self) {
         let deadline = self.drain_deadline();
         self.close(|_| true);
+        info!("event=doors-closed");
         self.bots.begin_to_stop();
         let bots = self.bots.drain(deadline, Tunnels::Keep);
         self.close_web(bots);

@@ -1,84 +1,22 @@
 //! The command as an operator meets it: flags, exit codes, settings from file and environment, signals, log lines.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
+use process::{Running, SECRET, directory, lavaproxy, value};
 use support::{Backend, Client, OK, SWITCHING, eventually};
-
-const SECRET: &str = "hunter2-of-the-test";
-
-/// The command without anything of this process's environment.
-fn lavaproxy(set: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lavaproxy"));
-    command.env_clear().envs(set.iter().copied()).current_dir(directory("empty"));
-    command
-}
-
-fn directory(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("command").join(name);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
 
 fn run(mut command: Command) -> (Output, String, String) {
     let output = command.output().unwrap();
     let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8(text.clone()).unwrap());
     (output, out, err)
-}
-
-/// A started command whose log is read line by line.
-struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-    seen: String,
-}
-
-impl Running {
-    fn start(set: &[(&str, &str)]) -> Self {
-        let free = [("PROXY_HOST", "127.0.0.1"), ("PROXY_PORT", "0"), ("WEB_PORT", "0"), ("PROXY_PASSWORD", SECRET)];
-        let mut child = lavaproxy(&free).envs(set.iter().copied()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log, seen: String::new() }
-    }
-
-    /// The next log line that has all of `words`.
-    fn line(&mut self, words: &[&str]) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "no line with {words:?} in\n{}", self.seen);
-            self.seen += &line;
-            if words.iter().all(|word| line.contains(word)) {
-                return line;
-            }
-        }
-    }
-
-    fn door(&mut self, name: &str) -> SocketAddr {
-        value(&self.line(&["event=listening ", &format!("door={name} ")]), "address").parse().unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits for the end; the rest of the log is in `seen` then.
-    fn end(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().unwrap();
-        self.log.read_to_string(&mut self.seen).unwrap();
-        (status, self.seen)
-    }
-}
-
-fn value(line: &str, key: &str) -> String {
-    let start = line.find(&format!(" {key}=")).unwrap_or_else(|| panic!("no {key} in {line}")) + key.len() + 2;
-    line[start..].split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 #[test]

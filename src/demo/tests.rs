@@ -137,9 +137,10 @@ fn a_node_comes_back_at_its_address() {
     for version in BOTH {
         let first = node(version);
         let address = first.address();
-        let mut idle = Raw::new(&first);
+        // The node takes connections in their order: when the second is answered, the first has been taken.
         let mut half = Raw::new(&first);
         half.send("GET /version HT");
+        let mut idle = Raw::new(&first);
         idle.ask("GET", "/version");
         idle.status();
         first.stop();
