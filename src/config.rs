@@ -364,9 +364,7 @@ impl Settings {
         let timeouts = reader.timeouts();
         let max_body = reader.read(&MAX_BODY, value::size);
 
-        if let (Some(true), Some(trusted)) = (proxy_protocol, &trusted_proxies) {
-            reader.check_proxy_protocol(trusted);
-        }
+        reader.check_proxy_protocol(proxy_protocol, trusted_proxies.as_ref());
         if let (Some(web), Some(None)) = (&web, &web_password) {
             reader.check_web(web);
         }

@@ -24,8 +24,8 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     }
 
     /// A PROXY header is taken from trusted fronts alone.
-    pub fn check_proxy_protocol(&mut self, trusted: &Trusted) {
-        if trusted.is_empty() {
+    pub fn check_proxy_protocol(&mut self, on: Option<bool>, trusted: Option<&Trusted>) {
+        if on == Some(true) && trusted.is_some_and(Trusted::is_empty) {
             let reason = "nobody is trusted to send a PROXY header \
                           (set TRUSTED_PROXIES to the addresses of your fronts, or set PROXY_PROTOCOL=off)";
             self.fault(&PROXY_PROTOCOL, "on", reason.to_owned());

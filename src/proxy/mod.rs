@@ -17,6 +17,7 @@ mod exchange;
 mod forward;
 pub mod health;
 pub mod prober;
+mod proxy_protocol;
 mod resolve;
 mod route;
 mod seldom;
