@@ -202,7 +202,7 @@ impl Session<'_> {
             Routes::Monitor { pages, .. } => (pages, false),
         };
         entry.note_request(*last_version, backend.name(), caller(&request));
-        forward::write_request_head(&mut buffers.head, &request, backend, entry.client().ip(), upgrade)?;
+        forward::write_request_head(&mut buffers.head, &request, backend, entry.client().address, upgrade)?;
         Ok(Ready::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
     }
 
