@@ -70,12 +70,16 @@ impl Server {
         let capacity = Machine::measure().capacity();
         info!("event=limit connections={} rule=\"{}\"", capacity.connections, capacity.rule);
         let bots = House {
+            trusted: settings.trusted_proxies.clone(),
+            proxy_protocol: settings.proxy_protocol,
             timeouts: settings.timeouts,
             max_body: settings.max_body,
             admission: Admission::new(capacity),
             ledger: Ledger::new(),
         };
         let people = House {
+            trusted: settings.trusted_proxies.clone(),
+            proxy_protocol: false,
             timeouts: web_timeouts(settings.timeouts),
             max_body: WEB_MAX_BODY,
             admission: Admission::clearing(WEB_CONNECTIONS),

@@ -15,6 +15,7 @@ pub mod capacity;
 mod client;
 mod exchange;
 mod forward;
+mod forwarded;
 pub mod health;
 pub mod prober;
 mod proxy_protocol;
@@ -25,7 +26,7 @@ mod session;
 mod tunnel;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -35,7 +36,7 @@ use std::time::Duration;
 use log::{error, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::config::{Lavalink, Timeouts};
+use crate::config::{Lavalink, Timeouts, Trusted};
 use crate::error::Fault;
 use crate::ledger::Ledger;
 use crate::logfmt::Quoted;
@@ -118,6 +119,8 @@ pub struct Door {
     auth: Auth,
     routes: Routes,
     voice: Voice,
+    trusted: Trusted,
+    proxy_protocol: bool,
     timeouts: Timeouts,
     bounds: Bounds,
     admission: Arc<Admission>,
@@ -130,6 +133,10 @@ pub struct Door {
 
 /// What doors of one kind have in common.
 pub struct House {
+    /// The fronts whose word counts on where a request comes from.
+    pub trusted: Trusted,
+    /// True when their connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// How long to wait for whom.
     pub timeouts: Timeouts,
     /// The largest request body, in bytes.
@@ -207,6 +214,8 @@ impl Door {
             auth,
             routes,
             voice,
+            trusted: house.trusted.clone(),
+            proxy_protocol: house.proxy_protocol,
             timeouts,
             bounds,
             admission,
@@ -224,6 +233,11 @@ impl Door {
     /// When no thread can be started.
     pub fn open(self: &Arc<Self>) -> io::Result<()> {
         self.start_worker()
+    }
+
+    /// True when a connection from this address must begin with a PROXY header.
+    fn expects_header(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol && self.trusted.contains(peer)
     }
 
     fn check_method(&self, method: &str) -> Result<(), Fault> {

@@ -7,10 +7,13 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::error::{End, is_timeout};
 use crate::http::buffer::Buffer;
 
+/// How long a front may take to send its header, from when its connection was accepted: it has nothing to wait for.
+pub const HEADER_TIME: Duration = Duration::from_secs(3);
 /// The first bytes of version 1.
 const V1_START: &[u8] = b"PROXY ";
 /// The longest header of version 1, its CRLF included.
