@@ -530,6 +530,35 @@ fn a_proxy_header_and_claims_go_together() {
 }
 
 #[test]
+fn whom_to_trust_can_change_while_connections_live() {
+    let house = House::new(&[]);
+    let (v3, v4) = (house.backend.address.port().to_string(), house.backend.address.port().to_string());
+    let nodes = [("LAVALINK_V3_PORT", v3.as_str()), ("LAVALINK_V4_PORT", v4.as_str())];
+    let reload = |set: &[(&str, &str)]| house.proxy.server.reload(&settings(&[&nodes, set].concat())).unwrap();
+    let mut front = house.connect_from(FRONT);
+    let mut ask = |client: &str| {
+        front.send(head_for("192.0.2.1", "/v4/info", PASSWORD, "").as_bytes());
+        assert_eq!(front.response().status, 200);
+        assert_eq!(house.connection()["address"], client);
+    };
+    ask("127.0.0.1");
+    reload(&[TRUSTED]);
+    ask("192.0.2.1");
+    // What began without a header goes on without, what begins now needs one.
+    reload(&PROXY_ON);
+    ask("192.0.2.1");
+    let mut late = house.connect_from(FRONT);
+    assert!(late.send(GET.as_bytes()).rest_or_error().0.is_empty());
+    let mut late = house.connect_from(FRONT);
+    late.send(&[V1.as_bytes(), GET.as_bytes()].concat());
+    assert_eq!(late.response().status, 200);
+    drop(late);
+    eventually("one is left", || house.proxy.stats()["totals"]["active"] == 1);
+    reload(&[]);
+    ask("127.0.0.1");
+}
+
+#[test]
 fn log_lines_of_both_doors_name_the_real_client() {
     logged(&[]);
     let house = House::new(&[TRUSTED, ("WEB_PASSWORD", "web")]);
