@@ -1,7 +1,7 @@
 //! The corridor that every connection goes through, one file per stage, in their order:
 //!
 //! ```text
-//! accept (here) -> admit (capacity) -> session [ head (client) -> auth -> route -> forward
+//! accept (here) -> admit (capacity) -> session: proxy_protocol, [ head (client) -> forwarded -> auth -> route -> forward
 //!     -> backend (resolve) -> exchange ]* -> tunnel -> ledger
 //! ```
 //!
