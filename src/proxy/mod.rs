@@ -1,8 +1,8 @@
 //! The corridor that every connection goes through, one file per stage, in their order:
 //!
 //! ```text
-//! accept (here) -> admit (capacity) -> session: proxy_protocol, [ head (client) -> forwarded -> auth -> route -> forward
-//!     -> backend (resolve) -> exchange ]* -> tunnel -> ledger
+//! accept (here) -> admit (capacity) -> session: proxy_protocol, [ head (client) -> forwarded -> auth -> route
+//!     -> forward -> backend (resolve) -> exchange ]* -> tunnel -> ledger
 //! ```
 //!
 //! Worker threads take turns to accept: each idle one blocks in `accept`, and the one that takes the last free
