@@ -5,6 +5,7 @@
 
 mod check;
 mod file;
+mod trusted;
 mod value;
 
 #[cfg(test)]
@@ -14,6 +15,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use trusted::Trusted;
 
 /// A major version of Lavalink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +144,11 @@ pub struct Settings {
     pub proxy_v3_port: Option<u16>,
     /// A further bots' door on the same host, pinned to v4.
     pub proxy_v4_port: Option<u16>,
+    /// True when fronts say in a PROXY header at the bots' doors whom they speak for; `trusted_proxies` is then never
+    /// empty.
+    pub proxy_protocol: bool,
+    /// Whose word counts on where a request comes from.
+    pub trusted_proxies: Trusted,
     /// The people's door.
     pub web: Listen,
     /// What people are asked for; always there when `web` reaches beyond loopback.
@@ -195,6 +203,8 @@ const PROXY_PORT: Setting = Setting::new("PROXY_PORT", "6923", "port");
 const PROXY_PASSWORD: Setting = Setting::secret("PROXY_PASSWORD", DEFAULT_PASSWORD);
 const PROXY_V3_PORT: Setting = Setting::new("PROXY_V3_PORT", "", "port");
 const PROXY_V4_PORT: Setting = Setting::new("PROXY_V4_PORT", "", "port");
+const PROXY_PROTOCOL: Setting = Setting::new("PROXY_PROTOCOL", "off", "off or on");
+const TRUSTED_PROXIES: Setting = Setting::new("TRUSTED_PROXIES", "", "addresses");
 const WEB_HOST: Setting = Setting::new("WEB_HOST", "127.0.0.1", "host");
 const WEB_PORT: Setting = Setting::new("WEB_PORT", "6980", "port");
 const WEB_PASSWORD: Setting = Setting::secret("WEB_PASSWORD", "");
@@ -217,12 +227,14 @@ const MAX_BODY: Setting = Setting::new("MAX_BODY", "8MiB", "size");
 const RUST_LOG: Setting = Setting::new("RUST_LOG", LOG_LEVEL.default, LOG_LEVEL.unit);
 
 /// Every setting, in the order of the manual.
-pub const SETTINGS: [Setting; 22] = [
+pub const SETTINGS: [Setting; 24] = [
     PROXY_HOST,
     PROXY_PORT,
     PROXY_PASSWORD,
     PROXY_V3_PORT,
     PROXY_V4_PORT,
+    PROXY_PROTOCOL,
+    TRUSTED_PROXIES,
     WEB_HOST,
     WEB_PORT,
     WEB_PASSWORD,
@@ -360,6 +372,8 @@ impl Settings {
         let proxy_password = reader.read(&PROXY_PASSWORD, value::password);
         let proxy_v3_port = reader.read(&PROXY_V3_PORT, value::optional(value::port));
         let proxy_v4_port = reader.read(&PROXY_V4_PORT, value::optional(value::port));
+        let proxy_protocol = reader.read(&PROXY_PROTOCOL, value::switch);
+        let trusted_proxies = reader.read(&TRUSTED_PROXIES, Trusted::parse);
         let web = reader.listen(&WEB_HOST, &WEB_PORT);
         let web_password = reader.read(&WEB_PASSWORD, value::optional(value::password));
         let v3 = reader.node(&LAVALINK_V3_HOST, &LAVALINK_V3_PORT, &LAVALINK_V3_PASSWORD, proxy_password.as_ref());
@@ -369,6 +383,7 @@ impl Settings {
         let timeouts = reader.timeouts();
         let max_body = reader.read(&MAX_BODY, value::size);
 
+        reader.check_proxy_protocol(proxy_protocol, trusted_proxies.as_ref());
         if let (Some(web), Some(None)) = (&web, &web_password) {
             reader.check_web(web);
         }
@@ -398,6 +413,8 @@ impl Settings {
                 proxy_password: proxy_password?,
                 proxy_v3_port: proxy_v3_port?,
                 proxy_v4_port: proxy_v4_port?,
+                proxy_protocol: proxy_protocol?,
+                trusted_proxies: trusted_proxies?,
                 web: web?,
                 web_password: web_password?,
                 default_version: default_version?.unwrap_or(if off.0 { Lavalink::V4 } else { Lavalink::V3 }),
@@ -465,6 +482,8 @@ impl Settings {
             "PROXY_PASSWORD" => self.proxy_password.to_string(),
             "PROXY_V3_PORT" => or_none(self.proxy_v3_port),
             "PROXY_V4_PORT" => or_none(self.proxy_v4_port),
+            "PROXY_PROTOCOL" => if self.proxy_protocol { "on" } else { "off" }.to_owned(),
+            "TRUSTED_PROXIES" => self.trusted_proxies.to_string(),
             "WEB_HOST" => self.web.host.clone(),
             "WEB_PORT" => self.web.port.to_string(),
             "WEB_PASSWORD" => or_none(self.web_password.as_ref()),

@@ -185,7 +185,7 @@ impl Fault {
     /// The HTTP status of the answer.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Head(HeadError::Malformed(_) | HeadError::TlsHello) => 400,
+            Self::Head(HeadError::Malformed(_) | HeadError::TlsHello | HeadError::ProxyHeader) => 400,
             Self::Head(HeadError::TargetTooLong) => 414,
             Self::Head(HeadError::TooLarge | HeadError::TooManyFields) | Self::ForwardedHeadTooLarge => 431,
             Self::Head(HeadError::Version | HeadError::Http2Preface) => 505,

@@ -280,6 +280,8 @@ fn rules_for_bots(door: &str, settings: &Settings, stations: &[Station]) -> Rule
     Rules {
         auth: Auth::Lavalink(settings.proxy_password.clone()),
         routes: Routes::Lavalink { default: sockets::pinned(door).unwrap_or(settings.default_version), nodes },
+        trusted: settings.trusted_proxies.clone(),
+        proxy_protocol: settings.proxy_protocol,
         timeouts: settings.timeouts,
         max_body: settings.max_body,
     }
@@ -289,6 +291,8 @@ fn rules_for_people(settings: &Settings, pages: &Arc<Backend>, bots: &Arc<Admiss
     Rules {
         auth: Auth::Basic(settings.web_password.clone()),
         routes: Routes::Monitor { pages: Arc::clone(pages), bots: Arc::clone(bots) },
+        trusted: settings.trusted_proxies.clone(),
+        proxy_protocol: false,
         timeouts: web_timeouts(settings.timeouts),
         max_body: WEB_MAX_BODY,
     }

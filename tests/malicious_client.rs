@@ -2,13 +2,15 @@
 //! more of anything than there may be. Behind each stands a second request that no backend may see.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/logged.rs"]
+mod logged;
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use logged::logged;
 use support::*;
 
 /// Good by itself; whoever answers it, or passes it on, took the one before it for something else.
@@ -224,27 +226,6 @@ fn each_limit_of_a_head_has_its_own_status() {
         ("\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03".to_owned(), 400, "TLS hello on a plain port; use http://"),
     ];
     check_all_refused(cases.into_iter().map(|(head, status, says)| (head.into_bytes(), status, says)));
-}
-
-/// One line that was logged holds all of these.
-fn logged(words: &[&str]) -> usize {
-    static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    struct Keeper;
-    impl log::Log for Keeper {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            LINES.lock().unwrap().push(record.args().to_string());
-        }
-        fn flush(&self) {}
-    }
-    static SET: OnceLock<()> = OnceLock::new();
-    SET.get_or_init(|| {
-        log::set_logger(&Keeper).unwrap();
-        log::set_max_level(log::LevelFilter::Trace);
-    });
-    LINES.lock().unwrap().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
 }
 
 #[test]

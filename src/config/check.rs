@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 
 use super::{
-    DEFAULT_VERSION, LAVALINK_V3_HOST, Lavalink, Listen, Node, PROXY_V3_PORT, PROXY_V4_PORT, Reader, Setting, WEB_HOST,
+    DEFAULT_VERSION, LAVALINK_V3_HOST, Lavalink, Listen, Node, PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT, Reader,
+    Setting, Trusted, WEB_HOST,
 };
 
 impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
@@ -19,6 +20,15 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
             let reason = "the web pages would be open to other machines without a password \
                           (set WEB_PASSWORD, or set WEB_HOST=127.0.0.1)";
             self.fault(&WEB_HOST, &web.host, reason.to_owned());
+        }
+    }
+
+    /// A PROXY header is taken from trusted fronts alone.
+    pub fn check_proxy_protocol(&mut self, on: Option<bool>, trusted: Option<&Trusted>) {
+        if on == Some(true) && trusted.is_some_and(Trusted::is_empty) {
+            let reason = "nobody is trusted to send a PROXY header \
+                          (set TRUSTED_PROXIES to the addresses of your fronts, or set PROXY_PROTOCOL=off)";
+            self.fault(&PROXY_PROTOCOL, "on", reason.to_owned());
         }
     }
 

@@ -73,6 +73,7 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(settings.proxy_password.expose(), "DevamOP");
     assert!(settings.default_password_stands());
     assert_eq!((settings.proxy_v3_port, settings.proxy_v4_port), (None, None));
+    assert!(!settings.proxy_protocol && settings.trusted_proxies.is_empty());
     assert_eq!(settings.web, Listen { host: "127.0.0.1".to_owned(), port: 6980 });
     assert!(settings.web_password.is_none());
     for (version, port) in [(Lavalink::V3, 8806), (Lavalink::V4, 8807)] {
@@ -113,6 +114,8 @@ fn every_setting_is_read_and_described() {
         ("PROXY_PASSWORD", "proxy secret"),
         ("PROXY_V3_PORT", "2"),
         ("PROXY_V4_PORT", "3"),
+        ("PROXY_PROTOCOL", "on"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,::1"),
         ("WEB_HOST", "10.0.0.1"),
         ("WEB_PORT", "4"),
         ("WEB_PASSWORD", "web secret"),
@@ -142,6 +145,7 @@ fn every_setting_is_read_and_described() {
     assert_eq!(settings.node(Lavalink::V3).unwrap().password.expose(), "three secret");
     assert_eq!(settings.node(Lavalink::V4).unwrap().password.expose(), "four secret");
     assert!(!settings.default_password_stands());
+    assert!(settings.proxy_protocol && settings.trusted_proxies.contains("10.9.9.9".parse().unwrap()));
     assert_eq!(settings.proxy.to_string(), "[::1]:1");
     assert_eq!(settings.v3.as_ref().unwrap().to_string(), "three:5");
 
@@ -745,7 +749,11 @@ fn the_examples_in_the_example_hold() {
     let examples: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#   Example: ")).collect();
     assert_eq!(examples.len(), SETTINGS.len() - 1, "the pinned doors share theirs");
     for example in &examples {
-        let context = if example.starts_with("WEB_HOST=") { "WEB_PASSWORD=x\n" } else { "" };
+        let context = match example.split('=').next() {
+            Some("WEB_HOST") => "WEB_PASSWORD=x\n",
+            Some("PROXY_PROTOCOL") => "TRUSTED_PROXIES=10.0.0.1\n",
+            _ => "",
+        };
         let loaded = load_file(format!("{context}{example}")).unwrap_or_else(|faults| panic!("{example}: {faults}"));
         assert!(loaded.warnings.is_empty(), "{example}: {:?}", loaded.warnings);
     }
@@ -754,4 +762,20 @@ fn the_examples_in_the_example_hold() {
     assert_eq!(quoted.settings.proxy_password.expose(), "it's 5$");
     let quoted = load_file("PROXY_PASSWORD='correct horse $taple #1'").unwrap();
     assert_eq!(quoted.settings.proxy_password.expose(), "correct horse $taple #1");
+}
+
+#[test]
+fn a_proxy_header_needs_somebody_who_is_trusted_to_send_it() {
+    assert!(!good(&[("PROXY_PROTOCOL", "off")]).proxy_protocol);
+    good(&[("TRUSTED_PROXIES", "10.0.0.0/8")]);
+    good(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "10.0.0.0/8")]);
+    let text = bad(&[("PROXY_PROTOCOL", "on")], &["PROXY_PROTOCOL"]);
+    assert!(text.contains("set TRUSTED_PROXIES"), "{text}");
+    for word in ["true", "1", "yes", "ON", "v2"] {
+        let text = bad(&[("PROXY_PROTOCOL", word)], &["PROXY_PROTOCOL"]);
+        assert!(text.ends_with("(write on or off)"), "{text}");
+    }
+    // A list with a fault may still have been meant to name somebody.
+    let text = bad(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "front")], &["TRUSTED_PROXIES"]);
+    assert!(text.contains("neither an address nor a network"), "{text}");
 }

@@ -116,6 +116,15 @@ pub fn version(text: &str) -> Parsed<Lavalink> {
     }
 }
 
+/// `on` or `off`.
+pub fn switch(text: &str) -> Parsed<bool> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("it is neither on nor off (write on or off)".to_owned()),
+    }
+}
+
 /// A level, or a list such as `info,lavaproxy::proxy=debug`.
 ///
 /// Stricter than `env_logger`, which takes a misspelt level for the name of a module and then logs nothing else.

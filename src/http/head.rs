@@ -56,6 +56,8 @@ pub enum HeadError {
     TlsHello,
     /// The preface of HTTP/2 with prior knowledge: 505.
     Http2Preface,
+    /// A PROXY header where none is taken: 400.
+    ProxyHeader,
 }
 
 impl fmt::Display for HeadError {
@@ -68,10 +70,14 @@ impl fmt::Display for HeadError {
             Self::Version => out.write_str("only HTTP/1.1 and HTTP/1.0 are spoken here"),
             Self::Coding => out.write_str("the only transfer coding understood is chunked; send the body with it or with a Content-Length"),
             Self::TlsHello => out.write_str("this is a TLS hello on a plain port; use http:// and ws:// here (secure: false), or put a TLS front before it"),
+            Self::ProxyHeader => out.write_str("this is a PROXY header; it is taken only with PROXY_PROTOCOL=on, and from TRUSTED_PROXIES"),
             Self::Http2Preface => out.write_str("this is the HTTP/2 preface; speak HTTP/1.1 here"),
         }
     }
 }
+
+/// How PROXY headers of version 1 begin; no head does.
+const PROXY_V1: [&[u8]; 2] = [b"PROXY TCP", b"PROXY UNKNOWN"];
 
 /// Where a head that arrives in pieces stands; each byte is looked at once.
 #[derive(Default)]
@@ -89,6 +95,9 @@ impl Scan {
         const TLS_HANDSHAKE: u8 = 0x16;
         if data.first() == Some(&TLS_HANDSHAKE) {
             return Err(HeadError::TlsHello);
+        }
+        if PROXY_V1.iter().any(|start| data.starts_with(start)) {
+            return Err(HeadError::ProxyHeader);
         }
         while let Some(&byte) = data.get(self.checked) {
             match byte {
@@ -151,6 +160,12 @@ impl<'h, 'b> Request<'h, 'b> {
     pub fn parse(head: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Self, HeadError> {
         if head.starts_with(b"PRI * HTTP/2.0\r\n") {
             return Err(HeadError::Http2Preface);
+        }
+        if head == b"\r\n\r\n" {
+            // As a PROXY header of version 2 begins.
+            return Err(HeadError::Malformed(
+                "it has no request line; a PROXY header is taken only with PROXY_PROTOCOL=on, and from TRUSTED_PROXIES",
+            ));
         }
         check_request_line(head)?;
         let mut parsed = httparse::Request::new(&mut []);

@@ -4,6 +4,7 @@
 //! connection opens or closes, at each tick and for a snapshot, never where bytes pass.
 
 mod meter;
+mod origin;
 mod rate;
 mod rows;
 mod tally;
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use crate::config::Lavalink;
 use crate::error::End;
 pub use meter::{Meter, Metered};
+pub use origin::Origin;
 use rate::{Clock, Window};
 pub use rows::{ConnectionRow, Snapshot, Totals, UsageRow};
 use tally::{Amount, Versions};
@@ -55,9 +57,7 @@ struct Books {
 struct Usage {
     active: u64,
     connections: u64,
-    requests: u64,
-    bytes_in: u64,
-    bytes_out: u64,
+    used: Amount,
     last_seen: u64,
     rate: Window,
 }
@@ -66,18 +66,20 @@ impl Usage {
     fn add(&mut self, other: &Self) {
         self.active += other.active;
         self.connections += other.connections;
-        self.requests += other.requests;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
+        self.used.add(other.used);
         self.last_seen = self.last_seen.max(other.last_seen);
         self.rate.add(&other.rate);
+    }
+
+    /// True when nothing at all is known of it.
+    fn is_blank(&self) -> bool {
+        self.active == 0 && self.connections == 0 && self.used == Amount::default()
     }
 }
 
 /// One live connection.
 struct Connection {
     id: u64,
-    client: SocketAddr,
     opened: Instant,
     connected_at: u64,
     meter: Meter,
@@ -97,8 +99,8 @@ impl Connection {
 }
 
 /// What is known of a connection beyond its bytes; changes with its requests.
-#[derive(Default)]
 struct Notes {
+    client: Origin,
     backend: Option<Arc<str>>,
     version: Option<Lavalink>,
     user_id: String,
@@ -107,6 +109,24 @@ struct Notes {
     rate: Window,
     /// What was already added to versions that it used before this one.
     tallied: Amount,
+    /// What was already added to clients that it was from before this one.
+    settled: Amount,
+}
+
+impl Notes {
+    fn of(client: Origin) -> Self {
+        Self {
+            client,
+            backend: None,
+            version: None,
+            user_id: String::new(),
+            client_name: String::new(),
+            user_agent: String::new(),
+            rate: Window::default(),
+            tallied: Amount::default(),
+            settled: Amount::default(),
+        }
+    }
 }
 
 /// What a request says of its sender; empty where it says nothing.
@@ -147,25 +167,22 @@ impl Ledger {
 
     /// Enters a connection that was just accepted at this door.
     pub fn open(self: &Arc<Self>, client: SocketAddr, door: &'static str) -> Entry {
-        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let client = Origin::from(client);
         let now = unix_millis();
         let connection = Arc::new(Connection {
             id: self.next_id.fetch_add(1, Relaxed),
-            client,
             opened: Instant::now(),
             connected_at: now,
             meter: Meter::default(),
             requests: AtomicU64::new(0),
             websocket: AtomicBool::new(false),
-            notes: Mutex::default(),
+            notes: Mutex::new(Notes::of(client)),
         });
         let mut books = self.books.lock();
-        if books.usage.len() >= MAX_ADDRESSES && !books.usage.contains_key(&client.ip()) {
-            books.fold_oldest();
-        }
         let books = &mut *books;
+        books.make_room_for(client.address);
         *books.doors.entry(door).or_default() += 1;
-        for usage in [books.usage.entry(client.ip()).or_default(), &mut books.total] {
+        for usage in [books.usage.entry(client.address).or_default(), &mut books.total] {
             usage.active += 1;
             usage.connections += 1;
             usage.last_seen = now;
@@ -179,22 +196,22 @@ impl Ledger {
         let mut books = self.books.lock();
         let books = &mut *books;
         books.clock.tick(Instant::now());
-        let mut live: HashMap<IpAddr, (u64, u64)> = HashMap::new();
-        let mut sum = (books.total.bytes_in, books.total.bytes_out);
+        let mut live: HashMap<IpAddr, Amount> = HashMap::new();
+        let mut sum = books.total.used;
         for connection in books.live.values() {
-            let bytes = (connection.meter.bytes_in(), connection.meter.bytes_out());
-            connection.notes.lock().rate.push(bytes);
-            let address = live.entry(connection.client.ip()).or_default();
-            *address = (address.0 + bytes.0, address.1 + bytes.1);
-            sum = (sum.0 + bytes.0, sum.1 + bytes.1);
+            let so_far = connection.amount();
+            let mut notes = connection.notes.lock();
+            notes.rate.push(so_far.bytes());
+            live.entry(notes.client.address).or_default().add(so_far.less(notes.settled));
+            sum.add(so_far);
         }
         for (address, usage) in &mut books.usage {
-            let (bytes_in, bytes_out) = live.get(address).copied().unwrap_or_default();
-            usage.rate.push((usage.bytes_in + bytes_in, usage.bytes_out + bytes_out));
+            let mut so_far = live.get(address).copied().unwrap_or_default();
+            so_far.add(usage.used);
+            usage.rate.push(so_far.bytes());
         }
-        let others = (books.others.bytes_in, books.others.bytes_out);
-        books.others.rate.push(others);
-        books.total.rate.push(sum);
+        books.others.rate.push(books.others.used.bytes());
+        books.total.rate.push(sum.bytes());
     }
 
     /// Everything as of now: exact counts, rates as of the last tick.
@@ -202,7 +219,13 @@ impl Ledger {
         let now = unix_millis();
         let books = self.books.lock();
         let clock = books.clock;
-        let live: Vec<_> = books.live.values().cloned().collect();
+        // What is settled must be as of the same moment as the books.
+        let live: Vec<_> = (books.live.values())
+            .map(|connection| {
+                let notes = connection.notes.lock();
+                (Arc::clone(connection), notes.client.address, notes.settled)
+            })
+            .collect();
         let ended = End::ALL.iter().map(|end| (end.name(), books.ended[*end as usize])).collect();
         let mut total = UsageRow::new(String::new(), &books.total, &clock);
         let mut usage: HashMap<IpAddr, UsageRow> = HashMap::with_capacity(books.usage.len());
@@ -214,14 +237,13 @@ impl Ledger {
 
         let mut websockets = 0;
         let mut connections: Vec<ConnectionRow> = Vec::with_capacity(live.len());
-        for connection in live {
+        for (connection, address, settled) in live {
             let row = ConnectionRow::new(&connection, &clock);
             websockets += u64::from(row.kind == "websocket");
-            for sum in [Some(&mut total), usage.get_mut(&connection.client.ip())].into_iter().flatten() {
-                sum.requests += row.requests;
-                sum.bytes_in += row.bytes_in;
-                sum.bytes_out += row.bytes_out;
-                sum.last_seen = now;
+            let so_far = row.amount();
+            total.add(so_far, now);
+            if let Some(usage) = usage.get_mut(&address) {
+                usage.add(so_far.less(settled), now);
             }
             connections.push(row);
         }
@@ -261,19 +283,25 @@ impl Ledger {
         books.live.remove(&connection.id);
         books.ended[end as usize] += 1;
         let notes = connection.notes.lock();
-        books.versions.add(notes.version, connection.amount().less(notes.tallied));
-        drop(notes);
-        for usage in [books.usage.get_mut(&connection.client.ip()), Some(&mut books.total)].into_iter().flatten() {
+        let used = connection.amount();
+        books.versions.add(notes.version, used.less(notes.tallied));
+        let last = books.usage.get_mut(&notes.client.address).map(|usage| (usage, used.less(notes.settled)));
+        for (usage, used) in last.into_iter().chain([(&mut books.total, used)]) {
             usage.active = usage.active.saturating_sub(1);
-            usage.requests += connection.requests.load(Relaxed);
-            usage.bytes_in += connection.meter.bytes_in();
-            usage.bytes_out += connection.meter.bytes_out();
+            usage.used.add(used);
             usage.last_seen = now;
         }
     }
 }
 
 impl Books {
+    /// Keeps the number of addresses in bounds before this one is entered.
+    fn make_room_for(&mut self, address: IpAddr) {
+        if self.usage.len() >= MAX_ADDRESSES && !self.usage.contains_key(&address) {
+            self.fold_oldest();
+        }
+    }
+
     /// Moves the idle addresses that were seen longest ago into `others`. Live ones always stay.
     fn fold_oldest(&mut self) {
         let mut idle: Vec<(u64, IpAddr)> = self
@@ -312,9 +340,21 @@ impl Entry {
         &self.connection.meter
     }
 
-    /// The client's address, an IPv4 one also where it came mapped into IPv6.
-    pub fn client(&self) -> SocketAddr {
-        self.connection.client
+    /// The client that the current request is from.
+    pub fn client(&self) -> Origin {
+        self.connection.notes.lock().client
+    }
+
+    /// Enters the current request under this client. Of what was read so far the last `unread` bytes are this
+    /// request's and what comes behind it.
+    pub fn hand_over(&self, client: Origin, unread: usize) {
+        let so_far = self.connection.amount();
+        let so_far = Amount {
+            requests: so_far.requests.saturating_sub(1),
+            bytes_in: so_far.bytes_in.saturating_sub(unread as u64),
+            ..so_far
+        };
+        self.ledger.hand_over(&self.connection, client, so_far);
     }
 
     /// How long the connection has been open.

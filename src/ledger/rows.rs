@@ -2,14 +2,15 @@
 //! durations milliseconds, rates bytes per second.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
 use super::rate::Clock;
-use super::{Connection, Usage, millis};
+use super::tally::Amount;
+use super::{Connection, Origin, Usage, millis};
 use crate::config::Lavalink;
 
 /// The whole ledger.
@@ -60,8 +61,8 @@ pub struct Totals {
 pub struct ConnectionRow {
     /// Unique since the start.
     pub id: u64,
-    /// Address and port.
-    pub client: SocketAddr,
+    /// Address and port of the last request's client; the address alone where a front told no port.
+    pub client: Origin,
     /// Address alone.
     pub address: IpAddr,
     /// Address of the last request's backend.
@@ -98,8 +99,8 @@ impl ConnectionRow {
         let (rate_in, rate_out) = notes.rate.per_second(clock);
         Self {
             id: connection.id,
-            client: connection.client,
-            address: connection.client.ip(),
+            client: notes.client,
+            address: notes.client.address,
             backend: notes.backend.clone(),
             version: notes.version.map(Lavalink::name),
             kind: if connection.websocket.load(Relaxed) { "websocket" } else { "http" },
@@ -114,6 +115,10 @@ impl ConnectionRow {
             client_name: notes.client_name.clone(),
             user_agent: notes.user_agent.clone(),
         }
+    }
+
+    pub(super) fn amount(&self) -> Amount {
+        Amount { requests: self.requests, bytes_in: self.bytes_in, bytes_out: self.bytes_out }
     }
 }
 
@@ -148,12 +153,20 @@ impl UsageRow {
             address,
             active: usage.active,
             connections: usage.connections,
-            requests: usage.requests,
-            bytes_in: usage.bytes_in,
-            bytes_out: usage.bytes_out,
+            requests: usage.used.requests,
+            bytes_in: usage.used.bytes_in,
+            bytes_out: usage.used.bytes_out,
             rate_in,
             rate_out,
             last_seen: usage.last_seen,
         }
+    }
+
+    /// What is used beyond the books by a connection that is live at `now`.
+    pub(super) fn add(&mut self, used: Amount, now: u64) {
+        self.requests += used.requests;
+        self.bytes_in += used.bytes_in;
+        self.bytes_out += used.bytes_out;
+        self.last_seen = now;
     }
 }

@@ -30,7 +30,11 @@ impl Amount {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(super) fn bytes(self) -> (u64, u64) {
+        (self.bytes_in, self.bytes_out)
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
         self.requests += other.requests;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;

@@ -3,11 +3,11 @@ use super::*;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 
-fn address(number: u32) -> SocketAddr {
+pub(super) fn address(number: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + number), 4000))
 }
 
-fn pass(entry: &Entry, bytes_in: usize, bytes_out: usize) {
+pub(super) fn pass(entry: &Entry, bytes_in: usize, bytes_out: usize) {
     let mut sink = vec![0; bytes_in];
     Metered::new(&vec![0u8; bytes_in][..], entry.meter()).read_exact(&mut sink).unwrap();
     Metered::new(std::io::sink(), entry.meter()).write_all(&vec![0; bytes_out]).unwrap();
@@ -51,7 +51,7 @@ fn addresses_are_bounded_and_totals_still_add_up() {
     let snapshot = ledger.snapshot();
     assert!(snapshot.usage.len() <= MAX_ADDRESSES + 1, "{}", snapshot.usage.len());
     assert!(snapshot.usage.iter().any(|row| row.address == "others"));
-    assert!(snapshot.usage.iter().any(|row| row.address == live.client().ip().to_string()));
+    assert!(snapshot.usage.iter().any(|row| row.address == live.client().address.to_string()));
     assert_eq!(snapshot.usage.iter().map(|row| row.bytes_in).sum::<u64>(), snapshot.totals.bytes_in);
     assert_eq!(snapshot.usage.iter().map(|row| row.bytes_out).sum::<u64>(), snapshot.totals.bytes_out);
     assert_eq!(snapshot.usage.iter().map(|row| row.connections).sum::<u64>(), snapshot.totals.connections);

@@ -1,8 +1,7 @@
 //! What of a head travels on, in either direction, and what is put in its place; writes to memory only.
 
-use std::net::IpAddr;
-
 use super::backend::Backend;
+use super::forwarded::Trail;
 use crate::error::Fault;
 use crate::http::body::Framing;
 use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, Request, Response, Version};
@@ -15,7 +14,7 @@ pub fn write_request_head(
     out: &mut Vec<u8>,
     request: &Request<'_, '_>,
     backend: &Backend,
-    client: IpAddr,
+    trail: &Trail,
     upgrade: bool,
 ) -> Result<(), Fault> {
     out.clear();
@@ -32,7 +31,7 @@ pub fn write_request_head(
                 write_field(out, field.name, password.expose().as_bytes());
             }
         } else if backend.reads(field)
-            && !is("x-forwarded-for")
+            && may_tell(field.name, trail)
             && (!is("expect") || request.version == Version::Http11)
         {
             write_field(out, field.name, field.value);
@@ -49,7 +48,7 @@ pub fn write_request_head(
     }
     let without = out.len();
     if request.fields.len() < MAX_FIELDS {
-        write_forwarded_for(out, request, client);
+        write_forwarded_for(out, trail);
     }
     if out.len() + 2 > MAX_HEAD {
         out.truncate(without);
@@ -58,13 +57,33 @@ pub fn write_request_head(
     if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
 }
 
-fn write_forwarded_for(out: &mut Vec<u8>, request: &Request<'_, '_>, client: IpAddr) {
+/// What tells of a client beside the `X-Forwarded-For` that we write, which says all that can be believed. Fronts
+/// often let through what clients made up here.
+const TELLTALES: [&str; 7] = [
+    "x-forwarded-for",
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
+
+/// False for a field that would tell the backend what nobody vouches for.
+fn may_tell(name: &str, trail: &Trail) -> bool {
+    const OF_FRONTS: &str = "x-forwarded-";
+    let of_fronts = name.get(..OF_FRONTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OF_FRONTS));
+    !TELLTALES.iter().any(|telltale| name.eq_ignore_ascii_case(telltale)) && (trail.is_fronted || !of_fronts)
+}
+
+/// The client, then the fronts that the request came through.
+fn write_forwarded_for(out: &mut Vec<u8>, trail: &Trail) {
     out.extend_from_slice(b"X-Forwarded-For: ");
-    for value in head::values(request.fields, "x-forwarded-for").filter(|value| !value.is_empty()) {
-        out.extend_from_slice(value);
+    out.extend_from_slice(trail.client.address.to_string().as_bytes());
+    for front in &trail.fronts {
         out.extend_from_slice(b", ");
+        out.extend_from_slice(front.to_string().as_bytes());
     }
-    out.extend_from_slice(client.to_string().as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

@@ -1,8 +1,8 @@
 //! The corridor that every connection goes through, one file per stage, in their order:
 //!
 //! ```text
-//! accept (here) -> admit (capacity) -> session [ head (client) -> auth -> route -> forward
-//!     -> backend (resolve) -> exchange ]* -> tunnel -> ledger
+//! accept (here) -> admit (capacity) -> session: proxy_protocol, [ head (client) -> forwarded -> auth -> route
+//!     -> forward -> backend (resolve) -> exchange ]* -> tunnel -> ledger
 //! ```
 //!
 //! Worker threads take turns to accept: each idle one blocks in `accept`, and the one that takes the last free
@@ -15,9 +15,11 @@ pub mod capacity;
 mod client;
 mod exchange;
 mod forward;
+mod forwarded;
 mod frames;
 pub mod health;
 pub mod prober;
+mod proxy_protocol;
 mod resolve;
 mod route;
 mod seldom;
@@ -25,7 +27,7 @@ mod session;
 mod tunnel;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -36,7 +38,7 @@ use log::{error, warn};
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::config::{Lavalink, Timeouts};
+use crate::config::{Lavalink, Timeouts, Trusted};
 use crate::error::Fault;
 use crate::ledger::Ledger;
 use crate::logfmt::Quoted;
@@ -120,6 +122,10 @@ pub struct Rules {
     pub auth: Auth,
     /// Where requests go.
     pub routes: Routes,
+    /// The fronts whose word counts on where a request comes from.
+    pub trusted: Trusted,
+    /// True when their connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// How long to wait for whom.
     pub timeouts: Timeouts,
     /// The largest request body, in bytes.
@@ -127,6 +133,11 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// True when a connection from this address must begin with a PROXY header.
+    fn expects_header(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol && self.trusted.contains(peer)
+    }
+
     fn bounds(&self) -> Bounds {
         Bounds { max_body: self.max_body, pause: self.timeouts.head, response: self.timeouts.response }
     }

@@ -15,6 +15,8 @@ use super::admit::{Admission, Permit, Phase};
 use super::backend::{self, Backend, Link};
 use super::client::Client;
 use super::exchange::{self, Buffers, Outcome, Plan};
+use super::forwarded::Source;
+use super::proxy_protocol::{self, HEADER_TIME, HeaderError};
 use super::tunnel::{self, Switch};
 use super::{Door, Routes, Rules, Voice, forward, route};
 use crate::config::Lavalink;
@@ -35,8 +37,9 @@ const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
 pub fn serve(door: &Door, stream: &TcpStream, mut entry: Entry, permit: &Permit, buffers: &mut Buffers) {
     let client = Client::new(stream, entry.meter());
     let (rules, asked, detail) = (door.rules(), Asked::default(), String::new());
+    let source = Source::plain(entry.client());
     let mut session =
-        Session { door, rules, permit, entry: &entry, client, buffers, last_version: None, asked, detail };
+        Session { door, rules, permit, entry: &entry, client, source, buffers, last_version: None, asked, detail };
     let end = session.run();
     let detail = session.detail;
     log_end(door, &entry, end, &detail);
@@ -46,8 +49,11 @@ pub fn serve(door: &Door, stream: &TcpStream, mut entry: Entry, permit: &Permit,
 /// Tells a client that there is no place for it, and why. `wait` is false when not even a moment can be spared.
 pub fn refuse(door: &Door, stream: &TcpStream, mut entry: Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
     let mut client = Client::new(stream, entry.meter());
+    // What comes does not matter, but for whom it is from; it only must not lie unread when the connection closes.
+    if wait {
+        let _ = meet(&door.rules(), &entry, &mut client, buffers, REFUSAL_TIME);
+    }
     if wait && client.set_read_timeout(REFUSAL_TIME).is_ok() {
-        // What came of the request does not matter; it only must not lie unread when the connection closes.
         let _ = head::read(&mut client, &mut buffers.client, |_, _| Ok(()));
     }
     entry.count_refusal(fault.end());
@@ -66,6 +72,7 @@ struct Session<'s> {
     permit: &'s Permit,
     entry: &'s Entry,
     client: Client<'s>,
+    source: Source,
     buffers: &'s mut Buffers,
     last_version: Option<Lavalink>,
     asked: Asked,
@@ -95,8 +102,39 @@ enum Round {
     Tunnel(Link, Switch),
 }
 
+/// Learns from the PROXY header, where one is due, whom a connection is from.
+fn meet(
+    rules: &Rules,
+    entry: &Entry,
+    client: &mut Client<'_>,
+    buffers: &mut Buffers,
+    time: Duration,
+) -> Result<Source, HeaderError> {
+    let peer = entry.client();
+    if !rules.expects_header(peer.address) {
+        return Ok(Source::plain(peer));
+    }
+    let announced =
+        proxy_protocol::read(client, &mut buffers.client, |client| match time.saturating_sub(entry.age()) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            left => client.set_read_timeout(left),
+        })?;
+    let source = Source::announced(peer, announced);
+    entry.hand_over(source.client(), buffers.client.data().len());
+    Ok(source)
+}
+
 impl Session<'_> {
     fn run(&mut self) -> End {
+        match meet(&self.rules, self.entry, &mut self.client, self.buffers, HEADER_TIME) {
+            Ok(source) => self.source = source,
+            Err(_) if self.door.admission.is_stopping() => return End::Shutdown,
+            // Whatever it is, an answer in HTTP is not what it waits for.
+            Err(error) => {
+                self.detail = error.to_string();
+                return error.end();
+            }
+        }
         loop {
             let round = match self.round() {
                 Ok(Round::Tunnel(link, switch)) => self.tunnel(link, &switch).map(Round::Over),
@@ -185,9 +223,11 @@ impl Session<'_> {
     /// Authenticates and routes the request whose head is the buffer's first `length` bytes, and writes the head
     /// that its backend gets.
     fn prepare(&mut self, length: usize) -> Result<Ready, Fault> {
-        let Self { door, rules, entry, buffers, last_version, asked, .. } = self;
+        let Self { door, rules, entry, source, buffers, last_version, asked, .. } = self;
         let mut slots = Slots::new();
         let request = Request::parse(&buffers.client.data()[..length], &mut slots).map_err(Fault::Head)?;
+        let trail = source.trace(request.fields, &rules.trusted);
+        entry.hand_over(trail.client, buffers.client.data().len());
         request.path().clone_into(&mut asked.path);
         asked.is_head = request.method == "HEAD";
         asked.keep_alive = request.keep_alive && !request.expects_continue && request.method != "CONNECT";
@@ -211,7 +251,7 @@ impl Session<'_> {
             Routes::Monitor { pages, .. } => (pages, false),
         };
         entry.note_request(*last_version, backend.name(), caller(&request));
-        forward::write_request_head(&mut buffers.head, &request, backend, entry.client().ip(), upgrade)?;
+        forward::write_request_head(&mut buffers.head, &request, backend, &trail, upgrade)?;
         Ok(Ready::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
     }
 

@@ -2,11 +2,13 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{find, reset};
 
@@ -20,6 +22,11 @@ pub struct Relay {
 impl Relay {
     /// Leads to `target`; what follows a 101 on its connection comes `pause` later.
     pub fn to(target: SocketAddr, pause: Duration) -> Self {
+        Self::from(Ipv4Addr::UNSPECIFIED, target, pause)
+    }
+
+    /// The same, and `target` sees everybody come from `source`.
+    pub fn from(source: Ipv4Addr, target: SocketAddr, pause: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
@@ -31,7 +38,7 @@ impl Relay {
                     if stop.load(SeqCst) {
                         return;
                     }
-                    let server = TcpStream::connect(target).unwrap();
+                    let server = connect_from(source, target);
                     client.set_nodelay(true).unwrap();
                     server.set_nodelay(true).unwrap();
                     open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
@@ -62,6 +69,16 @@ impl Drop for Relay {
             thread.join().unwrap();
         }
     }
+}
+
+/// A connection from an address of this machine's own choice, or from the one that is named.
+pub fn connect_from(source: Ipv4Addr, target: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).unwrap();
+    if !source.is_unspecified() {
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    }
+    socket.connect(&target.into()).unwrap();
+    socket.into()
 }
 
 fn pipe(mut from: TcpStream, mut to: TcpStream, pause: Duration) {

@@ -141,6 +141,9 @@ fn no_control_stands_in_a_head() {
 fn other_protocols_are_told_by_their_name() {
     assert_eq!(scanned(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"), Err(HeadError::TlsHello));
     assert_eq!(scanned(b"\x16"), Err(HeadError::TlsHello));
+    assert_eq!(scanned(b"PROXY TCP4 192.0.2.1 "), Err(HeadError::ProxyHeader));
+    assert_eq!(scanned(b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n"), Err(HeadError::ProxyHeader));
+    malformed(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", "PROXY_PROTOCOL=on");
     assert_eq!(refused(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), HeadError::Http2Preface);
     for data in [
         &b"GET / HTTP/2.0\r\nHost: h\r\n\r\n"[..],
