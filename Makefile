@@ -4,7 +4,8 @@ CARGO ?= cargo
 MUSL := $(shell uname -m)-unknown-linux-musl
 
 # Where `make install` takes the binary from and puts things; DESTDIR is a folder to stand for /, as packagers use it.
-BINARY ?= target/$(MUSL)/release/lavaproxy
+MACHINE := $(shell uname -m)
+BINARY ?= target/dist/lavaproxy-$(if $(filter arm%,$(MACHINE)),arm-unknown-linux-musleabihf,$(MACHINE)-unknown-linux-musl)
 PREFIX ?= /usr/local
 UNITS ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)/systemd/system
 SETTINGS := /etc/lavaproxy/lavaproxy.env
