@@ -3,8 +3,15 @@
 CARGO ?= cargo
 MUSL := $(shell uname -m)-unknown-linux-musl
 
+# Where `make install` takes the binary from and puts things; DESTDIR is a folder to stand for /, as packagers use it.
+MACHINE := $(shell uname -m)
+BINARY ?= target/dist/lavaproxy-$(if $(filter arm%,$(MACHINE)),arm-unknown-linux-musleabihf,$(MACHINE)-unknown-linux-musl)
+PREFIX ?= /usr/local
+UNITS ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)/systemd/system
+SETTINGS := /etc/lavaproxy/lavaproxy.env
+
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc release test-lavalink cargo clean
+.PHONY: help demo run test check fmt clippy doc release install uninstall test-lavalink cargo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -34,6 +41,27 @@ release: cargo ## the static binary of this machine, under target/
 		|| { echo "make release needs the Rust target $(MUSL): install rustup (https://rustup.rs), or your distribution's package of it"; exit 1; }
 	RUSTFLAGS='-C linker=rust-lld -C link-self-contained=yes' $(CARGO) build --release --locked --target $(MUSL)
 	@ls -l target/$(MUSL)/release/lavaproxy
+
+install: ## the binary, the systemd units and /etc/lavaproxy/lavaproxy.env, as root: PREFIX=/usr/local DESTDIR=
+	@test -f '$(BINARY)' \
+		|| { echo "there is no $(BINARY): run 'make release' as yourself first, or name the file: make install BINARY=..."; exit 1; }
+	install -D -m 0755 '$(BINARY)' '$(DESTDIR)$(PREFIX)/bin/lavaproxy'
+	install -d '$(DESTDIR)$(UNITS)'
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' deploy/lavaproxy.service >'$(DESTDIR)$(UNITS)/lavaproxy.service'
+	install -m 0644 deploy/lavaproxy.socket '$(DESTDIR)$(UNITS)/lavaproxy.socket'
+	@chmod 0644 '$(DESTDIR)$(UNITS)/lavaproxy.service'
+	@if test -e '$(DESTDIR)$(SETTINGS)'; then echo "$(DESTDIR)$(SETTINGS) is kept as it is"; \
+		else set -x; install -D -m 0600 lavaproxy.env.example '$(DESTDIR)$(SETTINGS)'; fi
+	@if test -z '$(DESTDIR)' && test -d /run/systemd/system; then set -x; systemctl daemon-reload; fi
+
+uninstall: ## what install put there, but the settings; PREFIX and DESTDIR as they were
+	@if test -z '$(DESTDIR)' && test -d /run/systemd/system; then \
+		set -x; systemctl disable --now lavaproxy.socket lavaproxy.service || true; fi
+	rm -f '$(DESTDIR)$(PREFIX)/bin/lavaproxy' \
+		'$(DESTDIR)$(UNITS)/lavaproxy.service' '$(DESTDIR)$(UNITS)/lavaproxy.socket'
+	@if test -z '$(DESTDIR)' && test -d /run/systemd/system; then set -x; systemctl daemon-reload; fi
+	@if test -e '$(DESTDIR)$(SETTINGS)'; then \
+		echo "$(DESTDIR)$(SETTINGS) is kept: it is yours, remove it by hand"; fi
 
 test-lavalink: cargo ## the bot libraries against real Lavalinks: LAVALINK_V3_JAR=... LAVALINK_V4_JAR=...
 	@test -n "$(LAVALINK_V3_JAR)$(LAVALINK_V4_JAR)" \
