@@ -1,7 +1,6 @@
 # Everything a developer or CI runs. `make help` lists the targets.
 
 CARGO ?= cargo
-MUSL := $(shell uname -m)-unknown-linux-musl
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test check fmt clippy doc release test-lavalink cargo clean
@@ -29,11 +28,8 @@ clippy: cargo
 doc: cargo
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
-release: cargo ## the static binary of this machine, under target/
-	@rustup target list --installed 2>/dev/null | grep -qx $(MUSL) || rustup target add $(MUSL) \
-		|| { echo "make release needs the Rust target $(MUSL): install rustup (https://rustup.rs), or your distribution's package of it"; exit 1; }
-	RUSTFLAGS='-C linker=rust-lld -C link-self-contained=yes' $(CARGO) build --release --locked --target $(MUSL)
-	@ls -l target/$(MUSL)/release/lavaproxy
+release: cargo ## static binaries for x86_64, aarch64 and ARMv6 with their sums, in target/dist/; or TARGETS=...
+	@deploy/release.sh $(TARGETS)
 
 test-lavalink: cargo ## the bot libraries against real Lavalinks: LAVALINK_V3_JAR=... LAVALINK_V4_JAR=...
 	@test -n "$(LAVALINK_V3_JAR)$(LAVALINK_V4_JAR)" \
