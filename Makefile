@@ -1,7 +1,7 @@
 # Everything a developer or CI runs. `make help` lists the targets.
 
 CARGO ?= cargo
-MUSL := $(shell uname -m)-unknown-linux-musl
+DENY := $(CARGO) deny --config deploy/deny.toml --locked
 
 # Where `make install` takes the binary from and puts things; DESTDIR is a folder to stand for /, as packagers use it.
 MACHINE := $(shell uname -m)
@@ -11,7 +11,10 @@ UNITS ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)/systemd/sy
 SETTINGS := /etc/lavaproxy/lavaproxy.env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc release install uninstall test-lavalink cargo clean
+.PHONY: help demo run test check fmt clippy audit lint doc release install uninstall test-lavalink cargo clean
+
+# Runs $(3) where there is the tool $(1), had by $(2). Without it that is skipped, but CI must have it.
+with = @if command -v $(1) >/dev/null; then $(3); else echo "skipped: $@ needs $(1) ($(2))"; test -z "$$CI"; fi
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -25,7 +28,7 @@ run: cargo ## build and run with the settings of ./lavaproxy.env or ./.env
 test: cargo ## every test there is; the bot libraries are installed into target/ on the way
 	$(CARGO) test --locked
 
-check: fmt clippy test doc ## what CI runs: fmt, clippy, test, doc
+check: fmt clippy audit lint test doc ## what CI runs: fmt, clippy, audit, lint, test, doc
 
 fmt: cargo
 	$(CARGO) fmt --check
@@ -36,11 +39,17 @@ clippy: cargo
 doc: cargo
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
-release: cargo ## the static binary of this machine, under target/
-	@rustup target list --installed 2>/dev/null | grep -qx $(MUSL) || rustup target add $(MUSL) \
-		|| { echo "make release needs the Rust target $(MUSL): install rustup (https://rustup.rs), or your distribution's package of it"; exit 1; }
-	RUSTFLAGS='-C linker=rust-lld -C link-self-contained=yes' $(CARGO) build --release --locked --target $(MUSL)
-	@ls -l target/$(MUSL)/release/lavaproxy
+audit: cargo ## licences, duplicates, sources and advisories of the dependencies, by cargo-deny
+	$(call with,cargo-deny,cargo install cargo-deny --locked,$(DENY) check licenses bans sources)
+	$(call with,cargo-deny,cargo install cargo-deny --locked,if $(DENY) fetch db 2>/dev/null; \
+		then $(DENY) check --disable-fetch advisories; \
+		else echo "skipped: advisories as their database is out of reach"; fi)
+
+lint: ## the workflows, by actionlint
+	$(call with,actionlint,https://github.com/rhysd/actionlint,actionlint)
+
+release: cargo ## static binaries for x86_64, aarch64 and ARMv6 with their sums, in target/dist/; or TARGETS=...
+	@deploy/release.sh $(TARGETS)
 
 install: ## the binary, the systemd units and /etc/lavaproxy/lavaproxy.env, as root: PREFIX=/usr/local DESTDIR=
 	@test -f '$(BINARY)' \
