@@ -1,10 +1,11 @@
 # Everything a developer or CI runs. `make help` lists the targets.
 
 CARGO ?= cargo
+MINUTES ?= 30
 MUSL := $(shell uname -m)-unknown-linux-musl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc release test-lavalink cargo clean
+.PHONY: help demo run test check soak fmt clippy doc release test-lavalink cargo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -19,6 +20,9 @@ test: cargo ## every test there is; the bot libraries are installed into target/
 	$(CARGO) test --locked
 
 check: fmt clippy test doc ## what CI runs: fmt, clippy, test, doc
+
+soak: cargo ## the long run: everything at once for MINUTES=30, every byte checked; ends with a report
+	SOAK_MINUTES=$(MINUTES) $(CARGO) test --release --locked --test soak -- --nocapture
 
 fmt: cargo
 	$(CARGO) fmt --check
