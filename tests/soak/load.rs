@@ -80,11 +80,18 @@ impl Load {
     fn keep_doing(&self, kind: &Kind, seed: u64) {
         let mut chance = Chance::new(seed);
         while !self.pause(chance.millis(kind.pause.0, kind.pause.1)) {
-            match ((kind.act)(self, &mut chance), kind.who) {
-                (Ok(()), _) => self.done(kind.name),
-                (Err(Trouble::Broken(error)), Who::Violent) => self.trouble(&format!("{}: {error}", kind.name)),
-                (Err(Trouble::Broken(error)), Who::Clean) => self.wrong(kind, seed, &format!("it broke off: {error}")),
-                (Err(Trouble::Wrong(what)), _) => self.wrong(kind, seed, &what),
+            let before = [&self.v3, &self.v4].map(|node| (node, node.weather()));
+            match (kind.act)(self, &mut chance) {
+                Ok(()) => self.done(kind.name),
+                Err(Trouble::Wrong(what)) => self.wrong(kind, seed, &what),
+                Err(Trouble::Broken(error)) => {
+                    let fair = before.iter().all(|(node, before)| node.was_fair_since(*before));
+                    if kind.who == Who::Clean || fair {
+                        self.wrong(kind, seed, &format!("it broke off: {error}"));
+                    } else {
+                        self.trouble(&format!("{} while a node restarted: {error}", kind.name));
+                    }
+                }
             }
         }
     }

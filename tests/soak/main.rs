@@ -57,17 +57,17 @@ const VIOLENT: Who = Who::Violent;
 
 #[rustfmt::skip]
 const KINDS: &[Kind] = &[
-    Kind { name: "REST connections, kept alive", who: CLEAN, threads: 60, pause: (10, 500), act: rest::kept_alive },
-    Kind { name: "REST requests, a connection each", who: CLEAN, threads: 12, pause: (50, 400), act: rest::one_shot },
-    Kind { name: "requests to a slow node", who: CLEAN, threads: 20, pause: (10, 500), act: rest::slow_node },
+    Kind { name: "REST connections, kept alive", who: CLEAN, threads: 90, pause: (10, 500), act: rest::kept_alive },
+    Kind { name: "REST requests, a connection each", who: CLEAN, threads: 20, pause: (50, 400), act: rest::one_shot },
+    Kind { name: "requests to a slow node", who: CLEAN, threads: 40, pause: (10, 500), act: rest::slow_node },
     Kind { name: "readers that stop for a while", who: CLEAN, threads: 3, pause: (200, 1500), act: rest::slow_reader },
     Kind { name: "pipelined rows of requests", who: CLEAN, threads: 3, pause: (200, 1000), act: rest::pipelined },
     Kind { name: "connections with uploads", who: CLEAN, threads: 5, pause: (200, 1500), act: rest::upload },
     Kind { name: "refused requests' connections", who: CLEAN, threads: 4, pause: (100, 500), act: rest::refused },
-    Kind { name: "tunnels in dialogue", who: CLEAN, threads: 120, pause: (10, 1000), act: tunnels::dialogue },
-    Kind { name: "quiet tunnels", who: CLEAN, threads: 60, pause: (10, 1000), act: tunnels::quiet },
+    Kind { name: "tunnels in dialogue", who: CLEAN, threads: 160, pause: (10, 1000), act: tunnels::dialogue },
+    Kind { name: "quiet tunnels", who: CLEAN, threads: 100, pause: (10, 1000), act: tunnels::quiet },
     Kind { name: "tunnels full both ways", who: CLEAN, threads: 3, pause: (300, 1500), act: tunnels::flood },
-    Kind { name: "tunnels that are cut", who: VIOLENT, threads: 30, pause: (10, 500), act: tunnels::cut },
+    Kind { name: "tunnels that are cut", who: VIOLENT, threads: 40, pause: (10, 500), act: tunnels::cut },
     Kind { name: "full tunnels that are cut", who: VIOLENT, threads: 3, pause: (200, 1500), act: tunnels::cut_flood },
     Kind { name: "clients gone within a head", who: VIOLENT, threads: 3, pause: (50, 500), act: violent::within_a_head },
     Kind { name: "heads that never come", who: VIOLENT, threads: 3, pause: (50, 500), act: violent::slow_head },
@@ -75,7 +75,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "uploads over the limit", who: VIOLENT, threads: 2, pause: (300, 2000), act: violent::too_large },
     Kind { name: "clients gone within an answer", who: VIOLENT, threads: 4, pause: (100, 1000), act: violent::within_an_answer },
     Kind { name: "nodes gone within an answer", who: VIOLENT, threads: 4, pause: (100, 800), act: violent::broken_answer },
-    Kind { name: "readers that stop for good", who: VIOLENT, threads: 3, pause: (300, 2000), act: violent::stalled_reader },
+    Kind { name: "readers that stop for good", who: VIOLENT, threads: 5, pause: (300, 2000), act: violent::stalled_reader },
     Kind { name: "bytes that are no HTTP", who: VIOLENT, threads: 2, pause: (100, 1000), act: violent::garbage },
     Kind { name: "pages, lists and scrapes", who: CLEAN, threads: 3, pause: (50, 600), act: people::look },
 ];
