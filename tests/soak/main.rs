@@ -41,7 +41,7 @@ use visit::{Ask, Visit};
 
 pub const PASSWORD: &str = "soaked-through";
 pub const MAX_BODY: u64 = 2 * 1024 * 1024;
-pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Long enough for every thread, buffer and page of the allocators to have been used once.
 const WARM_UP: Duration = Duration::from_secs(10);
