@@ -42,8 +42,10 @@ pub struct Lavaproxy {
 impl Lavaproxy {
     pub fn start(set: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lavaproxy"));
-        // glibc keeps for good some of what was freed, in each of up to eight arenas a core: a leak would hide in that.
-        command.env_clear().env("MALLOC_ARENA_MAX", "1").envs(set.iter().copied());
+        // Of what is freed glibc keeps much, in up to eight arenas a core, and a leak would hide in that: here it has one,
+        // and maps each buffer by itself.
+        command.env_clear().env("MALLOC_ARENA_MAX", "1").env("MALLOC_MMAP_THRESHOLD_", "4096");
+        command.envs(set.iter().copied());
         command.current_dir(env!("CARGO_TARGET_TMPDIR"));
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
