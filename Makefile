@@ -1,6 +1,7 @@
 # Everything a developer or CI runs. `make help` lists the targets.
 
 CARGO ?= cargo
+MINUTES ?= 30
 DENY := $(CARGO) deny --config deploy/deny.toml --locked
 
 # Where `make install` takes the binary from and puts things; DESTDIR is a folder to stand for /, as packagers use it.
@@ -11,7 +12,7 @@ UNITS ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)/systemd/sy
 SETTINGS := /etc/lavaproxy/lavaproxy.env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy audit lint doc release install uninstall test-lavalink cargo clean
+.PHONY: help demo run test check soak fmt clippy audit lint doc release install uninstall test-lavalink cargo clean
 
 # Runs $(3) where there is the tool $(1), had by $(2). Without it that is skipped, but CI must have it.
 with = @if command -v $(1) >/dev/null; then $(3); else echo "skipped: $@ needs $(1) ($(2))"; test -z "$$CI"; fi
@@ -29,6 +30,9 @@ test: cargo ## every test there is; the bot libraries are installed into target/
 	$(CARGO) test --locked
 
 check: fmt clippy audit lint test doc ## what CI runs: fmt, clippy, audit, lint, test, doc
+
+soak: cargo ## the long run: everything at once for MINUTES=30, every byte checked; ends with a report
+	SOAK_MINUTES=$(MINUTES) $(CARGO) test --release --locked --test soak -- --nocapture
 
 fmt: cargo
 	$(CARGO) fmt --check

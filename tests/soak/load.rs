@@ -1,0 +1,140 @@
+//! What every thread of the load shares, and the loop that each of them runs.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use crate::books::{Books, Who};
+use crate::chance::{Chance, mix};
+use crate::findings::Findings;
+use crate::node::Node;
+use crate::wire::{Tried, Trouble};
+
+pub struct Load {
+    pub bots: SocketAddr,
+    pub web: SocketAddr,
+    pub v3: Arc<Node>,
+    pub v4: Arc<Node>,
+    pub books: Books,
+    pub findings: Arc<Findings>,
+    /// Connections that are open on the clients' side.
+    pub open: AtomicUsize,
+    over: Mutex<bool>,
+    ending: Condvar,
+}
+
+/// One kind of client, and how many of them there are at once.
+pub struct Kind {
+    pub name: &'static str,
+    pub who: Who,
+    pub threads: u64,
+    /// Between two of their doings, in milliseconds.
+    pub pause: (u64, u64),
+    pub act: fn(&Load, &mut Chance) -> Tried<()>,
+}
+
+impl Load {
+    pub fn new(bots: SocketAddr, web: SocketAddr, v3: Arc<Node>, v4: Arc<Node>, findings: Arc<Findings>) -> Self {
+        let (books, open) = (Books::default(), AtomicUsize::new(0));
+        Self { bots, web, v3, v4, books, findings, open, over: Mutex::new(true), ending: Condvar::new() }
+    }
+
+    pub fn node(&self, version: &str) -> &Arc<Node> {
+        if version == "v3" { &self.v3 } else { &self.v4 }
+    }
+
+    pub fn begin(&self) {
+        *self.over.lock().unwrap() = false;
+    }
+
+    pub fn end(&self) {
+        *self.over.lock().unwrap() = true;
+        self.ending.notify_all();
+    }
+
+    /// Waits so long, or until the load is to end: true then.
+    pub fn pause(&self, time: Duration) -> bool {
+        let over = self.over.lock().unwrap();
+        *self.ending.wait_timeout_while(over, time, |over| !*over).unwrap().0
+    }
+
+    pub fn done(&self, what: &str) {
+        self.findings.done.count(what);
+    }
+
+    pub fn trouble(&self, what: &str) {
+        self.findings.troubles.count(what);
+    }
+
+    /// Starts one kind's threads; they run until the load ends.
+    pub fn start<'s>(&'s self, scope: &'s Scope<'s, '_>, kind: &'s Kind, seed: u64) {
+        for number in 0..kind.threads {
+            let seed = mix(seed ^ mix(number));
+            let run = move || self.keep_doing(kind, seed);
+            thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, run).unwrap();
+        }
+    }
+
+    fn keep_doing(&self, kind: &Kind, seed: u64) {
+        let mut chance = Chance::new(seed);
+        while !self.pause(chance.millis(kind.pause.0, kind.pause.1)) {
+            let before = [&self.v3, &self.v4].map(|node| (node, node.weather()));
+            match (kind.act)(self, &mut chance) {
+                Ok(()) => self.done(kind.name),
+                Err(Trouble::Wrong(what)) => self.wrong(kind, seed, &what),
+                Err(Trouble::Broken(error)) => {
+                    let fair = before.iter().all(|(node, before)| node.was_fair_since(*before));
+                    if kind.who == Who::Clean || fair {
+                        self.wrong(kind, seed, &format!("it broke off: {error}"));
+                    } else {
+                        self.trouble(&format!("{} while a node restarted: {error}", kind.name));
+                    }
+                }
+            }
+        }
+    }
+
+    fn wrong(&self, kind: &Kind, seed: u64, what: &str) {
+        self.findings.wrong(format!("{} (seed {seed:x}): {what}", kind.name));
+    }
+
+    /// Restarts one node now and then.
+    pub fn restart_now_and_then(&self, node: &Arc<Node>, seed: u64) {
+        let mut chance = Chance::new(seed);
+        while !self.pause(chance.millis(5000, 15_000)) {
+            node.restart(chance.millis(100, 1500), &mut chance);
+        }
+    }
+}
+
+/// Polls until `holds` or until `patience` has passed; how it ended.
+pub fn within(patience: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A connection that is counted as open while it lives.
+pub struct Open<'l>(&'l Load);
+
+impl<'l> Open<'l> {
+    pub fn count(load: &'l Load) -> Self {
+        load.open.fetch_add(1, SeqCst);
+        Self(load)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, SeqCst);
+    }
+}

@@ -1,0 +1,224 @@
+//! The long run: everything that clients and nodes do, well or badly, at once and for a while, and every byte of it
+//! checked at both ends. A minute unless SOAK_MINUTES says more; SOAK_SEED repeats a load.
+//!
+//! Clients come from 127.0.0.2 when they end every connection properly and from 127.0.0.3 when they do not: of the
+//! former lavaproxy's books must say exactly what the clients counted, of the latter what they cannot rule out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod books;
+mod chance;
+mod child;
+mod findings;
+mod load;
+mod node;
+mod people;
+mod report;
+mod rest;
+mod script;
+mod tunnels;
+mod violent;
+mod visit;
+mod wire;
+
+use std::env;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use books::{Counted, Known, Who};
+use chance::{Chance, mix};
+use child::{Held, Lavaproxy};
+use findings::Findings;
+use load::{Kind, Load, within};
+use node::Node;
+use report::{Peak, Run};
+use serde_json::Value;
+use visit::{Ask, Visit};
+
+pub const PASSWORD: &str = "soaked-through";
+pub const MAX_BODY: u64 = 2 * 1024 * 1024;
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Long enough for every thread, buffer and page of the allocators to have been used once.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// How long idle workers stay, and much more.
+const REST: Duration = Duration::from_secs(60);
+/// What allocators may keep beyond what they kept after the warm-up, in KiB.
+const SLACK: u64 = 16 * 1024;
+
+const MOST_MINUTES: f64 = 24.0 * 60.0;
+
+const CLEAN: Who = Who::Clean;
+const VIOLENT: Who = Who::Violent;
+
+#[rustfmt::skip]
+const KINDS: &[Kind] = &[
+    Kind { name: "REST connections, kept alive", who: CLEAN, threads: 90, pause: (10, 500), act: rest::kept_alive },
+    Kind { name: "REST requests, a connection each", who: CLEAN, threads: 20, pause: (50, 400), act: rest::one_shot },
+    Kind { name: "requests to a slow node", who: CLEAN, threads: 40, pause: (10, 500), act: rest::slow_node },
+    Kind { name: "readers that stop for a while", who: CLEAN, threads: 3, pause: (200, 1500), act: rest::slow_reader },
+    Kind { name: "pipelined rows of requests", who: CLEAN, threads: 3, pause: (200, 1000), act: rest::pipelined },
+    Kind { name: "connections with uploads", who: CLEAN, threads: 5, pause: (200, 1500), act: rest::upload },
+    Kind { name: "refused requests' connections", who: CLEAN, threads: 4, pause: (100, 500), act: rest::refused },
+    Kind { name: "tunnels in dialogue", who: CLEAN, threads: 160, pause: (10, 1000), act: tunnels::dialogue },
+    Kind { name: "quiet tunnels", who: CLEAN, threads: 100, pause: (10, 1000), act: tunnels::quiet },
+    Kind { name: "tunnels full both ways", who: CLEAN, threads: 3, pause: (300, 1500), act: tunnels::flood },
+    Kind { name: "tunnels that are cut", who: VIOLENT, threads: 40, pause: (10, 500), act: tunnels::cut },
+    Kind { name: "full tunnels that are cut", who: VIOLENT, threads: 3, pause: (200, 1500), act: tunnels::cut_flood },
+    Kind { name: "clients gone within a head", who: VIOLENT, threads: 3, pause: (50, 500), act: violent::within_a_head },
+    Kind { name: "heads that never come", who: VIOLENT, threads: 3, pause: (50, 500), act: violent::slow_head },
+    Kind { name: "clients gone within an upload", who: VIOLENT, threads: 4, pause: (100, 1000), act: violent::within_an_upload },
+    Kind { name: "uploads over the limit", who: VIOLENT, threads: 2, pause: (300, 2000), act: violent::too_large },
+    Kind { name: "clients gone within an answer", who: VIOLENT, threads: 4, pause: (100, 1000), act: violent::within_an_answer },
+    Kind { name: "nodes gone within an answer", who: VIOLENT, threads: 4, pause: (100, 800), act: violent::broken_answer },
+    Kind { name: "readers that stop for good", who: VIOLENT, threads: 5, pause: (300, 2000), act: violent::stalled_reader },
+    Kind { name: "bytes that are no HTTP", who: VIOLENT, threads: 2, pause: (100, 1000), act: violent::garbage },
+    Kind { name: "pages, lists and scrapes", who: CLEAN, threads: 3, pause: (50, 600), act: people::look },
+];
+
+#[test]
+fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
+    let minutes = env::var("SOAK_MINUTES").map_or(1.0, |text| text.parse().expect("SOAK_MINUTES is a number"));
+    let seed = env::var("SOAK_SEED").map_or(1, |text| text.parse().expect("SOAK_SEED is a number"));
+    let time = Duration::from_secs_f64(60.0 * minutes);
+    assert!(minutes > 0.0 && minutes <= MOST_MINUTES, "SOAK_MINUTES is up to {MOST_MINUTES}");
+    println!("seed {seed}, {minutes} minutes");
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+
+    let findings: Arc<Findings> = Arc::default();
+    let v3 = Node::start("v3", [127, 0, 0, 4], &findings);
+    let v4 = Node::start("v4", [127, 0, 0, 5], &findings);
+    let mut lavaproxy = start(&v3, &v4);
+    let load = Load::new(lavaproxy.bots, lavaproxy.web, v3, v4, findings);
+
+    let start = rest(&load, &lavaproxy, None);
+    let mut peak = Peak::default();
+    run(&load, &lavaproxy, WARM_UP.min(time), seed, &mut peak);
+    let warm = rest(&load, &lavaproxy, Some(start));
+    run(&load, &lavaproxy, time.saturating_sub(WARM_UP), mix(seed), &mut peak);
+    let end = rest(&load, &lavaproxy, Some(start));
+
+    assert!(lavaproxy.is_running(), "it has ended");
+    let cpu = lavaproxy.cpu_seconds();
+    let books = compare(&load, &lavaproxy);
+    println!("\n{}", report::markdown(&Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, books }));
+
+    assert!(end.memory <= warm.memory + SLACK, "memory grew from {} to {} KiB", warm.memory, end.memory);
+    let alarming = lavaproxy.log(|log| log.alarming.clone());
+    assert!(alarming.is_empty(), "{alarming:#?}");
+    let (status, stopped) = lavaproxy.stop();
+    assert!(status.success() && stopped, "{status}");
+}
+
+fn start(v3: &Node, v4: &Node) -> Lavaproxy {
+    let [(v3_host, v3_port), (v4_host, v4_port)] =
+        [v3, v4].map(|node| (node.address.ip().to_string(), node.address.port().to_string()));
+    let response_timeout = format!("{}s", RESPONSE_TIMEOUT.as_secs());
+    Lavaproxy::start(&[
+        ("PROXY_HOST", "127.0.0.1"),
+        ("PROXY_PORT", "0"),
+        ("WEB_PORT", "0"),
+        ("PROXY_PASSWORD", PASSWORD),
+        ("LAVALINK_V3_HOST", &v3_host),
+        ("LAVALINK_V3_PORT", &v3_port),
+        ("LAVALINK_V4_HOST", &v4_host),
+        ("LAVALINK_V4_PORT", &v4_port),
+        ("MAX_BODY", &MAX_BODY.to_string()),
+        ("RESPONSE_TIMEOUT", &response_timeout),
+    ])
+}
+
+/// All kinds at once for so long.
+fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut Peak) {
+    let started = Instant::now();
+    load.begin();
+    thread::scope(|scope| {
+        for (number, kind) in (0..).zip(KINDS) {
+            load.start(scope, kind, mix(seed ^ mix(number)));
+        }
+        for (number, node) in [(100, &load.v3), (101, &load.v4)] {
+            scope.spawn(move || load.restart_now_and_then(node, mix(seed ^ number)));
+        }
+        let mut said = 0;
+        while started.elapsed() < time && load.findings.all_wrong().is_empty() {
+            load.pause(Duration::from_secs(1).min(time.saturating_sub(started.elapsed())));
+            peak.look(lavaproxy.held(), load.open.load(SeqCst));
+            if started.elapsed().as_secs() / 10 > said {
+                said = started.elapsed().as_secs() / 10;
+                report::progress(load, lavaproxy, started);
+            }
+        }
+        load.end();
+    });
+    assert!(load.findings.all_wrong().is_empty(), "{:#?}", load.findings.all_wrong());
+}
+
+/// Nobody is there any more: what lavaproxy holds when it has noticed, which must not be more than `before`. The idle
+/// connections that it keeps to its nodes are closed there, and a request to each makes it find out.
+fn rest(load: &Load, lavaproxy: &Lavaproxy, before: Option<Held>) -> Held {
+    let is_empty = || lavaproxy.stats()["totals"]["active"] == 0;
+    assert!(within(REST, is_empty), "connections are still in the books: {}", lavaproxy.stats()["connections"]);
+    let mut chance = Chance::new(0);
+    for node in [&load.v3, &load.v4] {
+        node.restart(Duration::ZERO, &mut chance);
+        let mut visit = Visit::open(load, CLEAN).unwrap();
+        let (version, nonce) = (node.version, chance.next());
+        let ask = Ask { method: "GET", version, what: "load", nonce, length: 9, query: "", fields: "" };
+        assert_eq!(visit.exchange(&ask).unwrap().status, 200);
+        visit.close().unwrap();
+    }
+    assert!(within(REST, is_empty), "{}", lavaproxy.stats()["connections"]);
+    let mut now = lavaproxy.held();
+    let is_settled = || {
+        let last = now;
+        thread::sleep(Duration::from_millis(500));
+        now = lavaproxy.held();
+        before.map_or((now.threads, now.descriptors) == (last.threads, last.descriptors), |before| {
+            now.threads <= before.threads && now.descriptors <= before.descriptors
+        })
+    };
+    assert!(within(REST, is_settled), "{now:?} is still held, it was {before:?}");
+    now
+}
+
+/// What the clients know against lavaproxy's books and its log.
+fn compare(load: &Load, lavaproxy: &Lavaproxy) -> [(Who, u64, Known, Counted); 2] {
+    let stats = lavaproxy.stats();
+    let number = |row: &Value, name: &str| row[name].as_u64().unwrap_or_else(|| panic!("no {name} in {row}"));
+    let counted = |row: &Value| Counted {
+        requests: number(row, "requests"),
+        bytes_in: number(row, "bytesIn"),
+        bytes_out: number(row, "bytesOut"),
+    };
+    let all = Who::ALL.map(|who| {
+        let address = who.address().to_string();
+        let rows = stats["usage"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["address"] == *address).unwrap_or_else(|| panic!("no row of {address}"));
+        let (connections, known, counted) = (load.books.connections(who), load.books.sum(who), counted(row));
+        assert_eq!(number(row, "connections"), connections, "connections of {address}");
+        assert_eq!(number(row, "active"), 0);
+        let logged = || lavaproxy.log(|log| log.connections(who)) == connections;
+        assert!(within(REST, logged), "the log has no line for some of {connections} connections of {address}");
+        assert_eq!(lavaproxy.log(|log| log.sum(who)), counted, "the log against the API, for {address}");
+        assert!(who == VIOLENT || known.is_exact(), "of connections that ended properly all is known: {known:?}");
+        let differences = lavaproxy.log(|log| load.books.differences(&log.ended));
+        assert!(
+            differences.is_empty(),
+            "{} connections: {:#?}",
+            differences.len(),
+            &differences[..differences.len().min(9)]
+        );
+        assert!(known.admits(&counted), "{address}: the clients know {known:?}, lavaproxy says {counted:?}");
+        (who, connections, known, counted)
+    });
+    let [(_, clean, _, of_clean), (_, violent, _, of_violent)] = &all;
+    assert_eq!(counted(&stats["totals"]), *of_clean + *of_violent);
+    assert_eq!(number(&stats["totals"], "connections"), clean + violent);
+    assert_eq!(stats["connections"].as_array().map(Vec::len), Some(0));
+    assert_eq!(number(&stats["ended"], "internal-error"), 0);
+    all
+}

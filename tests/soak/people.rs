@@ -1,0 +1,51 @@
+//! People with the web pages open, and Prometheus.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use crate::chance::Chance;
+use crate::load::Load;
+use crate::wire::{PATIENCE, Tried, Trouble, send};
+
+const PATHS: [(&str, &str); 10] = [
+    ("/", "</html>"),
+    ("/health", "</html>"),
+    ("/data-usage", "</html>"),
+    ("/api/stats", "\"totals\":{"),
+    ("/api/connections", "["),
+    ("/api/data-usage", "["),
+    ("/api/health", "\"status\":"),
+    ("/api/version", "lavaproxy"),
+    ("/metrics", "lavaproxy_received_bytes_total"),
+    ("/healthz", "ok"),
+];
+
+/// The highest total of bytes that anybody was shown.
+static SHOWN: AtomicU64 = AtomicU64::new(0);
+
+/// One page, list or scrape.
+pub fn look(load: &Load, chance: &mut Chance) -> Tried<()> {
+    let (path, part) = chance.pick(&PATHS);
+    let shown = SHOWN.load(SeqCst);
+    let mut stream = TcpStream::connect(load.web)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    send(&stream, request.as_bytes(), &mut 0)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    if !text.starts_with("HTTP/1.1 200 ") || !text.contains(part) {
+        return Err(Trouble::wrong(format!("{path} was answered with {text}")));
+    }
+    if path == "/api/stats" {
+        let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        let stats: serde_json::Value =
+            serde_json::from_str(body).map_err(|error| Trouble::wrong(format!("{error} in {body}")))?;
+        let now = stats["totals"]["bytesOut"].as_u64().unwrap_or(0);
+        if now < shown {
+            return Err(Trouble::wrong(format!("bytesOut went from {shown} to {now}")));
+        }
+        SHOWN.fetch_max(now, SeqCst);
+    }
+    Ok(())
+}

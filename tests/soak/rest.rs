@@ -1,0 +1,234 @@
+//! Clients of the REST API that keep to the rules: every connection of theirs is known to the byte.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use crate::MAX_BODY;
+use crate::books::Who;
+use crate::chance::{Chance, Pattern};
+use crate::load::Load;
+use crate::visit::{Answer, Ask, Visit};
+use crate::wire::{Tried, Trouble};
+
+/// How an exchange leaves its connection.
+enum Next {
+    Again,
+    /// The answer was the last one.
+    Closes,
+    /// The node restarted under the answer, which broke off.
+    BrokeOff,
+}
+
+/// A GET, mostly, of a body that comes as chunks or with its length; now and then one of those without a body.
+pub fn any<'a>(chance: &mut Chance, most: u64, pause: &'a str, fields: &'a str) -> Ask<'a> {
+    let (method, length) = match chance.between(0, 19) {
+        0 => ("HEAD", chance.size(most)),
+        1 => ("DELETE", 0),
+        2 => ("GET", 0),
+        _ => ("GET", chance.size(most)),
+    };
+    let query = if chance.one_in(3) { "" } else { "&framing=chunked" };
+    let query = if pause.is_empty() { query } else { pause };
+    Ask { method, version: chance.pick(&["v3", "v4"]), what: "load", nonce: chance.next(), length, query, fields }
+}
+
+/// An exchange that only a restart of its node excuses from being answered by it.
+fn exchange(visit: &mut Visit<'_>, ask: &Ask<'_>, body: &[u8]) -> Tried<Next> {
+    exchange_after(visit, ask, body, Duration::ZERO)
+}
+
+/// The same, but nothing is read of the answer for a while.
+fn exchange_after(visit: &mut Visit<'_>, ask: &Ask<'_>, body: &[u8], wait: Duration) -> Tried<Next> {
+    let node = visit.load.node(ask.version);
+    let before = node.weather();
+    visit.send_head(ask, body)?;
+    visit.load.pause(wait);
+    let answered = visit.answer(ask);
+    let fair = node.was_fair_since(before);
+    match answered {
+        Ok(Answer { status: 502, closes }) if !fair => {
+            visit.load.trouble("502 while the node restarted");
+            Ok(if closes { Next::Closes } else { Next::Again })
+        }
+        Ok(Answer { status: 200 | 204, closes }) => Ok(if closes { Next::Closes } else { Next::Again }),
+        Ok(answer) => Err(Trouble::wrong(format!("{answer:?} in fair weather to {}", ask.head()))),
+        Err(Trouble::Broken(error)) if !fair && error.kind() == ErrorKind::UnexpectedEof => {
+            visit.load.trouble("an answer broke off while the node restarted");
+            Ok(Next::BrokeOff)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends the connection as `next` leaves it.
+fn end(visit: Visit<'_>, next: &Next) -> Tried<()> {
+    match next {
+        Next::Again => visit.close(),
+        Next::Closes => visit.close_at_end(),
+        Next::BrokeOff => visit.close_after_rest(),
+    }
+}
+
+/// One connection for many requests, to both nodes in turn.
+pub fn kept_alive(load: &Load, chance: &mut Chance) -> Tried<()> {
+    let mut visit = Visit::open(load, Who::Clean)?;
+    for left in (0..chance.between(1, 50)).rev() {
+        let fields = if left == 0 && chance.one_in(2) { "Connection: close\r\n" } else { "" };
+        let next = if chance.one_in(12) {
+            let length = chance.size(2048);
+            let nonce = chance.next();
+            let fields = format!("Content-Length: {length}\r\n{fields}");
+            let ask = Ask { method: "POST", version: "v4", what: "upload", nonce, length, query: "", fields: &fields };
+            exchange(&mut visit, &ask, &Pattern::up(nonce).make(length))?
+        } else {
+            exchange(&mut visit, &any(chance, 64 * 1024, "", fields), b"")?
+        };
+        if !matches!(next, Next::Again) {
+            return end(visit, &next);
+        }
+        load.done("REST requests, kept alive");
+        if load.pause(chance.millis(20, 300)) {
+            break;
+        }
+    }
+    visit.close()
+}
+
+/// A connection for each request.
+pub fn one_shot(load: &Load, chance: &mut Chance) -> Tried<()> {
+    let mut visit = Visit::open(load, Who::Clean)?;
+    let fields = chance.pick(&["", "Connection: close\r\n"]);
+    let next = exchange(&mut visit, &any(chance, 16 * 1024, "", fields), b"")?;
+    end(visit, &next)
+}
+
+/// A node that takes its time, for the head and between the pieces of the body.
+pub fn slow_node(load: &Load, chance: &mut Chance) -> Tried<()> {
+    let mut visit = Visit::open(load, Who::Clean)?;
+    let pause = format!("&framing=chunked&pause={}", chance.between(50, 800));
+    let next = exchange(&mut visit, &any(chance, 32 * 1024, &pause, ""), b"")?;
+    end(visit, &next)
+}
+
+/// A reader that stops in the middle of much, and goes on after a while.
+pub fn slow_reader(load: &Load, chance: &mut Chance) -> Tried<()> {
+    let mut visit = Visit::open_with(load, Who::Clean, Some(64 * 1024))?;
+    let (nonce, length) = (chance.next(), chance.between(1024 * 1024, 6 * 1024 * 1024));
+    let query = chance.pick(&["", "&framing=chunked"]);
+    let ask = Ask { method: "GET", version: "v4", what: "load", nonce, length, query, fields: "" };
+    let next = exchange_after(&mut visit, &ask, b"", chance.millis(200, 2000))?;
+    end(visit, &next)
+}
+
+/// Several requests at once on one connection; their answers come in order.
+pub fn pipelined(load: &Load, chance: &mut Chance) -> Tried<()> {
+    let (_calm3, _calm4) = (load.v3.calm(), load.v4.calm());
+    let mut visit = Visit::open(load, Who::Clean)?;
+    let asks: Vec<Ask<'_>> = (0..chance.between(2, 12)).map(|_| any(chance, 4096, "", "")).collect();
+    for ask in &asks {
+        visit.send_head(ask, b"")?;
+    }
+    for ask in &asks {
+        if !matches!(visit.answer(ask)?, Answer { status: 200 | 204, closes: false }) {
+            return Err(Trouble::wrong(format!("no answer to the pipelined {}", ask.head())));
+        }
+    }
+    visit.close()
+}
+
+/// A body of any size up to the largest, with its length or in chunks. A restart would leave open how much of it was
+/// read, so there is none meanwhile.
+pub fn upload(load: &Load, chance: &mut Chance) -> Tried<()> {
+    let version = chance.pick(&["v3", "v4"]);
+    let _calm = load.node(version).calm();
+    let mut visit = Visit::open(load, Who::Clean)?;
+    for _ in 0..chance.between(1, 4) {
+        let length = if chance.one_in(10) { MAX_BODY } else { chance.size(MAX_BODY) };
+        let chunked = chance.one_in(2);
+        let fields = body_fields(length, chunked);
+        let ask =
+            Ask { method: "POST", version, what: "upload", nonce: chance.next(), length, query: "", fields: &fields };
+        visit.send_head(&ask, b"")?;
+        send_body(&mut visit, &mut Pattern::up(ask.nonce), length, chunked, chance)?;
+        match visit.answer(&ask)? {
+            Answer { status: 200, closes: false } => {}
+            answer => return Err(Trouble::wrong(format!("{answer:?} to an upload of {length} bytes"))),
+        }
+    }
+    visit.close()
+}
+
+pub fn body_fields(length: u64, chunked: bool) -> String {
+    if chunked { "Transfer-Encoding: chunked\r\n".to_owned() } else { format!("Content-Length: {length}\r\n") }
+}
+
+/// Sends so much of a body in pieces of all sizes, and its end if it is in chunks.
+pub fn send_body(
+    visit: &mut Visit<'_>,
+    body: &mut Pattern,
+    length: u64,
+    chunked: bool,
+    chance: &mut Chance,
+) -> Tried<()> {
+    while body.at() < length {
+        let piece = chance.size(64 * 1024).max(length / 128).min(length - body.at());
+        let bytes = body.make(piece);
+        match chunked {
+            true => visit.wire.send(&[format!("{piece:x}\r\n").as_bytes(), &bytes, b"\r\n"].concat())?,
+            false => visit.wire.send(&bytes)?,
+        }
+        if chance.one_in(64) {
+            visit.load.pause(Duration::from_millis(20));
+        }
+    }
+    if chunked {
+        visit.wire.send(b"0\r\n\r\n")?;
+    }
+    Ok(())
+}
+
+/// A request that is refused on a connection that goes on, with the right one behind it; or one that is its last.
+pub fn refused(load: &Load, chance: &mut Chance) -> Tried<()> {
+    const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const GO_ON: [(&str, &str, u16); 4] = [
+        ("Authorization: wrong\r\n", "", 403),
+        ("", "", 401),
+        ("Authorization: wrong\r\n", UPGRADE, 401),
+        ("", UPGRADE, 401),
+    ];
+    /// The bytes, the status, and whether a head was complete.
+    const LAST: [(&[u8], u16, bool); 8] = [
+        (b"\x16\x03\x01\x02\x00\x01", 400, false),
+        (b"GET /v4/info HTTP/1.1\nHost: soak\n\n", 400, false),
+        (b"GET /v4/info HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, true),
+        (
+            b"POST /v4/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            true,
+        ),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, true),
+        (b"GET /v4/info HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, true),
+        (b"GET  /v4/info HTTP/1.1\r\nHost: a\r\n\r\n", 400, true),
+        (b"GET /v4/\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400, false),
+    ];
+    let mut visit = Visit::open(load, Who::Clean)?;
+    if chance.one_in(3) {
+        let (bytes, status, counts) = chance.pick(&LAST);
+        visit.send_raw(bytes, counts)?;
+        let answer = visit.refusal()?;
+        if answer.status != status {
+            return Err(Trouble::wrong(format!("{answer:?} to {:?}", String::from_utf8_lossy(bytes))));
+        }
+        return visit.close_at_end();
+    }
+    for _ in 0..chance.between(1, 5) {
+        let (password, fields, status) = chance.pick(&GO_ON);
+        visit.send_raw(format!("GET /v4/info HTTP/1.1\r\nHost: soak\r\n{password}{fields}\r\n").as_bytes(), true)?;
+        let answer = visit.refusal()?;
+        if answer != (Answer { status, closes: false }) {
+            return Err(Trouble::wrong(format!("{answer:?} instead of {status} to a wrong password")));
+        }
+    }
+    let next = exchange(&mut visit, &any(chance, 1024, "", ""), b"")?;
+    end(visit, &next)
+}

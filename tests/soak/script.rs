@@ -1,0 +1,256 @@
+//! What a node does with a connection: the request's target says what is wanted. All that comes is checked.
+//!
+//! | path | |
+//! |---|---|
+//! | `/v4/load` | a body of `length` bytes, `framing` chunked or length, `pause` before it and between its pieces, broken off after `stop` bytes |
+//! | `/v4/upload` | a body of `length` bytes from the client |
+//! | `/v4/websocket` | a tunnel in dialogue, or both ways at once |
+
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::Duration;
+
+use crate::chance::{Chance, Pattern, mix};
+use crate::node::{Connection, Node};
+use crate::wire::{Tried, Trouble, Wire, asked, number, send, value};
+
+pub fn serve(node: &Node, connection: &Connection) {
+    let served = Wire::over(connection.stream.clone()).map_err(Trouble::from).and_then(|wire| {
+        let mut script = Script { node, connection, wire };
+        script.run()
+    });
+    if let Err(Trouble::Wrong(what)) = served {
+        // Who stalls or is cut on purpose keeps a node waiting too.
+        if !what.starts_with("nothing moved") {
+            node.findings.wrong(format!("at {}: {what}", node.version));
+        }
+    }
+}
+
+struct Script<'n> {
+    node: &'n Node,
+    connection: &'n Connection,
+    wire: Wire,
+}
+
+impl Script<'_> {
+    fn run(&mut self) -> Tried<()> {
+        while let Some(head) = self.next_head()? {
+            let path = head.split([' ', '?']).nth(1).unwrap_or_default();
+            let goes_on = match path.rsplit('/').next().unwrap_or_default() {
+                "websocket" => return self.tunnel(&head),
+                "upload" => self.take(&head)?,
+                "load" => self.give(&head)?,
+                "version" | "stats" => self.tell_version()?,
+                _ => return Err(Trouble::wrong(format!("a request that nobody sent: {head:?}"))),
+            };
+            if !goes_on {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A cut connection's next head is none of its peer's making.
+    fn next_head(&mut self) -> io::Result<Option<String>> {
+        self.connection.stream.set_read_timeout(None)?;
+        let head = self.wire.head();
+        self.connection.stream.set_read_timeout(Some(crate::wire::PATIENCE))?;
+        head
+    }
+
+    /// For lavaproxy's own look at its nodes.
+    fn tell_version(&mut self) -> Tried<bool> {
+        let version = if self.node.version == "v3" { "3.7.13" } else { "4.2.2" };
+        let length = version.len();
+        self.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{version}").as_bytes())?;
+        Ok(true)
+    }
+
+    fn begin(&self, head: &str, status: &str, fields: &str) -> String {
+        let (node, nonce) = (self.node.version, number(head, "nonce"));
+        format!("HTTP/1.1 {status}\r\nX-Node: {node}\r\nX-Nonce: {nonce}\r\n{fields}\r\n")
+    }
+
+    fn give(&mut self, head: &str) -> Tried<bool> {
+        let (length, pause) = (number(head, "length"), Duration::from_millis(number(head, "pause")));
+        thread::sleep(pause);
+        if head.starts_with("DELETE ") {
+            self.node.findings.note_processed(number(head, "nonce"));
+            self.wire.send(self.begin(head, "204 No Content", "").as_bytes())?;
+            return Ok(true);
+        }
+        let chunked = asked(head, "framing") == Some("chunked");
+        let fields =
+            if chunked { "Transfer-Encoding: chunked\r\n".to_owned() } else { format!("Content-Length: {length}\r\n") };
+        let begin = self.begin(head, "200 OK", &fields);
+        if head.starts_with("HEAD ") {
+            self.wire.send(begin.as_bytes())?;
+            return Ok(true);
+        }
+        let stop = asked(head, "stop").map(|_| number(head, "stop"));
+        let mut body = Pattern::down(number(head, "nonce"));
+        let mut chance = Chance::new(mix(number(head, "nonce")));
+        let mut out = begin.into_bytes();
+        while body.at() < stop.unwrap_or(length) {
+            let most = if pause.is_zero() { 256 * 1024 } else { length.div_ceil(4).max(256) };
+            let piece = chance.between(most / 2, most).min(stop.unwrap_or(length) - body.at());
+            if chunked {
+                write!(out, "{piece:x}\r\n")?;
+            }
+            out.extend(body.make(piece));
+            if chunked {
+                out.extend_from_slice(b"\r\n");
+            }
+            self.wire.send(&out)?;
+            out.clear();
+            thread::sleep(pause);
+            if self.connection.is_cut() {
+                return Ok(false);
+            }
+        }
+        if stop.is_some() {
+            self.wire.send(&out)?;
+            if asked(head, "how") == Some("reset") {
+                self.wire.will_reset();
+            }
+            return Ok(false);
+        }
+        if chunked {
+            // Alone, as Lavalink sends it.
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.wire.send(&out)?;
+        Ok(true)
+    }
+
+    fn take(&mut self, head: &str) -> Tried<bool> {
+        let nonce = number(head, "nonce");
+        self.node.findings.note_processed(nonce);
+        let mut body = Pattern::up(nonce);
+        let pause = Duration::from_millis(number(head, "pause"));
+        if value(head, "transfer-encoding") == Some("chunked") {
+            loop {
+                let line = self.wire.line()?;
+                let size =
+                    u64::from_str_radix(&line, 16).map_err(|_| Trouble::wrong(format!("chunk line {line:?}")))?;
+                self.wire.expect(&mut body, size)?;
+                if !self.wire.line()?.is_empty() {
+                    return Err(Trouble::wrong("something else than an empty line after a chunk"));
+                }
+                if size == 0 {
+                    break;
+                }
+            }
+        } else {
+            self.wire
+                .expect(&mut body, value(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0))?;
+        }
+        thread::sleep(pause);
+        if body.at() != number(head, "length") {
+            return Err(Trouble::wrong(format!("{} bytes of an upload came: {head}", body.at())));
+        }
+        let text = body.at().to_string();
+        let begin = self.begin(head, "200 OK", &format!("X-Took: {text}\r\nContent-Length: 0\r\n"));
+        self.wire.send(begin.as_bytes())?;
+        Ok(true)
+    }
+
+    fn tunnel(&mut self, head: &str) -> Tried<()> {
+        let (nonce, clean) = (number(head, "nonce"), asked(head, "clean").is_some());
+        self.connection.spared.store(clean, SeqCst);
+        let switching =
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+        self.wire.send(self.begin(head, "101 Switching Protocols", switching).as_bytes())?;
+        let mut up = Pattern::up(nonce);
+        let told = match asked(head, "down") {
+            Some(_) => self.flood(head, &mut up),
+            None => self.dialogue(head, &mut up),
+        };
+        match asked(head, "end") {
+            Some("node-resets") if told.is_ok() => self.wire.will_reset(),
+            Some("client-resets") if !self.connection.is_cut() && !is_reset(&told) => {
+                return Err(Trouble::wrong(format!("a client's reset came as {told:?}")));
+            }
+            _ => {}
+        }
+        if told.is_ok() && clean {
+            self.node.findings.note_arrived(nonce, up.at());
+        }
+        told
+    }
+
+    /// Both ways at once, each direction with an end of its own.
+    fn flood(&mut self, head: &str, up: &mut Pattern) -> Tried<()> {
+        let (nonce, down) = (number(head, "nonce"), number(head, "down"));
+        let stream = &*self.connection.stream;
+        thread::scope(|scope| {
+            let writer = scope.spawn(move || pour(stream, Pattern::down(nonce), down, nonce));
+            let read = self.wire.expect_all(up);
+            let wrote = writer.join().unwrap();
+            read.and(wrote.map(drop).map_err(Trouble::from))
+        })
+    }
+
+    /// A message, its answer, the next message; who ends it is in the target.
+    fn dialogue(&mut self, head: &str, up: &mut Pattern) -> Tried<()> {
+        let nonce = number(head, "nonce");
+        let (mut down, mut sizes) = (Pattern::down(nonce), Dialogue::new(nonce));
+        let rounds = asked(head, "rounds").map_or(u64::MAX, |_| number(head, "rounds"));
+        for _ in 0..rounds {
+            let (message, answer) = sizes.next_round();
+            let begun = up.at();
+            match self.wire.expect(up, message) {
+                Err(Trouble::Broken(error)) if error.kind() == ErrorKind::UnexpectedEof && up.at() == begun => {
+                    return Ok(());
+                }
+                other => other?,
+            }
+            self.wire.send(&down.make(answer))?;
+        }
+        match asked(head, "end") {
+            Some("node-resets") => return Ok(()),
+            Some(_) => {}
+            None => self.wire.half_close()?,
+        }
+        self.wire.expect_all(up)
+    }
+}
+
+fn is_reset(told: &Tried<()>) -> bool {
+    matches!(told, Err(Trouble::Broken(error)) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
+}
+
+/// Sends so much of a pattern in pieces of all sizes, then closes this direction.
+pub fn pour(stream: &std::net::TcpStream, mut pattern: Pattern, length: u64, seed: u64) -> io::Result<u64> {
+    let (mut chance, mut sent) = (Chance::new(seed), 0);
+    while pattern.at() < length {
+        let piece = chance.size(128 * 1024).min(length - pattern.at());
+        send(stream, &pattern.make(piece), &mut sent)?;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    Ok(sent)
+}
+
+/// The sizes of a tunnel's messages and their answers, known to both ends.
+pub struct Dialogue(Chance);
+
+impl Dialogue {
+    pub fn new(nonce: u64) -> Self {
+        Self(Chance::new(mix(nonce ^ 3)))
+    }
+
+    pub fn next_round(&mut self) -> (u64, u64) {
+        (self.size(), self.size())
+    }
+
+    /// Mostly small as Lavalink's are, now and then huge.
+    fn size(&mut self) -> u64 {
+        match self.0.between(0, 99) {
+            0 => self.0.size(1024 * 1024),
+            1..=9 => self.0.size(64 * 1024),
+            _ => self.0.size(2048),
+        }
+    }
+}

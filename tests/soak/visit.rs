@@ -1,0 +1,281 @@
+//! One connection of a client to lavaproxy, from its first byte to its account in the books.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::PASSWORD;
+use crate::books::{Bounds, Known, Who};
+use crate::chance::Pattern;
+use crate::load::{Load, Open};
+use crate::wire::{Tried, Trouble, Wire, value};
+
+/// What comes with a body at the most.
+const AROUND: u64 = 4096;
+
+pub struct Visit<'l> {
+    pub load: &'l Load,
+    pub wire: Wire,
+    who: Who,
+    port: u16,
+    /// Requests that were sent, wholly or in part, and those that were answered.
+    asked: u64,
+    answered: u64,
+    /// Bytes of requests that were answered.
+    read: u64,
+    /// The most that can come back.
+    promised: u64,
+    in_is_known: bool,
+    out_is_known: bool,
+    _open: Open<'l>,
+}
+
+/// What a client asks a node for.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    pub method: &'a str,
+    pub version: &'a str,
+    /// The last part of the path.
+    pub what: &'a str,
+    pub nonce: u64,
+    /// The body that comes back.
+    pub length: u64,
+    /// More of the query, each with a `&` before it.
+    pub query: &'a str,
+    pub fields: &'a str,
+}
+
+impl Ask<'_> {
+    pub fn path(&self) -> String {
+        format!("/{}/{}", self.version, self.what)
+    }
+
+    pub fn head(&self) -> String {
+        let Self { method, nonce, length, query, fields, .. } = self;
+        let path = self.path();
+        format!(
+            "{method} {path}?nonce={nonce}&length={length}{query} HTTP/1.1\r\nHost: soak\r\nAuthorization: {PASSWORD}\r\n{fields}\r\n"
+        )
+    }
+}
+
+/// What an answer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// Its connection closes.
+    pub closes: bool,
+}
+
+impl<'l> Visit<'l> {
+    pub fn open(load: &'l Load, who: Who) -> Tried<Self> {
+        Self::open_with(load, who, None)
+    }
+
+    /// With a small window for what comes, so that a reader that stalls is felt.
+    pub fn open_with(load: &'l Load, who: Who, window: Option<usize>) -> Tried<Self> {
+        let stream =
+            connect(who, load.bots, window).map_err(|error| Trouble::wrong(format!("no connection: {error}")))?;
+        let port = stream.local_addr()?.port();
+        Ok(Self {
+            load,
+            wire: Wire::over(Arc::new(stream))?,
+            who,
+            port,
+            asked: 0,
+            answered: 0,
+            read: 0,
+            promised: AROUND,
+            in_is_known: false,
+            out_is_known: false,
+            _open: Open::count(load),
+        })
+    }
+
+    /// Sends a request's head with what goes in the same write.
+    pub fn send_head(&mut self, ask: &Ask<'_>, behind: &[u8]) -> io::Result<()> {
+        // The lines of the chunks are less than a sixteenth of them.
+        self.promise(if ask.method == "GET" { ask.length + ask.length / 16 } else { 0 });
+        self.asked += 1;
+        self.wire.send(&[ask.head().as_bytes(), behind].concat())
+    }
+
+    /// Sends bytes that are a request or, unless `counts`, no head that could be counted as one.
+    pub fn send_raw(&mut self, bytes: &[u8], counts: bool) -> io::Result<()> {
+        self.promise(0);
+        self.asked += u64::from(counts);
+        self.wire.send(bytes)
+    }
+
+    /// So much may come back, with what is around it.
+    pub fn promise(&mut self, bytes: u64) {
+        self.promised += bytes + AROUND;
+    }
+
+    /// A request without a body and its whole answer, both checked.
+    pub fn exchange(&mut self, ask: &Ask<'_>) -> Tried<Answer> {
+        self.send_head(ask, b"")?;
+        self.answer(ask)
+    }
+
+    /// Reads the answer to what was asked last. Every byte must be the one that the node was asked for, or belong to
+    /// an error of lavaproxy's own.
+    pub fn answer(&mut self, ask: &Ask<'_>) -> Tried<Answer> {
+        let head = self.answer_head()?;
+        let answer = read_status(&head)?;
+        if value(&head, "x-node").is_none() {
+            self.own_error(ask, &head, answer)?;
+        } else {
+            check_origin(&head, ask)?;
+            match (ask.method, answer.status) {
+                ("HEAD", 200) if !framing_fits(&head, ask.length) => {
+                    return Err(Trouble::wrong(format!("the answer to a HEAD for {}: {head}", ask.length)));
+                }
+                ("HEAD", 200) | ("DELETE", 204) => {}
+                ("GET", 200) => self.body(&head, ask)?,
+                ("POST", 200) if value(&head, "x-took") == Some(&ask.length.to_string()) => {}
+                _ => return Err(Trouble::wrong(format!("an answer to {}: {head}", ask.head()))),
+            }
+        }
+        self.answered += 1;
+        self.all_was_read();
+        Ok(answer)
+    }
+
+    /// What was sent so far was answered, hence read.
+    pub fn all_was_read(&mut self) {
+        self.read = self.wire.sent;
+    }
+
+    pub fn answer_head(&mut self) -> Tried<String> {
+        Ok(self.wire.head()?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?)
+    }
+
+    fn body(&mut self, head: &str, ask: &Ask<'_>) -> Tried<()> {
+        let (length, mut body) = (ask.length, Pattern::down(ask.nonce));
+        if !framing_fits(head, length) {
+            return Err(Trouble::wrong(format!("an answer of another length than {length}: {head}")));
+        }
+        if value(head, "content-length").is_some() {
+            return self.wire.expect(&mut body, length);
+        }
+        loop {
+            let line = self.wire.line()?;
+            let size = u64::from_str_radix(&line, 16).map_err(|_| Trouble::wrong(format!("chunk line {line:?}")))?;
+            if body.at() + size > length || (size == 0 && body.at() != length) {
+                return Err(Trouble::wrong(format!("a chunk of {size} at {} of {length} bytes", body.at())));
+            }
+            self.wire.expect(&mut body, size)?;
+            if !self.wire.line()?.is_empty() {
+                return Err(Trouble::wrong("something else than an empty line after a chunk"));
+            }
+            if size == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// An error of lavaproxy's own must be one in Lavalink's manner, and about this request.
+    pub fn own_error(&mut self, ask: &Ask<'_>, head: &str, answer: Answer) -> Tried<()> {
+        let length: usize = value(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        if ask.method == "HEAD" {
+            return Ok(());
+        }
+        let body = self.wire.exactly(length)?;
+        let body: serde_json::Value =
+            serde_json::from_slice(&body).map_err(|error| Trouble::wrong(format!("{error} in {head}")))?;
+        let fits = body["status"] == answer.status && body["path"] == ask.path();
+        if fits { Ok(()) } else { Err(Trouble::wrong(format!("an error about something else: {body}"))) }
+    }
+
+    /// The answer to what is no head that names a path: its status.
+    pub fn refusal(&mut self) -> Tried<Answer> {
+        let head = self.answer_head()?;
+        let answer = read_status(&head)?;
+        let length: usize = value(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        self.wire.exactly(length)?;
+        self.answered = self.asked;
+        self.all_was_read();
+        Ok(answer)
+    }
+
+    /// Ends our side with nothing under way: all is known.
+    pub fn close(mut self) -> Tried<()> {
+        (self.in_is_known, self.out_is_known) = (true, true);
+        Ok(())
+    }
+
+    /// Reads to the end that lavaproxy makes of it after it has read all that was sent.
+    pub fn close_at_end(mut self) -> Tried<()> {
+        if !self.wire.is_at_end()? {
+            return Err(Trouble::wrong("more comes after what must be the last"));
+        }
+        self.close()
+    }
+
+    /// The same where the last answer may have broken off: reads to the end, whatever still comes.
+    pub fn close_after_rest(mut self) -> Tried<()> {
+        self.wire.read_out()?;
+        self.close()
+    }
+
+    /// Both directions of a tunnel have ended properly: all is known.
+    pub fn close_tunnel(mut self, nonce: u64, handshake: u64) -> Tried<()> {
+        (self.in_is_known, self.out_is_known) = (true, true);
+        self.load.findings.await_arrival(nonce, self.wire.sent - handshake)
+    }
+
+    /// All that was sent to us has come, to a proper end; of what we sent nobody knows how much was read.
+    pub fn saw_the_end(&mut self) {
+        self.out_is_known = true;
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let wire = &self.wire;
+        let (requests, bytes_in) = match self.in_is_known {
+            true => (Bounds::exactly(self.asked), Bounds::exactly(wire.sent)),
+            false => (Bounds { least: self.answered, most: self.asked }, Bounds { least: self.read, most: wire.sent }),
+        };
+        let most = if self.out_is_known { wire.received } else { self.promised };
+        let bytes_out = Bounds { least: wire.received, most };
+        self.load.books.enter((self.who, self.port), Known { requests, bytes_in, bytes_out });
+    }
+}
+
+fn connect(who: Who, door: SocketAddr, window: Option<usize>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if let Some(window) = window {
+        socket.set_recv_buffer_size(window)?;
+    }
+    socket.bind(&SocketAddr::from((who.address(), 0)).into())?;
+    socket.connect_timeout(&door.into(), Duration::from_secs(20))?;
+    Ok(socket.into())
+}
+
+pub fn read_status(head: &str) -> Tried<Answer> {
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| Trouble::wrong(format!("no status in {head:?}")))?;
+    let closes = value(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    Ok(Answer { status, closes })
+}
+
+/// One framing, and it is the right one.
+fn framing_fits(head: &str, length: u64) -> bool {
+    match (value(head, "content-length"), value(head, "transfer-encoding")) {
+        (Some(text), None) => text == length.to_string(),
+        (None, coding) => coding == Some("chunked"),
+        _ => false,
+    }
+}
+
+/// The answer must be this request's, from this version's node.
+pub fn check_origin(head: &str, ask: &Ask<'_>) -> Tried<()> {
+    let fits = value(head, "x-nonce") == Some(&ask.nonce.to_string())
+        && value(head, "x-node").is_some_and(|node| node == ask.version);
+    if fits { Ok(()) } else { Err(Trouble::wrong(format!("another's answer: {head} to {}", ask.head()))) }
+}
