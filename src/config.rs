@@ -434,12 +434,13 @@ impl Settings {
         present: &Self,
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Self, Vec<&'static str>), Faults> {
-        let moved = DOOR_SETTINGS.map(|setting| setting.name).into_iter();
-        let moved: Vec<_> = moved.filter(|name| self.text(name) != present.text(name)).collect();
+        let is_of_a_door = |name: &str| DOOR_SETTINGS.iter().any(|setting| setting.name == name);
+        let mut moved = self.differences(present);
+        moved.retain(|name| is_of_a_door(name));
         if moved.is_empty() {
             return Ok((self, moved));
         }
-        let lookup = |name: &str| match DOOR_SETTINGS.iter().any(|setting| setting.name == name) {
+        let lookup = |name: &str| match is_of_a_door(name) {
             true => Some(present.text(name).into()),
             false => lookup(name),
         };
@@ -469,6 +470,22 @@ impl Settings {
     /// Every setting with the value that holds, as one would write it: secrets as `***`, empty for none.
     pub fn describe(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
         SETTINGS.iter().map(|setting| (setting.name, self.text(setting.name)))
+    }
+
+    /// The names of the settings whose values differ, in the order of the manual.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        fn secret(settings: &Settings, name: &str) -> Option<Secret> {
+            let of_node = |node: &Option<Node>| node.as_ref().map(|node| node.password.clone());
+            match name {
+                "PROXY_PASSWORD" => Some(settings.proxy_password.clone()),
+                "WEB_PASSWORD" => settings.web_password.clone(),
+                "LAVALINK_V3_PASSWORD" => of_node(&settings.v3),
+                "LAVALINK_V4_PASSWORD" => of_node(&settings.v4),
+                _ => None,
+            }
+        }
+        let differ = |name: &&str| self.text(name) != other.text(name) || secret(self, name) != secret(other, name);
+        SETTINGS.iter().map(|setting| setting.name).filter(differ).collect()
     }
 
     fn text(&self, name: &str) -> String {

@@ -106,13 +106,7 @@ impl Running<'_> {
 
     fn reloaded(&mut self, loaded: config::Loaded) {
         logfmt::set_filter(&loaded.settings.log_level);
-        let changed: Vec<_> = self
-            .settings
-            .describe()
-            .zip(loaded.settings.describe())
-            .filter(|((_, before), (_, now))| before != now)
-            .map(|(_, (name, _))| name)
-            .collect();
+        let changed = loaded.settings.differences(&self.settings);
         info!("event=reload changed={}", Quoted(changed.join(",")));
         for warning in &loaded.warnings {
             warn!("event=settings warning={}", Quoted(warning));

@@ -63,7 +63,7 @@ static RELEASES: LazyLock<Option<[PathBuf; 2]>> = LazyLock::new(|| {
     let complaints = thread::scope(|scope| {
         [&here, &elsewhere].map(|folder| scope.spawn(|| make_release(folder))).map(|build| build.join().unwrap())
     });
-    for complaint in complaints.into_iter().filter_map(Result::err) {
+    if let Some(complaint) = complaints.into_iter().find_map(Result::err) {
         assert!(complaint.contains("is missing"), "make release failed:\n{complaint}");
         skip(&complaint);
         return None;
