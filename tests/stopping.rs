@@ -147,6 +147,32 @@ fn tunnels_end_on_both_sides() {
 }
 
 #[test]
+fn a_tunnel_takes_leave_between_frames_and_not_within_one() {
+    let _alone = alone();
+    let tunnels = Tunnels::start(&[]);
+    let text = [&[0x81, 126, 1, 0][..], &[b'x'; 256]].concat();
+    let closed = [0x88, 2, 0x03, 0xe8];
+    let streams = [vec![], text.clone(), text[..3].to_vec(), text[..100].to_vec(), [&text[..], &closed].concat()];
+    let mut open: Vec<_> = streams.iter().map(|_| tunnels.open()).collect();
+    for ((client, backend), stream) in open.iter_mut().zip(&streams) {
+        backend.send(stream);
+        assert_eq!(client.exactly(stream.len()), *stream);
+    }
+    let stopping = thread::scope(|scope| {
+        let stopping = scope.spawn(|| stop(&tunnels.proxy));
+        let ends = [&GOING_AWAY[..], &GOING_AWAY, &[], &[], &[]];
+        for ((client, backend), expected) in open.iter_mut().zip(ends) {
+            assert_eq!(client.rest(), expected);
+            client.send(b"\x88\x82\0\0\0\0\x03\xe9").half_close();
+            assert_eq!(backend.rest(), b"\x88\x82\0\0\0\0\x03\xe9", "the node hears the client's answer");
+        }
+        stopping.join().unwrap()
+    });
+    assert!(stopping < A_MOMENT, "{stopping:?} where all have taken leave");
+    assert_eq!(shutdowns(&tunnels.proxy), 5);
+}
+
+#[test]
 fn clients_that_stall_are_not_waited_for_beyond_the_drain_timeout() {
     let _alone = alone();
     let body = vec![b'x'; 32 * 1024 * 1024];
