@@ -4,7 +4,7 @@ CARGO ?= cargo
 MUSL := $(shell uname -m)-unknown-linux-musl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fmt clippy doc release test-lavalink cargo clean
+.PHONY: help demo run test check fmt clippy doc release bench test-lavalink cargo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -34,6 +34,10 @@ release: cargo ## the static binary of this machine, under target/
 		|| { echo "make release needs the Rust target $(MUSL): install rustup (https://rustup.rs), or your distribution's package of it"; exit 1; }
 	RUSTFLAGS='-C linker=rust-lld -C link-self-contained=yes' $(CARGO) build --release --locked --target $(MUSL)
 	@ls -l target/$(MUSL)/release/lavaproxy
+
+bench: release ## beside HAProxy and nginx, 25 minutes on a quiet machine; less with LOADS=echo,rest ROUNDS=3 SECONDS=1
+	LAVAPROXY=target/$(MUSL)/release/lavaproxy $(CARGO) bench --locked --bench peers -- \
+		$(if $(LOADS),--loads '$(LOADS)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 test-lavalink: cargo ## the bot libraries against real Lavalinks: LAVALINK_V3_JAR=... LAVALINK_V4_JAR=...
 	@test -n "$(LAVALINK_V3_JAR)$(LAVALINK_V4_JAR)" \
