@@ -45,7 +45,7 @@ impl fmt::Display for Lavalink {
 }
 
 /// A password. It prints as `***` whichever way it is formatted.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -92,7 +92,7 @@ impl fmt::Display for Listen {
 }
 
 /// A Lavalink node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// An address (IPv6 without brackets) or a name.
     pub host: String,
@@ -242,6 +242,9 @@ pub const SETTINGS: [Setting; 22] = [
     MAX_BODY,
 ];
 
+/// Those that say where the doors are.
+const DOOR_SETTINGS: [Setting; 6] = [PROXY_HOST, PROXY_PORT, PROXY_V3_PORT, PROXY_V4_PORT, WEB_HOST, WEB_PORT];
+
 /// What is wrong with one setting, or with the env file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -287,7 +290,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// What [`load`] found.
+/// What [`load`] or [`reload`] found.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
@@ -296,7 +299,11 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// What an operator may want to know and the settings do not suffer from, such as a misspelt name.
     pub warnings: Vec<String>,
+    /// Settings that have changed and do not hold before a restart.
+    pub need_restart: Vec<&'static str>,
 }
+
+const DEFAULT_FILES: [&str; 2] = ["lavaproxy.env", ".env"];
 
 /// The settings from the process environment, which wins, and from `env_file`, else `./lavaproxy.env`, else `./.env`.
 ///
@@ -304,22 +311,34 @@ pub struct Loaded {
 /// All faults at once: of the settings, and of the file when it cannot be read or parsed. That neither of the two
 /// default files exists is none.
 pub fn load(env_file: Option<&Path>) -> Result<Loaded, Faults> {
-    load_from(|name| std::env::var_os(name), env_file, &[Path::new("lavaproxy.env"), Path::new(".env")])
+    load_from(|name| std::env::var_os(name), env_file, &DEFAULT_FILES.map(Path::new), None)
+}
+
+/// The same again, while the doors stay where `present` has them.
+///
+/// # Errors
+/// All faults at once, also those that the new settings would have only with the doors as they are.
+pub fn reload(env_file: Option<&Path>, present: &Settings) -> Result<Loaded, Faults> {
+    load_from(|name| std::env::var_os(name), env_file, &DEFAULT_FILES.map(Path::new), Some(present))
 }
 
 fn load_from(
     environment: impl Fn(&str) -> Option<OsString>,
     env_file: Option<&Path>,
     default_files: &[&Path],
+    present: Option<&Settings>,
 ) -> Result<Loaded, Faults> {
     let file = file::find(env_file, default_files).map_err(|fault| Faults(vec![fault]))?;
-    let outcome = Settings::from_lookup(|name| {
-        environment(name).or_else(|| file.values.get(name).map(|value| OsString::from(value.as_str())))
+    let lookup =
+        |name: &str| environment(name).or_else(|| file.values.get(name).map(|value| OsString::from(value.as_str())));
+    let outcome = Settings::from_lookup(lookup).and_then(|settings| match present {
+        None => Ok((settings, Vec::new())),
+        Some(present) => settings.with_doors_of(present, lookup),
     });
     match outcome {
-        Ok(settings) if file.faults.is_empty() => {
+        Ok((settings, need_restart)) if file.faults.is_empty() => {
             let warnings = file.warnings.iter().map(Fault::to_string).collect();
-            Ok(Loaded { settings, file: file.path, warnings })
+            Ok(Loaded { settings, file: file.path, warnings, need_restart })
         }
         // A misspelt name is often what the other faults come from.
         outcome => {
@@ -390,6 +409,29 @@ impl Settings {
             })
         };
         settings().filter(|_| faults.is_empty()).ok_or(Faults(faults))
+    }
+
+    /// These settings with the doors where `present` has them, and the names of the settings that would move one.
+    fn with_doors_of(
+        self,
+        present: &Self,
+        lookup: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(Self, Vec<&'static str>), Faults> {
+        let moved = DOOR_SETTINGS.map(|setting| setting.name).into_iter();
+        let moved: Vec<_> = moved.filter(|name| self.text(name) != present.text(name)).collect();
+        if moved.is_empty() {
+            return Ok((self, moved));
+        }
+        let lookup = |name: &str| match DOOR_SETTINGS.iter().any(|setting| setting.name == name) {
+            true => Some(present.text(name).into()),
+            false => lookup(name),
+        };
+        let settings = Self::from_lookup(lookup).map_err(|Faults(faults)| {
+            let until_restart =
+                |fault: Fault| Fault { reason: format!("which holds until a restart: {}", fault.reason), ..fault };
+            Faults(faults.into_iter().map(until_restart).collect())
+        })?;
+        Ok((settings, moved))
     }
 
     /// The node of a version, unless that version is off.

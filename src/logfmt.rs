@@ -3,14 +3,44 @@
 use std::fmt::{self, Display, Write as _};
 use std::io::Write as _;
 
+use log::{Log, Metadata, Record};
+use parking_lot::RwLock;
+
+static LOGGER: Logger = Logger(RwLock::new(None));
+
+/// env_logger cannot change its filter, so it is changed itself.
+struct Logger(RwLock<Option<env_logger::Logger>>);
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.read().as_ref().is_some_and(|logger| logger.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if let Some(logger) = &*self.0.read() {
+            logger.log(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 /// Starts logging to standard error; `filter` is a level or an env_logger filter.
 pub fn init(filter: &str) {
-    let line = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
+    set_filter(filter);
+    // Fails where somebody else has set a logger, who then keeps the word.
+    let _ = log::set_logger(&LOGGER);
+}
+
+/// Logs by another filter from here on.
+pub fn set_filter(filter: &str) {
+    let line = |out: &mut env_logger::fmt::Formatter, record: &Record<'_>| {
         let (time, level) = (out.timestamp_millis(), record.level().as_str().to_ascii_lowercase());
         writeln!(out, "time={time} level={level} {}", record.args())
     };
-    // A second start in one process, as in tests, keeps the first logger.
-    let _ = env_logger::Builder::new().parse_filters(filter).format(line).try_init();
+    let logger = env_logger::Builder::new().parse_filters(filter).format(line).build();
+    log::set_max_level(logger.filter());
+    *LOGGER.0.write() = Some(logger);
 }
 
 /// A logfmt value: as it is when plain, else in quotes with controls, quotes and backslashes escaped.

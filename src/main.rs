@@ -1,20 +1,20 @@
-//! The command: flags, settings, logger, start, signals and exit codes.
+//! The command: flags, settings, logger, start and exit codes.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::{panic, process};
 
 use lavaproxy::config::{self, Lavalink, Loaded};
 use lavaproxy::demo::{Bots, Node};
 use lavaproxy::healthcheck;
 use lavaproxy::logfmt::{self, Quoted};
-use lavaproxy::server::{DOORS, Server};
+use lavaproxy::notify::{Notify, State};
+use lavaproxy::running::{FURTHER, Running, Told};
+use lavaproxy::server::Server;
+use lavaproxy::sockets::{DOORS, Inherited};
+use lavaproxy::upgrade::{Binary, Predecessor};
 use log::{error, info, warn};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 /// Wrong flags or settings, as opposed to a start that failed.
 const EXIT_USAGE: u8 = 2;
@@ -54,42 +54,43 @@ fn main() -> ExitCode {
         println!("{text}");
         return ExitCode::SUCCESS;
     }
+    let predecessor = if matches!(command, Command::Run) { Predecessor::from_environment() } else { None };
     let loaded = match config::load(env_file.as_deref()) {
         Ok(loaded) => loaded,
         Err(faults) => {
             eprintln!("{faults}");
+            if let Some(predecessor) = predecessor {
+                predecessor.tell_failure(&faults);
+            }
             // Container engines know 0 and 1 only.
             let is_healthcheck = matches!(command, Command::Healthcheck);
             return if is_healthcheck { ExitCode::FAILURE } else { ExitCode::from(EXIT_USAGE) };
         }
     };
-    if matches!(command, Command::Check) {
-        for (name, value) in loaded.settings.describe() {
-            println!("{name}={value}");
+    let done = match command {
+        Command::Check => {
+            check(&loaded);
+            Ok(())
         }
-        for warning in &loaded.warnings {
-            eprintln!("warning: {warning}");
-        }
-        return ExitCode::SUCCESS;
-    }
-    if matches!(command, Command::Healthcheck) {
-        return match healthcheck::ask(&loaded.settings.web) {
-            Ok(line) => {
-                println!("{line}");
-                ExitCode::SUCCESS
-            }
-            Err(line) => {
-                eprintln!("lavaproxy: {line}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    match run(loaded, matches!(command, Command::Demo)) {
+        Command::Healthcheck => healthcheck::ask(&loaded.settings.web).map(|line| println!("{line}")),
+        Command::Demo => demo(loaded).map_err(|error| error.to_string()),
+        Command::Run | Command::Print(_) => run(loaded, env_file, predecessor).map_err(|error| error.to_string()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lavaproxy: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn check(loaded: &Loaded) {
+    for (name, value) in loaded.settings.describe() {
+        println!("{name}={value}");
+    }
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
     }
 }
 
@@ -112,11 +113,12 @@ fn parse(mut flags: lexopt::Parser) -> Result<(Command, Option<PathBuf>), lexopt
     Ok((command, env_file.map(PathBuf::from)))
 }
 
-fn run(loaded: Loaded, demo: bool) -> Result<(), Box<dyn std::error::Error>> {
-    let Loaded { mut settings, file, warnings } = loaded;
+/// Starts the log, and tells it what it starts with.
+fn begin(loaded: &Loaded) {
+    let Loaded { settings, file, warnings, .. } = loaded;
     logfmt::init(&settings.log_level);
     panic::set_hook(Box::new(|panic| error!("event=panic what={}", Quoted(panic))));
-    let source = file.map_or("none".to_owned(), |file| file.display().to_string());
+    let source = file.as_ref().map_or("none".to_owned(), |file| file.display().to_string());
     info!("event=start version={} pid={} env_file={}", env!("CARGO_PKG_VERSION"), process::id(), Quoted(source));
     for warning in warnings {
         warn!("event=settings warning={}", Quoted(warning));
@@ -124,20 +126,50 @@ fn run(loaded: Loaded, demo: bool) -> Result<(), Box<dyn std::error::Error>> {
     if settings.default_password_stands() {
         warn!("event=settings warning=\"PROXY_PASSWORD is the one everybody can read in the manual: set another\"");
     }
+}
 
-    let nodes = if demo { start_nodes(&mut settings)? } else { Vec::new() };
-    // A second signal does not wait for anybody.
-    let asked_once = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&asked_once))?;
-        signal_hook::flag::register(signal, Arc::clone(&asked_once))?;
-    }
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let server = Server::start(&settings)?;
-    let bots = if demo { Some(start_bots(&server, &settings)?) } else { None };
+fn run(
+    loaded: Loaded,
+    env_file: Option<PathBuf>,
+    predecessor: Option<Predecessor>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    begin(&loaded);
+    let notify = Notify::from_environment()?;
+    let started = Inherited::from_environment(predecessor.is_some()).map_err(Into::into).and_then(|inherited| {
+        let told = Told::register(&FURTHER)?;
+        Ok((told, Server::start_on(&loaded.settings, inherited, notify.watchdog())?))
+    });
+    let (mut told, server) = match (started, predecessor) {
+        (Ok(started), Some(predecessor)) => {
+            predecessor.tell_ready();
+            started
+        }
+        (Ok(started), None) => {
+            notify.say(State::Ready);
+            started
+        }
+        (Err(error), predecessor) => {
+            let error: Box<dyn std::error::Error> = error;
+            if let Some(predecessor) = predecessor {
+                predecessor.tell_failure(&error);
+            }
+            return Err(error);
+        }
+    };
+    let (binary, settings) = (Binary::of_this_process(), loaded.settings);
+    Running { server: &server, settings, env_file, binary, notify: &notify }.obey(&mut told);
+    drop(server);
+    info!("event=stopped");
+    Ok(())
+}
 
-    let signal = signals.forever().next();
-    info!("event=stopping signal={}", signal.unwrap_or_default());
+fn demo(mut loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
+    begin(&loaded);
+    let nodes = start_nodes(&mut loaded.settings)?;
+    let mut told = Told::register(&[])?;
+    let server = Server::start(&loaded.settings)?;
+    let bots = start_bots(&server, &loaded.settings)?;
+    told.wait_for_stop();
     drop(bots);
     server.stop();
     drop((server, nodes));

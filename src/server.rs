@@ -1,24 +1,28 @@
-//! Puts the house together from the settings: ledgers, backends, doors, monitor; and takes it down again.
+//! Puts the house together from the settings: ledgers, backends, doors, monitor. Changes what can be changed while it
+//! stands, and takes it down again.
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use parking_lot::Mutex;
 
-use crate::config::{Lavalink, Listen, Settings, Timeouts};
+use crate::config::{Lavalink, Node, Settings, Timeouts};
 use crate::ledger::Ledger;
-use crate::monitor::{Monitor, Sources};
-use crate::proxy::admit::Admission;
+use crate::monitor::{Monitor, Setup, Sources};
+use crate::notify::Watchdog;
+use crate::proxy::admit::{Admission, Tunnels};
 use crate::proxy::auth::Auth;
 use crate::proxy::backend::Backend;
 use crate::proxy::capacity::{Capacity, Machine};
 use crate::proxy::prober::Prober;
-use crate::proxy::{self, Door, House, Nodes};
+use crate::proxy::{Door, House, Nodes, Routes, Rules, Voice};
+use crate::sockets::{self, Inherited, WEB};
 
 /// The web side's own share of connections, so that it can never starve the bots.
 const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share of the web pages" };
@@ -26,16 +30,35 @@ const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share o
 const WEB_MAX_BODY: u64 = 0;
 /// The longest that the web side waits for anybody.
 const WEB_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that stopping waits for the web side.
+const WEB_DRAIN: Duration = Duration::from_secs(1);
 
 /// A running lavaproxy.
 pub struct Server {
-    doors: Vec<(&'static str, SocketAddr)>,
+    doors: Vec<Arc<Door>>,
     ledger: Arc<Ledger>,
     bots: Arc<Admission>,
     people: Arc<Admission>,
+    pages: Arc<Backend>,
+    monitor: Monitor,
+    present: Arc<Mutex<Present>>,
     housekeeper: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+/// What holds until the settings change.
+struct Present {
     drain: Duration,
-    _monitor: Monitor,
+    stations: Vec<Station>,
+}
+
+/// A version's node: where the settings have it, the way there, and who asks how it is.
+#[derive(Clone)]
+struct Station {
+    version: Lavalink,
+    node: Node,
+    timeouts: Timeouts,
+    backend: Arc<Backend>,
+    prober: Arc<Prober>,
 }
 
 /// Why the house could not be opened.
@@ -54,8 +77,12 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// The doors' names, as logs show them.
-pub const DOORS: [&str; 4] = ["bots", "bots-v3", "bots-v4", "web"];
+impl StartError {
+    /// What could not be done, why, and what would mend it.
+    pub fn new(what: String, error: io::Error, hint: &'static str) -> Self {
+        Self { what, error, hint }
+    }
+}
 
 impl Server {
     /// Opens every door that the settings name and serves until [`stop`](Self::stop).
@@ -63,72 +90,95 @@ impl Server {
     /// # Errors
     /// When an address cannot be listened on, or the machine lacks threads or descriptors for the start.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        let entrances = bots_entrances(settings)?;
-        let web_listener = listen(DOORS[3], &settings.web)?;
+        Self::start_on(settings, Inherited::default(), None)
+    }
 
-        let nodes = Nodes { v3: node(settings, Lavalink::V3), v4: node(settings, Lavalink::V4) };
+    /// The same, on listening sockets that were open before this process, and with a supervisor to keep content.
+    ///
+    /// # Errors
+    /// As above, and when an inherited socket fits no door.
+    pub fn start_on(settings: &Settings, inherited: Inherited, watchdog: Option<Watchdog>) -> Result<Self, StartError> {
+        let listeners = sockets::listen(settings, inherited)?;
+        let stations = stations(settings, &[])?;
         let capacity = Machine::measure().capacity();
         info!("event=limit connections={} rule=\"{}\"", capacity.connections, capacity.rule);
-        let bots = House {
-            timeouts: settings.timeouts,
-            max_body: settings.max_body,
-            admission: Admission::new(capacity),
-            ledger: Ledger::new(),
-        };
-        let people = House {
-            timeouts: web_timeouts(settings.timeouts),
-            max_body: WEB_MAX_BODY,
-            admission: Admission::clearing(WEB_CONNECTIONS),
-            ledger: Ledger::new(),
-        };
-        let probers: Vec<_> = Lavalink::ALL
-            .into_iter()
-            .filter_map(|version| nodes.get(version).map(|node| Prober::start(Arc::clone(node), version)))
-            .collect::<Result<_, _>>()
-            .map_err(lacking("the probers"))?;
+        let places = Admission::new(capacity.clone());
+        let bots = House { voice: Voice::Lavalink, admission: places, ledger: Ledger::new() };
+        let places = Admission::clearing(WEB_CONNECTIONS);
+        let people = House { voice: Voice::Plain, admission: places, ledger: Ledger::new() };
 
-        let mut doors: Vec<_> = entrances.iter().map(|entrance| (entrance.name, entrance.address)).collect();
-        let web = web_listener.local_addr().map_err(lacking(DOORS[3]))?;
+        let addresses: Vec<_> = listeners
+            .iter()
+            .map(|(name, listener)| Ok((*name, listener.local_addr().map_err(lacking(name))?)))
+            .collect::<Result<_, StartError>>()?;
         let monitor = Monitor::start(Sources {
             ledger: Arc::clone(&bots.ledger),
             people: Arc::clone(&people.ledger),
-            probers: probers.into(),
-            capacity: bots.admission.capacity().clone(),
-            doors: doors.iter().map(|(name, address)| (*name, *address, pinned(name))).collect(),
-            settings: settings.describe().collect(),
-            loopback: web.ip().is_loopback(),
+            capacity,
+            doors: addresses
+                .iter()
+                .filter(|(name, _)| *name != WEB)
+                .map(|(name, address)| (*name, *address, sockets::pinned(name)))
+                .collect(),
+            loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
+            setup: Mutex::new(Arc::new(setup(settings, &stations))),
         });
         let monitor = monitor.map_err(lacking("the monitor"))?;
-        let pages = Backend::monitor(monitor.address().clone(), people.timeouts);
+        let pages = Backend::monitor(monitor.address().clone(), web_timeouts(settings.timeouts));
 
-        for Entrance { name, default, listener, address } in entrances {
-            let auth = Auth::Lavalink(settings.proxy_password.clone());
-            let door = Door::for_bots(name, listener, auth, (default, nodes.clone()), &bots).map_err(lacking(name))?;
-            door.open().map_err(lacking(name))?;
-            info!("event=listening door={name} address={address} default={default}");
+        let mut doors = Vec::new();
+        for (name, listener) in listeners {
+            let (rules, house) = match name {
+                WEB => (rules_for_people(settings, &pages, &bots.admission), &people),
+                _ => (rules_for_bots(name, settings, &stations), &bots),
+            };
+            doors.push(open(name, listener, rules, house)?);
         }
-        let auth = Auth::Basic(settings.web_password.clone());
-        let pages = (pages, Arc::clone(&bots.admission));
-        let door = Door::for_people(DOORS[3], web_listener, auth, pages, &people).map_err(lacking(DOORS[3]))?;
-        door.open().map_err(lacking(DOORS[3]))?;
-        info!("event=listening door=web address={web} password={}", settings.web_password.is_some());
-        doors.push((DOORS[3], web));
-
-        let housekeeper = start_housekeeper(Arc::clone(&bots.ledger), nodes).map_err(lacking("the housekeeper"))?;
+        let present = Arc::new(Mutex::new(Present { drain: settings.timeouts.drain, stations }));
+        let housekeeper = start_housekeeper(Arc::clone(&bots.ledger), Arc::clone(&present), watchdog);
         Ok(Self {
             doors,
             ledger: bots.ledger,
             bots: bots.admission,
             people: people.admission,
-            housekeeper: Some(housekeeper),
-            drain: settings.timeouts.drain,
-            _monitor: monitor,
+            pages,
+            monitor,
+            present,
+            housekeeper: Some(housekeeper.map_err(lacking("the housekeeper"))?),
         })
     }
 
-    /// Where the door of this name, one of [`DOORS`], listens.
+    /// Goes by these settings from the next request on; requests under way and tunnels go on as they began. Addresses
+    /// and ports of the doors stay as they are.
+    ///
+    /// # Errors
+    /// When a thread cannot be had; nothing has changed then.
+    pub fn reload(&self, settings: &Settings) -> Result<(), StartError> {
+        let before = self.present.lock().stations.clone();
+        let stations = stations(settings, &before)?;
+        for door in &self.doors {
+            door.change_rules(match door.name() {
+                WEB => rules_for_people(settings, &self.pages, &self.bots),
+                name => rules_for_bots(name, settings, &stations),
+            });
+        }
+        self.monitor.change_setup(setup(settings, &stations));
+        let is_kept = |old: &Station| stations.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
+        for old in before.iter().filter(|old| !is_kept(old)) {
+            old.backend.retire();
+        }
+        *self.present.lock() = Present { drain: settings.timeouts.drain, stations };
+        Ok(())
+    }
+
+    /// Where the door of this name, one of [`sockets::DOORS`], listens.
     pub fn address(&self, door: &str) -> Option<SocketAddr> {
-        self.doors.iter().find(|(name, _)| *name == door).map(|(_, address)| *address)
+        self.doors.iter().find(|known| known.name() == door).map(|door| door.address())
+    }
+
+    /// The sockets of the open doors, with the doors' names.
+    pub fn listeners(&self) -> Vec<(&'static str, Arc<TcpListener>)> {
+        self.doors.iter().filter_map(|door| Some((door.name(), door.listener()?))).collect()
     }
 
     /// The bots' ledger.
@@ -136,18 +186,59 @@ impl Server {
         &self.ledger
     }
 
-    /// Stops to accept, lets requests finish within DRAIN_TIMEOUT, then ends the tunnels.
+    /// Lets nobody in any more, lets requests finish within DRAIN_TIMEOUT, then ends the tunnels. The web pages are
+    /// there until then, and /healthz says that bots are not served any more.
     pub fn stop(&self) {
-        let left = self.bots.drain(self.drain) + self.people.drain(Duration::ZERO);
+        let deadline = self.drain_deadline();
+        self.bots.begin_to_stop();
+        self.close(|name| name != WEB);
+        let bots = self.bots.drain(deadline, Tunnels::End);
+        self.close_web(bots);
+    }
+
+    /// Leaves the doors to another process that listens on the same sockets: lets requests finish and tunnels live
+    /// within DRAIN_TIMEOUT.
+    pub fn hand_over(&self) {
+        let deadline = self.drain_deadline();
+        self.close(|_| true);
+        self.bots.begin_to_stop();
+        let bots = self.bots.drain(deadline, Tunnels::Keep);
+        self.close_web(bots);
+    }
+
+    /// Lets a [`hand_over`](Self::hand_over) that is under way end its tunnels now.
+    pub fn hurry(&self) {
+        self.bots.hurry();
+    }
+
+    fn drain_deadline(&self) -> Instant {
+        Instant::now() + self.present.lock().drain
+    }
+
+    fn close_web(&self, bots_left: usize) {
+        self.people.begin_to_stop();
+        self.close(|_| true);
+        let left = bots_left + self.people.drain(Instant::now() + WEB_DRAIN, Tunnels::End);
         if left > 0 {
             warn!("event=drained left={left}");
         }
     }
+
+    fn close(&self, which: impl Fn(&str) -> bool) {
+        let doors = || self.doors.iter().filter(|door| which(door.name()));
+        doors().for_each(|door| door.close());
+        doors().for_each(|door| door.wait_until_deserted());
+    }
 }
 
 impl Drop for Server {
+    /// Ends at once what was not stopped before.
     fn drop(&mut self) {
-        self.stop();
+        self.doors.iter().for_each(|door| door.close());
+        for inside in [&self.bots, &self.people] {
+            inside.begin_to_stop();
+            inside.drain(Instant::now(), Tunnels::End);
+        }
         if let Some((stop, thread)) = self.housekeeper.take() {
             drop(stop);
             // A panic was logged where it happened.
@@ -156,79 +247,89 @@ impl Drop for Server {
     }
 }
 
-/// The version that the door of this name is for alone.
-fn pinned(door: &str) -> Option<Lavalink> {
-    match door {
-        "bots-v3" => Some(Lavalink::V3),
-        "bots-v4" => Some(Lavalink::V4),
-        _ => None,
+/// The nodes that the settings name; those of `before` that they leave as they were are kept, with their idle
+/// connections and what is known of their health.
+fn stations(settings: &Settings, before: &[Station]) -> Result<Vec<Station>, StartError> {
+    let mut stations = Vec::new();
+    for version in Lavalink::ALL {
+        let Some(node) = settings.node(version) else { continue };
+        let timeouts = settings.timeouts;
+        let same = |old: &&Station| old.version == version && old.node == *node && old.timeouts == timeouts;
+        if let Some(old) = before.iter().find(same) {
+            stations.push(old.clone());
+            continue;
+        }
+        let backend = Backend::lavalink(version, node, timeouts);
+        info!("event=backend version={version} address={}", backend.name());
+        let prober = Prober::start(Arc::clone(&backend), version).map_err(lacking("the probers"))?;
+        stations.push(Station { version, node: node.clone(), timeouts, backend, prober: Arc::new(prober) });
+    }
+    Ok(stations)
+}
+
+fn setup(settings: &Settings, stations: &[Station]) -> Setup {
+    let probers = stations.iter().map(|station| Arc::clone(&station.prober)).collect();
+    Setup { probers, settings: settings.describe().collect() }
+}
+
+fn rules_for_bots(door: &str, settings: &Settings, stations: &[Station]) -> Rules {
+    let of = |version| stations.iter().find(|station| station.version == version);
+    let backend = |version| of(version).map(|station| Arc::clone(&station.backend));
+    let nodes = Nodes { v3: backend(Lavalink::V3), v4: backend(Lavalink::V4) };
+    Rules {
+        auth: Auth::Lavalink(settings.proxy_password.clone()),
+        routes: Routes::Lavalink { default: sockets::pinned(door).unwrap_or(settings.default_version), nodes },
+        timeouts: settings.timeouts,
+        max_body: settings.max_body,
     }
 }
 
-/// A bots' door whose address is taken but that nobody serves yet.
-struct Entrance {
-    name: &'static str,
-    default: Lavalink,
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-fn bots_entrances(settings: &Settings) -> Result<Vec<Entrance>, StartError> {
-    let at = |port: u16| Listen { host: settings.proxy.host.clone(), port };
-    let wanted = [
-        Some((DOORS[0], settings.proxy.clone(), settings.default_version)),
-        settings.proxy_v3_port.map(|port| (DOORS[1], at(port), Lavalink::V3)),
-        settings.proxy_v4_port.map(|port| (DOORS[2], at(port), Lavalink::V4)),
-    ];
-    let open = |(name, at, default): (&'static str, Listen, Lavalink)| {
-        let listener = listen(name, &at)?;
-        let address = listener.local_addr().map_err(lacking(name))?;
-        Ok(Entrance { name, default, listener, address })
-    };
-    wanted.into_iter().flatten().map(open).collect()
-}
-
-fn node(settings: &Settings, version: Lavalink) -> Option<Arc<Backend>> {
-    let node = settings.node(version)?;
-    let backend = Backend::lavalink(version, node, settings.timeouts);
-    info!("event=backend version={version} address={}", backend.name());
-    Some(backend)
+fn rules_for_people(settings: &Settings, pages: &Arc<Backend>, bots: &Arc<Admission>) -> Rules {
+    Rules {
+        auth: Auth::Basic(settings.web_password.clone()),
+        routes: Routes::Monitor { pages: Arc::clone(pages), bots: Arc::clone(bots) },
+        timeouts: web_timeouts(settings.timeouts),
+        max_body: WEB_MAX_BODY,
+    }
 }
 
 fn web_timeouts(bots: Timeouts) -> Timeouts {
     Timeouts { connect: WEB_PATIENCE, response: WEB_PATIENCE, head: bots.head.min(WEB_PATIENCE), ..bots }
 }
 
-fn listen(name: &str, at: &Listen) -> Result<TcpListener, StartError> {
-    let addresses = (at.host.trim_matches(['[', ']']), at.port).to_socket_addrs();
-    let bound = addresses.and_then(|mut addresses| {
-        let address = addresses.next().ok_or(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
-        proxy::listen(address)
-    });
-    bound.map_err(|error| StartError {
-        what: format!("cannot listen on {}:{} for the door `{name}`", at.host, at.port),
-        hint: match error.kind() {
-            io::ErrorKind::AddrInUse => "another process has this port: stop it or set another port",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set a higher port",
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address: set one that it has, or 0.0.0.0",
-            _ => "set a host and port that can be listened on",
-        },
-        error,
-    })
+fn open(name: &'static str, listener: TcpListener, rules: Rules, house: &House) -> Result<Arc<Door>, StartError> {
+    let address = listener.local_addr().map_err(lacking(name))?;
+    let of_door = match (&rules.routes, &rules.auth) {
+        (Routes::Lavalink { default, .. }, _) => format!("default={default}"),
+        (_, Auth::Basic(password)) => format!("password={}", password.is_some()),
+        _ => String::new(),
+    };
+    let door = Door::new(name, listener, rules, house).map_err(lacking(name))?;
+    door.open().map_err(lacking(name))?;
+    info!("event=listening door={name} address={address} {of_door}");
+    Ok(door)
 }
 
 fn lacking(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = format!("cannot start {what}");
-    move |error| StartError { what, error, hint: "raise the limits of open files and threads" }
+    move |error| StartError::new(what, error, "raise the limits of open files and threads")
 }
 
-/// Once a second: samples for the rates, and idle connections to backends that are about to go stale.
-fn start_housekeeper(ledger: Arc<Ledger>, nodes: Nodes) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+/// Once a second: samples for the rates, idle connections to backends that are about to go stale, and a sign of life
+/// for the supervisor. It comes last, so that it fails to come when the books are stuck.
+fn start_housekeeper(
+    ledger: Arc<Ledger>,
+    present: Arc<Mutex<Present>>,
+    mut watchdog: Option<Watchdog>,
+) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = mpsc::channel();
     let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
         while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
             ledger.tick();
-            nodes.iter().for_each(|node| node.sweep());
+            present.lock().stations.iter().for_each(|station| station.backend.sweep());
+            if let Some(watchdog) = &mut watchdog {
+                watchdog.tick();
+            }
         }
     })?;
     Ok((stop, thread))

@@ -90,7 +90,7 @@ fn every_family_is_described_and_every_label_is_bounded() {
                 "version" if name == "lavaproxy_build_info" => text == env!("CARGO_PKG_VERSION"),
                 "version" => ["none", "v3", "v4"].contains(&text.as_str()),
                 "kind" => ["http", "websocket"].contains(&text.as_str()),
-                "door" => lavaproxy::server::DOORS.contains(&text.as_str()),
+                "door" => lavaproxy::sockets::DOORS.contains(&text.as_str()),
                 "reason" => End::ALL.iter().any(|end| end.name() == text),
                 "backend" => [_v3.address(), _v4.address()].iter().any(|node| node.to_string() == *text),
                 "le" => text == "+Inf" || text.parse::<f64>().is_ok(),

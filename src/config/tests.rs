@@ -63,7 +63,7 @@ impl Drop for Directory {
 fn load_file(content: impl AsRef<[u8]>) -> Result<Loaded, Faults> {
     let directory = Directory::new();
     let path = directory.write("test.env", content);
-    load_from(|_| None, Some(&path), &[])
+    load_from(|_| None, Some(&path), &[], None)
 }
 
 #[test]
@@ -601,7 +601,7 @@ fn a_node_is_not_the_proxy_itself() {
 fn the_environment_wins_over_the_file() {
     let directory = Directory::new();
     let path = directory.write("test.env", "PROXY_PORT=1\nWEB_PORT=2\nWEB_PASSWORD=from-file\n");
-    let loaded = load_from(lookup(&[("PROXY_PORT", "3"), ("WEB_PASSWORD", "")]), Some(&path), &[]).unwrap();
+    let loaded = load_from(lookup(&[("PROXY_PORT", "3"), ("WEB_PASSWORD", "")]), Some(&path), &[], None).unwrap();
     assert_eq!((loaded.settings.proxy.port, loaded.settings.web.port), (3, 2));
     assert!(loaded.settings.web_password.is_none());
     assert_eq!(loaded.file, Some(path));
@@ -612,7 +612,7 @@ fn the_environment_wins_over_the_file() {
 fn the_first_default_file_counts() {
     let directory = Directory::new();
     let (first, second) = (directory.0.join("lavaproxy.env"), directory.0.join(".env"));
-    let load = |wanted: Option<&Path>| load_from(|_| None, wanted, &[&first, &second]);
+    let load = |wanted: Option<&Path>| load_from(|_| None, wanted, &[&first, &second], None);
     let loaded = load(None).unwrap();
     assert_eq!((loaded.file, loaded.settings.proxy.port), (None, 6923));
     directory.write(".env", "PROXY_PORT=2\nWEB_PORT=22");
@@ -631,14 +631,14 @@ fn the_first_default_file_counts() {
 fn a_file_that_cannot_be_read_is_a_fault() {
     let directory = Directory::new();
     let missing = directory.0.join("missing");
-    let told = load_from(|_| None, Some(&missing), &[]).unwrap_err().to_string();
+    let told = load_from(|_| None, Some(&missing), &[], None).unwrap_err().to_string();
     assert!(told.starts_with(&missing.display().to_string()) && told.ends_with(')'), "{told}");
     // A bind mount whose source is missing leaves a directory.
-    load_from(|_| None, Some(&directory.0), &[]).unwrap_err();
-    load_from(|_| None, None, &[&directory.0]).unwrap_err();
-    load_from(|_| None, None, &[&missing]).unwrap();
+    load_from(|_| None, Some(&directory.0), &[], None).unwrap_err();
+    load_from(|_| None, None, &[&directory.0], None).unwrap_err();
+    load_from(|_| None, None, &[&missing], None).unwrap();
     let large = directory.write("large", vec![b'\n'; 2 << 20]);
-    load_from(|_| None, Some(&large), &[]).unwrap_err();
+    load_from(|_| None, Some(&large), &[], None).unwrap_err();
 }
 
 #[test]

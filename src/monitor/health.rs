@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::VERSION;
 use super::process::Process;
-use super::{Sources, named};
+use super::{Setup, Sources, named};
 use crate::config::Lavalink;
 use crate::proxy::health::Report;
 use crate::proxy::prober::Prober;
@@ -31,7 +32,7 @@ pub struct Health<'s> {
     limit: Limit,
     doors: Vec<Door<'s>>,
     backends: Vec<Report>,
-    settings: Vec<Setting<'s>>,
+    settings: Vec<Setting>,
     ended: BTreeMap<&'static str, u64>,
 }
 
@@ -49,15 +50,16 @@ struct Door<'s> {
 }
 
 #[derive(Serialize)]
-struct Setting<'s> {
-    name: &'s str,
-    value: &'s str,
+struct Setting {
+    name: &'static str,
+    value: String,
 }
 
 impl<'s> Health<'s> {
     /// As of now.
     pub fn of(sources: &'s Sources, process: Process) -> Self {
-        let backends = reports(sources);
+        let setup = sources.setup();
+        let backends = reports(&setup);
         let tallies = sources.ledger.tallies();
         Self {
             status: status(&backends),
@@ -73,30 +75,31 @@ impl<'s> Health<'s> {
                 .map(|(name, address, version)| Door { name, address: *address, version: version.map(Lavalink::name) })
                 .collect(),
             backends,
-            settings: sources.settings.iter().map(|(name, value)| Setting { name, value }).collect(),
+            settings: setup.settings.iter().map(|(name, value)| Setting { name, value: value.clone() }).collect(),
             ended: named(&tallies.ended).collect(),
         }
     }
 }
 
 /// What is known of the nodes; the very first one who wants to know has them asked.
-pub fn reports(sources: &Sources) -> Vec<Report> {
-    let unknown: Vec<_> = sources.probers.iter().filter(|prober| !prober.has_checked()).collect();
+pub fn reports(setup: &Setup) -> Vec<Report> {
+    let unknown: Vec<_> = setup.probers.iter().filter(|prober| !prober.has_checked()).collect();
     for prober in &unknown {
         prober.check_now();
     }
     wait(unknown, FIRST_CHECK);
-    sources.probers.iter().map(|prober| prober.report()).collect()
+    setup.probers.iter().map(|prober| prober.report()).collect()
 }
 
 /// Has the nodes asked now, unless that has just been done. Only the one who caused it waits for it, so that a
 /// node that takes its time cannot gather a crowd here.
 pub fn check(sources: &Sources) {
-    let asked = sources.probers.iter().filter(|prober| prober.check_now()).collect();
+    let setup = sources.setup();
+    let asked = setup.probers.iter().filter(|prober| prober.check_now()).collect();
     wait(asked, CHECK);
 }
 
-fn wait(probers: Vec<&Prober>, time: Duration) {
+fn wait(probers: Vec<&Arc<Prober>>, time: Duration) {
     let deadline = Instant::now() + time;
     probers.iter().for_each(|prober| prober.wait(deadline));
 }

@@ -84,10 +84,11 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
 }
 
 fn backends(out: &mut Families, sources: &Sources) {
-    let reports = reports(sources);
+    let setup = sources.setup();
+    let reports = reports(&setup);
     let nodes: Vec<(&str, &str, Connects)> = reports
         .iter()
-        .zip(&*sources.probers)
+        .zip(&setup.probers)
         .map(|(report, prober)| (report.version, &*report.address, prober.connects()))
         .collect();
 

@@ -23,6 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{error, warn};
+use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tiny_http::{Request, Server};
 
@@ -48,22 +49,33 @@ pub struct Sources {
     pub ledger: Arc<Ledger>,
     /// The books of the people's door.
     pub people: Arc<Ledger>,
-    /// How the nodes are.
-    pub probers: Arc<[Prober]>,
     /// How many bots' connections there may be.
     pub capacity: Capacity,
     /// The bots' doors: name, address, and the version that one is pinned to.
     pub doors: Vec<(&'static str, SocketAddr, Option<Lavalink>)>,
-    /// Every setting with its value, secrets hidden.
-    pub settings: Vec<(&'static str, String)>,
     /// True when nobody beyond this machine can reach the people's door.
     pub loopback: bool,
+    /// What follows from the settings in force.
+    pub setup: Mutex<Arc<Setup>>,
+}
+
+/// What a reload of the settings changes.
+pub struct Setup {
+    /// How the nodes are.
+    pub probers: Vec<Arc<Prober>>,
+    /// Every setting with its value, secrets hidden.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Sources {
+    fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.lock())
+    }
 }
 
 /// The running monitor; stops when dropped.
 pub struct Monitor {
-    socket: Arc<PrivateSocket>,
-    stop: Arc<AtomicBool>,
+    service: Arc<Service>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,24 +86,26 @@ impl Monitor {
     /// When no private socket can be had, or no thread.
     pub fn start(sources: Sources) -> io::Result<Self> {
         let (socket, listener) = PrivateSocket::bind()?;
-        let socket = Arc::new(socket);
-        let stop = Arc::new(AtomicBool::new(false));
-        let (its_socket, its_stop) = (Arc::clone(&socket), Arc::clone(&stop));
-        let service = Service { sources, load: Load::new(), socket: its_socket, stop: its_stop };
-        let service = Arc::new(service);
-        let thread = thread::Builder::new().name("monitor".to_owned()).spawn(move || service.run(listener))?;
-        Ok(Self { socket, stop, thread: Some(thread) })
+        let service = Arc::new(Service { sources, load: Load::new(), socket, stop: AtomicBool::new(false) });
+        let its_own = Arc::clone(&service);
+        let thread = thread::Builder::new().name("monitor".to_owned()).spawn(move || its_own.run(listener))?;
+        Ok(Self { service, thread: Some(thread) })
+    }
+
+    /// Shows other settings from here on.
+    pub fn change_setup(&self, setup: Setup) {
+        *self.service.sources.setup.lock() = Arc::new(setup);
     }
 
     /// Where it listens, for the people's door alone.
     pub fn address(&self) -> &SockAddr {
-        self.socket.address()
+        self.service.socket.address()
     }
 }
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        self.stop.store(true, SeqCst);
+        self.service.stop.store(true, SeqCst);
         if let Some(thread) = self.thread.take() {
             // A panic was logged where it happened.
             let _ = thread.join();
@@ -102,8 +116,8 @@ impl Drop for Monitor {
 struct Service {
     sources: Sources,
     load: Load,
-    socket: Arc<PrivateSocket>,
-    stop: Arc<AtomicBool>,
+    socket: PrivateSocket,
+    stop: AtomicBool,
 }
 
 impl Service {

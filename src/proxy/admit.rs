@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use socket2::Socket;
 
 use super::capacity::Capacity;
@@ -23,6 +23,10 @@ const STALLED: Duration = Duration::from_millis(250);
 /// How long a newcomer waits for a place that comes free or can be cleared, and how often it looks.
 const CLEARING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
+/// How long stopping waits for the first request of whoever has only just come in.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How long stopping waits for somebody to go who was told to.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The places behind one or more doors.
 pub struct Admission {
@@ -33,8 +37,9 @@ pub struct Admission {
     refusing: AtomicUsize,
     waiting: AtomicUsize,
     stopping: AtomicBool,
+    hurried: AtomicBool,
     next_key: AtomicU64,
-    table: Mutex<HashMap<u64, Arc<Place>>>,
+    table: Mutex<Table>,
     left: Condvar,
 }
 
@@ -42,7 +47,9 @@ pub struct Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// It waits for a request; nothing is lost when it ends.
+    /// Its first request is on its way.
+    New,
+    /// It waits for another request; nothing is lost when it ends.
     Idle,
     /// A request is under way.
     Busy,
@@ -57,6 +64,18 @@ struct Place {
     /// When it entered its phase, in milliseconds after the admission's epoch.
     since: AtomicU64,
     must_go: AtomicBool,
+    ending: AtomicBool,
+}
+
+type Table = HashMap<u64, Arc<Place>>;
+
+/// What becomes of tunnels when the rest has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnels {
+    /// They end as well.
+    End,
+    /// They may live until the deadline.
+    Keep,
 }
 
 impl Admission {
@@ -79,6 +98,7 @@ impl Admission {
             refusing: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
             next_key: AtomicU64::new(0),
             table: Mutex::default(),
             left: Condvar::new(),
@@ -95,7 +115,7 @@ impl Admission {
         if self.clears { 2 * self.capacity.connections } else { usize::MAX }
     }
 
-    /// True from the moment that [`drain`](Self::drain) was called.
+    /// True from the moment that [`begin_to_stop`](Self::begin_to_stop) was called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }
@@ -110,9 +130,10 @@ impl Admission {
         let place = Arc::new(Place {
             client,
             backend: Mutex::new(None),
-            phase: AtomicU8::new(Phase::Busy as u8),
+            phase: AtomicU8::new(Phase::New as u8),
             since: AtomicU64::new(self.millis()),
             must_go: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         });
         self.table.lock().insert(key, Arc::clone(&place));
         Some(Permit { admission: Arc::clone(self), key, place })
@@ -141,7 +162,7 @@ impl Admission {
         while !self.take_place() {
             if let Some(place) = self.dispensable(&table) {
                 place.must_go.store(true, SeqCst);
-                place.end();
+                place.cut();
                 // It may be in a pause.
                 self.left.notify_all();
                 return true;
@@ -155,13 +176,13 @@ impl Admission {
     }
 
     /// Who has sent no request for the longest, else whose request has been under way for the longest.
-    fn dispensable<'t>(&self, table: &'t HashMap<u64, Arc<Place>>) -> Option<&'t Place> {
+    fn dispensable<'t>(&self, table: &'t Table) -> Option<&'t Place> {
         let now = self.epoch.elapsed();
         let oldest = |is_idle: bool, age: Duration| {
             table
                 .values()
                 .map(Arc::as_ref)
-                .filter(|place| !place.must_go() && place.is(Phase::Idle) == is_idle)
+                .filter(|place| !place.must_go() && place.waits() == is_idle)
                 .filter(|place| now.saturating_sub(Duration::from_millis(place.since())) >= age)
                 .min_by_key(|place| place.since())
         };
@@ -181,37 +202,68 @@ impl Admission {
         Some(Patience(self))
     }
 
-    /// Ends what is inside: idle connections now, requests when they are answered or at the deadline, then
-    /// tunnels. Returns how many would not go.
-    pub fn drain(&self, timeout: Duration) -> usize {
-        let deadline = Instant::now() + timeout;
+    /// From here on nobody is idle: kept-alive connections end now, and whoever has a request under way, or has sent
+    /// none yet, is answered once more.
+    pub fn begin_to_stop(&self) {
         self.stopping.store(true, SeqCst);
-        let mut table = self.table.lock();
-        for place in table.values().filter(|place| place.is(Phase::Idle)) {
-            place.stop_reading();
-        }
+        let table = self.table.lock();
+        table.values().filter(|place| place.is(Phase::Idle)).for_each(|place| place.stop_reading());
+        drop(table);
         self.left.notify_all();
-        while table.values().any(|place| place.is(Phase::Busy)) {
-            if self.left.wait_until(&mut table, deadline).timed_out() {
-                break;
-            }
-        }
-        for place in table.values() {
-            place.end();
-        }
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !table.is_empty() {
-            if self.left.wait_until(&mut table, deadline).timed_out() {
-                break;
-            }
-        }
+    }
+
+    /// Ends what is inside, after [`begin_to_stop`](Self::begin_to_stop): requests when they are answered, who has
+    /// sent none yet after a moment, then the tunnels; all of it at the deadline. Returns how many would not go.
+    pub fn drain(&self, deadline: Instant, tunnels: Tunnels) -> usize {
+        let hurried = || self.hurried.load(SeqCst);
+        let mut table = self.table.lock();
+        let moment = deadline.min(Instant::now() + FIRST_REQUEST);
+        let silent = |place: &Arc<Place>| place.is(Phase::New);
+        self.wait_while(&mut table, moment, |table| table.values().any(silent));
+        table.values().filter(|place| silent(place)).for_each(|place| place.stop_reading());
+        self.wait_while(&mut table, deadline, |table| {
+            table.values().any(|place| !place.is(Phase::Tunnel) || (tunnels == Tunnels::Keep && !hurried()))
+        });
+        table.values().for_each(|place| place.end());
+        self.wait_while_they_go(&mut table);
+        table.values().for_each(|place| place.cut());
+        self.wait_while_they_go(&mut table);
         table.len()
+    }
+
+    /// Lets a [`drain`](Self::drain) that is under way keep tunnels no longer.
+    pub fn hurry(&self) {
+        self.hurried.store(true, SeqCst);
+        drop(self.table.lock());
+        self.left.notify_all();
+    }
+
+    fn wait_while(&self, table: &mut MutexGuard<'_, Table>, deadline: Instant, holds: impl Fn(&Table) -> bool) {
+        while holds(table) {
+            if self.left.wait_until(table, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until all have gone, for as long as some still go.
+    fn wait_while_they_go(&self, table: &mut MutexGuard<'_, Table>) {
+        let mut inside = usize::MAX;
+        while !table.is_empty() && table.len() < inside {
+            inside = table.len();
+            self.wait_while(table, Instant::now() + FAREWELL, |table| !table.is_empty());
+        }
     }
 }
 
 impl Place {
     fn is(&self, phase: Phase) -> bool {
         self.phase.load(SeqCst) == phase as u8
+    }
+
+    /// True while it asks for nothing.
+    fn waits(&self) -> bool {
+        self.is(Phase::New) || self.is(Phase::Idle)
     }
 
     fn since(&self) -> u64 {
@@ -227,7 +279,19 @@ impl Place {
         let _ = self.client.shutdown(Shutdown::Read);
     }
 
+    /// Ends a tunnel from its backend's side, so that it can take leave of the client; anything else at once.
     fn end(&self) {
+        self.ending.store(true, SeqCst);
+        let backend = self.backend.lock().clone().filter(|_| self.is(Phase::Tunnel));
+        match backend {
+            Some(backend) => {
+                let _ = backend.shutdown(Shutdown::Read);
+            }
+            None => self.cut(),
+        }
+    }
+
+    fn cut(&self) {
         let _ = self.client.shutdown(Shutdown::Both);
         if let Some(backend) = &*self.backend.lock() {
             let _ = backend.shutdown(Shutdown::Both);
@@ -261,6 +325,16 @@ impl Permit {
     /// True when somebody waits for a place: whoever has just been served should make room.
     pub fn is_wanted(&self) -> bool {
         self.admission.waiting.load(SeqCst) > 0
+    }
+
+    /// True from the moment that this connection's end is wanted, rather than being its peers'.
+    pub fn is_ending(&self) -> &AtomicBool {
+        &self.place.ending
+    }
+
+    /// True when there will be no further request on this connection.
+    pub fn is_last_call(&self) -> bool {
+        self.admission.is_stopping()
     }
 
     /// True when this place was given to somebody else.

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -40,6 +41,7 @@ pub struct Backend {
     password: Option<Secret>,
     timeouts: Timeouts,
     idle: Mutex<Vec<Idle>>,
+    retired: AtomicBool,
     health: Health,
 }
 
@@ -76,7 +78,8 @@ impl Backend {
     }
 
     fn new(name: String, target: Target, password: Option<Secret>, timeouts: Timeouts) -> Self {
-        Self { name: name.into(), target, password, timeouts, idle: Mutex::default(), health: Health::default() }
+        let (idle, retired, health) = (Mutex::default(), AtomicBool::new(false), Health::default());
+        Self { name: name.into(), target, password, timeouts, idle, retired, health }
     }
 
     /// Its address as configured, for people.
@@ -133,7 +136,7 @@ impl Backend {
             return;
         }
         let mut idle = self.idle.lock();
-        if idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE && !self.retired.load(Relaxed) {
             idle.push(Idle { socket: link.socket, since: Instant::now() });
         }
     }
@@ -145,6 +148,15 @@ impl Backend {
         let young = idle.partition_point(|idle| idle.since.elapsed() >= MAX_IDLE_AGE);
         old.extend(idle.drain(..young));
         drop(idle);
+    }
+
+    /// Closes the idle connections and keeps none any more: the settings name another backend now.
+    pub fn retire(&self) {
+        let mut idle = self.idle.lock();
+        self.retired.store(true, Relaxed);
+        let closed = std::mem::take(&mut *idle);
+        drop(idle);
+        drop(closed);
     }
 
     fn take_idle(&self) -> Option<Idle> {

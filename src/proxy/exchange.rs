@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::admit::Permit;
 use super::backend::{Backend, Link};
 use super::client::Client;
 use super::forward;
@@ -114,6 +115,7 @@ pub fn run(
     plan: Plan,
     bounds: Bounds,
     backend: &Arc<Backend>,
+    permit: &Permit,
     client: &mut Client<'_>,
     buffers: &mut Buffers,
 ) -> Result<Outcome, Fault> {
@@ -126,7 +128,7 @@ pub fn run(
     upload.discard_window(&mut buffers.client);
 
     let may_repeat = plan.is_safe && upload.body.is_done() && link.is_reused();
-    let mut exchange = Exchange { plan, bounds, backend, link, client, buffers, upload };
+    let mut exchange = Exchange { plan, bounds, backend, permit, link, client, buffers, upload };
     let answer = match exchange.run() {
         Err(Fault::NoResponse(_)) if may_repeat => {
             exchange.link = backend.link(true).map_err(|_| Fault::NoResponse(End::BackendUnreachable))?;
@@ -142,12 +144,14 @@ struct Answer {
     framing: Framing,
     keep_alive: bool,
     switching: bool,
+    last: bool,
 }
 
 struct Exchange<'x, 's> {
     plan: Plan,
     bounds: Bounds,
     backend: &'x Arc<Backend>,
+    permit: &'x Permit,
     link: Link,
     client: &'x mut Client<'s>,
     buffers: &'x mut Buffers,
@@ -291,16 +295,17 @@ impl Exchange<'_, '_> {
             self.buffers.backend.consume(length);
             return Ok(None);
         }
-        let answer = Answer { framing: response.framing, keep_alive: response.keep_alive, switching };
-        let close = !switching && self.is_last(answer.framing);
-        forward::write_response_head(&mut self.buffers.head, &response, self.plan.version, close);
+        let (framing, keep_alive) = (response.framing, response.keep_alive);
+        let last = !switching && self.is_last(framing);
+        forward::write_response_head(&mut self.buffers.head, &response, self.plan.version, last);
         self.buffers.backend.consume(length);
-        Ok(Some(answer))
+        Ok(Some(Answer { framing, keep_alive, switching, last }))
     }
 
     /// True when the client's connection cannot go on after a response that ends like this.
     fn is_last(&self, framing: Framing) -> bool {
-        !self.plan.keep_alive || framing == Framing::UntilClose || !self.upload.is_complete()
+        let can_go_on = self.plan.keep_alive && !self.permit.is_last_call();
+        !can_go_on || framing == Framing::UntilClose || !self.upload.is_complete()
     }
 
     /// Relays the final response and keeps the backend's connection if nothing about it was irregular.
@@ -314,11 +319,10 @@ impl Exchange<'_, '_> {
             return Ok(Outcome::Broken { end, reset: unchunk || answer.framing == Framing::UntilClose });
         }
         let complete = self.upload.is_complete();
-        let last = self.is_last(answer.framing);
         if answer.keep_alive && complete && !self.plan.upgrade && self.buffers.backend.is_empty() {
             self.backend.give_back(self.link);
         }
-        Ok(if last { Outcome::Last { unread: !complete } } else { Outcome::Done })
+        Ok(if answer.last { Outcome::Last { unread: !complete } } else { Outcome::Done })
     }
 
     /// Head and the body's first bytes leave in one write, the rest as it comes. Why it broke off, if it did.

@@ -15,6 +15,7 @@ pub mod capacity;
 mod client;
 mod exchange;
 mod forward;
+mod frames;
 pub mod health;
 pub mod prober;
 mod resolve;
@@ -29,9 +30,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, warn};
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::{Lavalink, Timeouts};
@@ -58,6 +60,8 @@ const IDLE_TURNS: u32 = 10;
 const BACKLOG: i32 = 4096;
 /// How long to wait after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
+/// How often a door that was closed is looked at until its workers have left.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How a door's own answers sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,29 +114,45 @@ impl Nodes {
     }
 }
 
-/// A listener with its way to authenticate, its routes, its limits and the voice of its errors.
+/// What a door goes by. It is swapped whole while the door is open: each request goes by what held when it came.
+pub struct Rules {
+    /// Who may pass.
+    pub auth: Auth,
+    /// Where requests go.
+    pub routes: Routes,
+    /// How long to wait for whom.
+    pub timeouts: Timeouts,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+}
+
+impl Rules {
+    fn bounds(&self) -> Bounds {
+        Bounds { max_body: self.max_body, pause: self.timeouts.head, response: self.timeouts.response }
+    }
+}
+
+/// A listener with its rules, its limits and the voice of its errors.
 pub struct Door {
     name: &'static str,
-    listener: TcpListener,
-    auth: Auth,
-    routes: Routes,
+    address: SocketAddr,
+    /// Gone when the door is closed.
+    listener: Mutex<Option<Arc<TcpListener>>>,
     voice: Voice,
-    timeouts: Timeouts,
-    bounds: Bounds,
+    rules: Mutex<Arc<Rules>>,
     admission: Arc<Admission>,
     ledger: Arc<Ledger>,
     workers: AtomicUsize,
     idle: AtomicUsize,
+    arriving: AtomicUsize,
     complaints: Seldom,
     wrong_passwords: Seldom,
 }
 
 /// What doors of one kind have in common.
 pub struct House {
-    /// How long to wait for whom.
-    pub timeouts: Timeouts,
-    /// The largest request body, in bytes.
-    pub max_body: u64,
+    /// How their own answers sound.
+    pub voice: Voice,
     /// The places inside.
     pub admission: Arc<Admission>,
     /// Where use is entered.
@@ -152,68 +172,32 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Door {
-    /// A door for bots, with `default` for requests that name no version.
+    /// A door that nobody serves yet.
     ///
     /// # Errors
     /// When the listener's options cannot be set.
-    pub fn for_bots(
-        name: &'static str,
-        listener: TcpListener,
-        auth: Auth,
-        (default, nodes): (Lavalink, Nodes),
-        house: &House,
-    ) -> io::Result<Arc<Self>> {
-        Self::new(name, listener, auth, Routes::Lavalink { default, nodes }, Voice::Lavalink, house)
-    }
-
-    /// The door for people, to the monitor.
-    ///
-    /// # Errors
-    /// When the listener's options cannot be set.
-    pub fn for_people(
-        name: &'static str,
-        listener: TcpListener,
-        auth: Auth,
-        (pages, bots): (Arc<Backend>, Arc<Admission>),
-        house: &House,
-    ) -> io::Result<Arc<Self>> {
-        Self::new(name, listener, auth, Routes::Monitor { pages, bots }, Voice::Plain, house)
-    }
-
-    fn new(
-        name: &'static str,
-        listener: TcpListener,
-        auth: Auth,
-        routes: Routes,
-        voice: Voice,
-        house: &House,
-    ) -> io::Result<Arc<Self>> {
-        let timeouts = house.timeouts;
+    pub fn new(name: &'static str, listener: TcpListener, rules: Rules, house: &House) -> io::Result<Arc<Self>> {
+        let address = listener.local_addr()?;
         // Linux hands a listener's options down to the connections it accepts, which saves them on each.
         let socket = SockRef::from(&listener);
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&backend::keepalive())?;
         socket.set_tcp_user_timeout(Some(backend::USER_TIMEOUT))?;
-        socket.set_write_timeout(Some(timeouts.response))?;
+        socket.set_write_timeout(Some(rules.timeouts.response))?;
         socket.set_read_timeout(Some(TURN))?;
-        let bounds = Bounds { max_body: house.max_body, pause: timeouts.head, response: timeouts.response };
-        let (admission, ledger) = (Arc::clone(&house.admission), Arc::clone(&house.ledger));
-        let (workers, idle) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (complaints, wrong_passwords) = (Seldom::default(), Seldom::default());
         Ok(Arc::new(Self {
             name,
-            listener,
-            auth,
-            routes,
-            voice,
-            timeouts,
-            bounds,
-            admission,
-            ledger,
-            workers,
-            idle,
-            complaints,
-            wrong_passwords,
+            address,
+            listener: Mutex::new(Some(Arc::new(listener))),
+            voice: house.voice,
+            rules: Mutex::new(Arc::new(rules)),
+            admission: Arc::clone(&house.admission),
+            ledger: Arc::clone(&house.ledger),
+            workers: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            arriving: AtomicUsize::new(0),
+            complaints: Seldom::default(),
+            wrong_passwords: Seldom::default(),
         }))
     }
 
@@ -223,6 +207,49 @@ impl Door {
     /// When no thread can be started.
     pub fn open(self: &Arc<Self>) -> io::Result<()> {
         self.start_worker()
+    }
+
+    /// Its name in logs and in the API.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it listens, or listened.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The listening socket, until the door is closed.
+    pub fn listener(&self) -> Option<Arc<TcpListener>> {
+        self.listener.lock().clone()
+    }
+
+    /// Changes the rules. Requests under way and tunnels go on as they began.
+    pub fn change_rules(&self, rules: Rules) {
+        let set =
+            |listener: Arc<TcpListener>| SockRef::from(&*listener).set_write_timeout(Some(rules.timeouts.response));
+        if let Some(Err(error)) = self.listener().map(set) {
+            warn!("event=settings door={} warning={}", self.name, Quoted(error));
+        }
+        *self.rules.lock() = Arc::new(rules);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.lock())
+    }
+
+    /// Lets nobody in any more. Workers that wait at the door leave within a second, and whom they take in by then is
+    /// served. The socket closes after them; where another process has it too, it goes on to listen.
+    pub fn close(&self) {
+        *self.listener.lock() = None;
+    }
+
+    /// Waits until every worker has left a closed door, so that nobody is let in and then forgotten.
+    pub fn wait_until_deserted(&self) {
+        let deadline = Instant::now() + 2 * TURN;
+        while self.idle.load(SeqCst) + self.arriving.load(SeqCst) > 0 && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
     }
 
     fn check_method(&self, method: &str) -> Result<(), Fault> {
@@ -258,8 +285,10 @@ impl Door {
     fn work(self: &Arc<Self>) {
         let mut buffers = Buffers::default();
         let mut turns = 0;
-        while !self.admission.is_stopping() {
-            match self.listener.accept() {
+        while let Some(listener) = self.listener() {
+            let accepted = listener.accept();
+            drop(listener);
+            match accepted {
                 Ok((stream, client)) => {
                     turns = 0;
                     if !self.receive(stream, client, &mut buffers) {
@@ -280,11 +309,13 @@ impl Door {
 
     /// Takes a client in, with a successor at the door first. False when this worker is not needed any more.
     fn receive(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, buffers: &mut Buffers) -> bool {
+        let arriving = Arriving::at(self);
         let was_last = self.idle.fetch_sub(1, SeqCst) == 1;
         // Where workers are few, those who come wait in the kernel's queue until one has time again.
         let may_grow = self.workers.load(SeqCst) < self.admission.max_workers();
         let successor = if was_last && may_grow { self.start_worker() } else { Ok(()) };
-        let served = catch_unwind(AssertUnwindSafe(|| self.serve(stream, client, successor.is_ok(), buffers)));
+        let served =
+            catch_unwind(AssertUnwindSafe(|| self.serve(stream, client, arriving, successor.is_ok(), buffers)));
         if served.is_err() {
             error!("event=panic door={} client={client} hint=\"a defect in lavaproxy; please report it\"", self.name);
         }
@@ -296,13 +327,22 @@ impl Door {
         !self.leave(MAX_IDLE)
     }
 
-    fn serve(&self, stream: TcpStream, client: SocketAddr, has_successor: bool, buffers: &mut Buffers) {
+    fn serve(
+        &self,
+        stream: TcpStream,
+        client: SocketAddr,
+        arriving: Arriving<'_>,
+        has_successor: bool,
+        buffers: &mut Buffers,
+    ) {
         let stream = Arc::new(stream);
         let entry = self.ledger.open(client, self.name);
         if !has_successor {
             return session::refuse(self, &stream, entry, &Fault::NoThread, false, buffers);
         }
-        match self.admission.admit(Arc::clone(&stream)) {
+        let permit = self.admission.admit(Arc::clone(&stream));
+        drop(arriving);
+        match permit {
             Some(permit) => session::serve(self, &stream, entry, &permit, buffers),
             None => {
                 let capacity = self.admission.capacity();
@@ -336,5 +376,21 @@ impl Door {
                 Quoted(error)
             );
         }
+    }
+}
+
+/// A client on its way from the door to its place.
+struct Arriving<'d>(&'d AtomicUsize);
+
+impl<'d> Arriving<'d> {
+    fn at(door: &'d Door) -> Self {
+        door.arriving.fetch_add(1, SeqCst);
+        Self(&door.arriving)
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }

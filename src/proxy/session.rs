@@ -5,6 +5,7 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
@@ -15,7 +16,7 @@ use super::backend::{self, Backend, Link};
 use super::client::Client;
 use super::exchange::{self, Buffers, Outcome, Plan};
 use super::tunnel::{self, Switch};
-use super::{Door, Routes, Voice, forward, route};
+use super::{Door, Routes, Rules, Voice, forward, route};
 use crate::config::Lavalink;
 use crate::error::{End, Fault, is_timeout};
 use crate::http::body::Framing;
@@ -33,8 +34,9 @@ const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
 /// Serves one admitted client until its connection ends.
 pub fn serve(door: &Door, stream: &TcpStream, mut entry: Entry, permit: &Permit, buffers: &mut Buffers) {
     let client = Client::new(stream, entry.meter());
-    let (asked, detail) = (Asked::default(), String::new());
-    let mut session = Session { door, permit, entry: &entry, client, buffers, last_version: None, asked, detail };
+    let (rules, asked, detail) = (door.rules(), Asked::default(), String::new());
+    let mut session =
+        Session { door, rules, permit, entry: &entry, client, buffers, last_version: None, asked, detail };
     let end = session.run();
     let detail = session.detail;
     log_end(door, &entry, end, &detail);
@@ -59,6 +61,8 @@ pub fn refuse(door: &Door, stream: &TcpStream, mut entry: Entry, fault: &Fault, 
 
 struct Session<'s> {
     door: &'s Door,
+    /// Those that the present request goes by.
+    rules: Arc<Rules>,
     permit: &'s Permit,
     entry: &'s Entry,
     client: Client<'s>,
@@ -120,14 +124,18 @@ impl Session<'_> {
             Ready::Exchange(plan, backend) => (plan, backend),
             Ready::Healthz(bots) => return self.answer_healthz(&bots),
         };
-        match exchange::run(plan, self.door.bounds, &backend, &mut self.client, self.buffers)? {
+        match exchange::run(plan, self.rules.bounds(), &backend, self.permit, &mut self.client, self.buffers)? {
             Outcome::Done => Ok(Round::Again),
             Outcome::Switching(link, switch) => Ok(Round::Tunnel(link, switch)),
             Outcome::Last { unread } => {
                 if unread || !self.buffers.client.is_empty() {
                     self.client.close_gently();
                 }
-                Ok(Round::Over(if self.asked.keep_alive { End::BackendClosed } else { End::ClientClosed }))
+                Ok(Round::Over(match (self.asked.keep_alive, self.permit.is_last_call()) {
+                    (false, _) => End::ClientClosed,
+                    (true, false) => End::BackendClosed,
+                    (true, true) => End::Shutdown,
+                }))
             }
             Outcome::Broken { end, reset } => {
                 if reset {
@@ -141,15 +149,15 @@ impl Session<'_> {
     /// Waits for a request and reads its head, whose length this is.
     fn await_head(&mut self) -> Result<usize, Fault> {
         self.asked = Asked::default();
-        let Self { door, permit, entry, client, buffers, .. } = self;
+        let Self { door, rules, permit, entry, client, buffers, .. } = self;
         let first = entry.requests() == 0;
-        if !permit.enter(Phase::Idle) {
+        if !permit.enter(if first { Phase::New } else { Phase::Idle }) && !first {
             return Err(Fault::Gone(End::Shutdown));
         }
         if !first && permit.is_wanted() {
             return Err(Fault::Gone(End::RejectedLimit));
         }
-        let (head_timeout, keepalive_timeout) = (door.timeouts.head, door.timeouts.keepalive);
+        let (head_timeout, keepalive_timeout) = (rules.timeouts.head, rules.timeouts.keepalive);
         let mut begun = None;
         let read = head::read(client, &mut buffers.client, |client, partial| {
             if !partial {
@@ -162,6 +170,7 @@ impl Session<'_> {
             }
         });
         permit.enter(Phase::Busy);
+        self.rules = door.rules();
         read.map_err(|error| match error {
             ReadError::Head(error) => Fault::Head(error),
             ReadError::Closed { .. } if door.admission.is_stopping() => Fault::Gone(End::Shutdown),
@@ -176,7 +185,7 @@ impl Session<'_> {
     /// Authenticates and routes the request whose head is the buffer's first `length` bytes, and writes the head
     /// that its backend gets.
     fn prepare(&mut self, length: usize) -> Result<Ready, Fault> {
-        let Self { door, entry, buffers, last_version, asked, .. } = self;
+        let Self { door, rules, entry, buffers, last_version, asked, .. } = self;
         let mut slots = Slots::new();
         let request = Request::parse(&buffers.client.data()[..length], &mut slots).map_err(Fault::Head)?;
         request.path().clone_into(&mut asked.path);
@@ -184,7 +193,7 @@ impl Session<'_> {
         asked.keep_alive = request.keep_alive && !request.expects_continue && request.method != "CONNECT";
         asked.framing = Some(request.framing);
         door.check_method(request.method)?;
-        if let Routes::Monitor { bots, .. } = &door.routes {
+        if let Routes::Monitor { bots, .. } = &rules.routes {
             if request.path() == "/healthz" {
                 if !matches!(request.method, "GET" | "HEAD") {
                     return Err(Fault::Method { allow: "GET, HEAD" });
@@ -192,8 +201,8 @@ impl Session<'_> {
                 return Ok(Ready::Healthz(Arc::clone(bots)));
             }
         }
-        door.auth.check(&request)?;
-        let (backend, upgrade) = match &door.routes {
+        rules.auth.check(&request)?;
+        let (backend, upgrade) = match &rules.routes {
             Routes::Lavalink { default, nodes } => {
                 let version = route::version(&request, *last_version, *default);
                 *last_version = Some(version);
@@ -214,8 +223,9 @@ impl Session<'_> {
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
         *self.buffers = Buffers::default();
-        let end = tunnel::run(stream, self.entry.meter(), &backend, switch).map_err(|_| Fault::NoThread)?;
-        Ok(if self.door.admission.is_stopping() { End::Shutdown } else { end })
+        let is_ending = self.permit.is_ending();
+        let end = tunnel::run(stream, self.entry.meter(), &backend, switch, is_ending).map_err(|_| Fault::NoThread)?;
+        Ok(if is_ending.load(SeqCst) { End::Shutdown } else { end })
     }
 
     /// Answers in the backend's place. `None` when the connection goes on.
@@ -255,7 +265,9 @@ impl Session<'_> {
 
     /// True when an answer of our own must be the connection's last.
     fn must_close(&self) -> bool {
-        !self.asked.keep_alive || matches!(self.asked.framing, Some(Framing::Length(MAX_DISCARD..)))
+        !self.asked.keep_alive
+            || self.permit.is_last_call()
+            || matches!(self.asked.framing, Some(Framing::Length(MAX_DISCARD..)))
     }
 
     /// Sends an answer of our own and steps over the request's body. `Err` when the connection is over, with the
@@ -263,7 +275,7 @@ impl Session<'_> {
     fn send_own(&mut self, text: &[u8], close: bool) -> Result<(), Option<End>> {
         self.client.write_all(text).map_err(|error| Some(End::of_client(&error)))?;
         let framing = self.asked.framing.unwrap_or(Framing::None);
-        let time = self.door.timeouts.head;
+        let time = self.rules.timeouts.head;
         if close || !exchange::discard_body(framing, MAX_DISCARD, time, &mut self.client, &mut self.buffers.client) {
             self.client.close_gently();
             return Err(None);

@@ -11,6 +11,7 @@ use std::thread;
 use socket2::{SockRef, Socket};
 
 use super::backend;
+use super::frames::{Frames, GOING_AWAY};
 use crate::error::End;
 use crate::ledger::{Meter, Metered};
 
@@ -34,23 +35,36 @@ pub struct Switch {
     pub from_client: Vec<u8>,
 }
 
-/// Copies both ways until both directions have ended; a half-closed tunnel still delivers the other half.
+/// Copies both ways until both directions have ended; a half-closed tunnel still delivers the other half. When
+/// `told_to_end` is set and then the reading from the backend is shut down, the client is told so in its protocol.
 ///
 /// The answer leaves at once in a write of its own: some clients lose what comes with it.
 ///
 /// # Errors
 /// When the second thread cannot be started; nothing was sent then.
-pub fn run(client: &TcpStream, meter: &Meter, backend: &Socket, switch: &Switch) -> io::Result<End> {
-    let ending = Ending { client, backend, first: OnceLock::new(), broken: AtomicBool::new(false) };
+pub fn run(
+    client: &TcpStream,
+    meter: &Meter,
+    backend: &Socket,
+    switch: &Switch,
+    told_to_end: &AtomicBool,
+) -> io::Result<End> {
+    let ending = Ending { client, backend, told_to_end, first: OnceLock::new(), broken: AtomicBool::new(false) };
     thread::scope(|scope| -> io::Result<()> {
         let _wake_the_other = Wake(&ending);
         let down = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
             let _wake_the_other = Wake(&ending);
             let head = [&switch.answer[..], &switch.from_backend[..]];
-            let copied = copy(backend, Metered::new(client, meter), &head);
+            let mut frames = Frames::default();
+            frames.pass(&switch.from_backend);
+            let mut client = Metered::new(client, meter);
+            let copied = copy(backend, &mut client, &head, |bytes| frames.pass(bytes));
+            if told_to_end.load(SeqCst) {
+                take_leave(&copied, &frames, client);
+            }
             ending.note(copied, &BACKEND_TO_CLIENT);
         })?;
-        let copied = copy(Metered::new(client, meter), backend, &[&switch.from_client]);
+        let copied = copy(Metered::new(client, meter), backend, &[&switch.from_client], |_| {});
         ending.note(copied, &CLIENT_TO_BACKEND);
         if down.join().is_err() {
             ending.note_broken(End::InternalError);
@@ -64,10 +78,19 @@ pub fn run(client: &TcpStream, meter: &Meter, backend: &Socket, switch: &Switch)
     Ok(ending.first.into_inner().unwrap_or(End::InternalError))
 }
 
+/// Says that lavaproxy goes away, where the client can understand it.
+fn take_leave(copied: &Result<(), Broken>, frames: &Frames, mut client: impl Write) {
+    if !matches!(copied, Err(Broken::Sink(_))) && frames.stand_between() {
+        // Fails when the client has just gone.
+        let _ = client.write_all(&GOING_AWAY);
+    }
+}
+
 /// How the two directions tell each other, and the session, that something ended.
 struct Ending<'t> {
     client: &'t TcpStream,
     backend: &'t Socket,
+    told_to_end: &'t AtomicBool,
     first: OnceLock<End>,
     broken: AtomicBool,
 }
@@ -107,19 +130,24 @@ impl Ending<'_> {
         match copied {
             // The other direction broke and woke this one: that is no end of stream to pass on.
             Ok(()) if self.broken.load(SeqCst) => {}
+            // What was told to end is nobody's fault.
+            _ if self.told_to_end.load(SeqCst) => self.close(direction),
             // A reset wakes both directions but is an error in one of them alone; the other's read finds an end.
             Ok(()) if self.was_reset(direction) => self.note_broken(direction.reset),
-            Ok(()) => {
-                let _ = self.first.set(direction.closed);
-                // Fails when the sink is gone; the other direction finds that out by itself.
-                let _ = match direction.to_client {
-                    true => self.client.shutdown(Shutdown::Write),
-                    false => self.backend.shutdown(Shutdown::Write),
-                };
-            }
+            Ok(()) => self.close(direction),
             Err(Broken::Source(error)) => self.note_broken((direction.of_source)(&error)),
             Err(Broken::Sink(error)) => self.note_broken((direction.of_sink)(&error)),
         }
+    }
+
+    /// Passes the end of a direction on.
+    fn close(&self, direction: &Direction) {
+        let _ = self.first.set(direction.closed);
+        // Fails when the sink is gone; the other direction finds that out by itself.
+        let _ = match direction.to_client {
+            true => self.client.shutdown(Shutdown::Write),
+            false => self.backend.shutdown(Shutdown::Write),
+        };
     }
 
     /// True when the source is gone altogether although neither direction had ended properly before: a half-closed
@@ -152,8 +180,14 @@ impl Drop for Wake<'_, '_> {
     }
 }
 
-/// Sends what is known already, each piece in a write of its own, then copies until the end of the stream.
-fn copy(mut source: impl Read, mut sink: impl Write, known: &[&[u8]]) -> Result<(), Broken> {
+/// Sends what is known already, each piece in a write of its own, then copies until the end of the stream; `passed`
+/// is shown what was sent of the latter.
+fn copy(
+    mut source: impl Read,
+    mut sink: impl Write,
+    known: &[&[u8]],
+    mut passed: impl FnMut(&[u8]),
+) -> Result<(), Broken> {
     for piece in known {
         sink.write_all(piece).map_err(Broken::Sink)?;
     }
@@ -169,6 +203,7 @@ fn copy(mut source: impl Read, mut sink: impl Write, known: &[&[u8]]) -> Result<
             Err(error) => return Err(Broken::Source(error)),
         };
         sink.write_all(&buffer[..count]).map_err(Broken::Sink)?;
+        passed(&buffer[..count]);
         calm = if count < SMALL { calm + 1 } else { 0 };
         if large.is_empty() && count == SMALL {
             large = vec![0; LARGE];

@@ -1,0 +1,114 @@
+//! Where a stream of WebSocket frames (RFC 6455 section 5.2) stands: between two of them, or within one. Pure; it
+//! looks at the frames' heads and steps over what they carry.
+
+/// A close frame of a server with the code 1001, going away (RFC 6455 sections 5.5.1 and 7.4.1).
+pub const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+
+const OPCODE: u8 = 0x0f;
+const CLOSE: u8 = 8;
+const MASKED: u8 = 0x80;
+
+/// Follows one direction from its first byte.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// The frame's head as far as it has come: two bytes and the extended length.
+    head: [u8; 10],
+    known: usize,
+    /// Bytes that the frame still has behind that: masking key and payload.
+    left: u64,
+    closed: bool,
+}
+
+impl Frames {
+    /// Looks at the next bytes of the stream.
+    pub fn pass(&mut self, mut bytes: &[u8]) {
+        while let Some(first) = bytes.first() {
+            if self.left > 0 {
+                let count = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                self.left -= count as u64;
+                bytes = &bytes[count..];
+                continue;
+            }
+            self.head[self.known] = *first;
+            self.known += 1;
+            bytes = &bytes[1..];
+            if self.known >= 2 && self.known == self.head_length() {
+                self.begin();
+            }
+        }
+    }
+
+    /// True when a whole frame may follow what has passed: no frame has begun, and none has said that it was the last.
+    pub fn stand_between(&self) -> bool {
+        self.known == 0 && self.left == 0 && !self.closed
+    }
+
+    fn head_length(&self) -> usize {
+        match self.head[1] & !MASKED {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        }
+    }
+
+    fn begin(&mut self) {
+        let extended = &self.head[2..self.known];
+        let payload = match extended {
+            [] => u64::from(self.head[1] & !MASKED),
+            _ => extended.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        };
+        let key = if self.head[1] & MASKED == 0 { 0 } else { 4 };
+        self.left = payload.saturating_add(key);
+        self.closed |= self.head[0] & OPCODE == CLOSE;
+        self.known = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, length: &[u8], payload: usize) -> Vec<u8> {
+        [&[first], length, &vec![0x81; payload]].concat()
+    }
+
+    fn stands(stream: &[u8], piece: usize) -> bool {
+        let mut frames = Frames::default();
+        stream.chunks(piece).for_each(|bytes| frames.pass(bytes));
+        frames.stand_between()
+    }
+
+    #[test]
+    fn every_place_within_a_frame_is_told_from_those_between() {
+        let frames = [
+            frame(0x81, &[0], 0),
+            frame(0x81, &[5], 5),
+            frame(0x82, &[0x80 | 5], 4 + 5),
+            frame(0x01, &[126, 0, 200], 200),
+            frame(0x80, &[0x80 | 126, 1, 0], 4 + 256),
+            frame(0x89, &[125], 125),
+            frame(0x81, &[127, 0, 0, 0, 0, 0, 1, 0, 1], 65_537),
+        ];
+        let ends: Vec<usize> =
+            frames.iter().scan(0, |end, frame| Some(*end + frame.len()).inspect(|now| *end = *now)).collect();
+        let stream = frames.concat();
+        for length in (0..=1000).chain(stream.len() - 1000..=stream.len()) {
+            for piece in [1, 3, stream.len()] {
+                let expected = length == 0 || ends.contains(&length);
+                assert_eq!(stands(&stream[..length], piece), expected, "{length} bytes in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_follows_a_close_frame() {
+        assert!(stands(&[0x8a, 0], 1));
+        assert!(!stands(&GOING_AWAY, 1));
+        assert!(!stands(&[&GOING_AWAY[..], &[0x81, 0]].concat(), 9));
+    }
+
+    #[test]
+    fn a_length_that_no_frame_can_have_is_no_overflow() {
+        assert!(!stands(&frame(0x82, &[0xff; 9], 100), 7));
+    }
+}

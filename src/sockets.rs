@@ -1,0 +1,164 @@
+//! The doors' listening sockets: opened here, or inherited from whoever held them before, so that nobody who waits in
+//! their queues is lost in a restart. Reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID (sd_listen_fds(3)).
+
+use std::env;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+
+use listenfd::ListenFd;
+use log::info;
+use socket2::SockRef;
+
+use crate::config::{Lavalink, Listen, Settings};
+use crate::proxy;
+use crate::server::StartError;
+
+/// The doors' names, as logs show them and as LISTEN_FDNAMES may have them.
+pub const DOORS: [&str; 4] = ["bots", "bots-v3", "bots-v4", WEB];
+/// The people's door.
+pub const WEB: &str = "web";
+
+/// The version that the door of this name is for alone.
+pub fn pinned(door: &str) -> Option<Lavalink> {
+    match door {
+        "bots-v3" => Some(Lavalink::V3),
+        "bots-v4" => Some(Lavalink::V4),
+        _ => None,
+    }
+}
+
+/// More than anybody has a use for.
+const MAX_INHERITED: usize = 64;
+const HINT: &str = "let the .socket unit have nothing but ListenStream= with ports, and no Accept=yes";
+
+/// Listening sockets that were open before this process.
+#[derive(Default)]
+pub struct Inherited {
+    /// With their names, where they have any.
+    sockets: Vec<(String, TcpListener)>,
+    /// True when they are those of another lavaproxy, whose settings may have had its doors elsewhere.
+    from_predecessor: bool,
+}
+
+impl Inherited {
+    /// Those that the environment speaks of. To be called once, before threads are started, as it takes the variables
+    /// away: they are meant for this process alone.
+    ///
+    /// # Errors
+    /// When one of them is no TCP listener.
+    pub fn from_environment(from_predecessor: bool) -> Result<Self, StartError> {
+        let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let count = env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<usize>().ok());
+        if count.is_some_and(|count| count > MAX_INHERITED) {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "they are too many");
+            return Err(StartError::new("cannot use the inherited sockets".to_owned(), error, HINT));
+        }
+        let mut descriptors = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..descriptors.len() {
+            let name = names.next().unwrap_or_default();
+            let listener = descriptors.take_tcp_listener(index).and_then(|listener| match listener {
+                Some(listener) if SockRef::from(&listener).is_listener()? => {
+                    listener.set_nonblocking(false)?;
+                    Ok(listener)
+                }
+                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")),
+            });
+            let listener = listener.map_err(|error| {
+                StartError::new(format!("cannot use the inherited socket {index} ({name})"), error, HINT)
+            })?;
+            sockets.push((name.to_owned(), listener));
+        }
+        Ok(Self { sockets, from_predecessor })
+    }
+
+    /// The socket for a door: the one that has its name, else the one on its port. Whoever names a socket for a door
+    /// says with it where that is; a predecessor only says where it was.
+    fn take(&mut self, door: &str, at: &Listen) -> Option<TcpListener> {
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        let is_still_right = |listener: &TcpListener| address(listener).is_some_and(|address| may_be_at(at, address));
+        let named = self
+            .sockets
+            .iter()
+            .position(|(name, listener)| name == door && (!self.from_predecessor || is_still_right(listener)));
+        let on_port = || {
+            self.sockets.iter().position(|(name, listener)| {
+                !DOORS.contains(&&**name) && address(listener).is_some_and(|address| address.port() == at.port)
+            })
+        };
+        named.or_else(on_port).map(|index| self.sockets.swap_remove(index).1)
+    }
+
+    /// Nothing may be left over that somebody hoped to be served at.
+    fn check_rest(self) -> Result<(), StartError> {
+        let Some((name, listener)) = self.sockets.first().filter(|_| !self.from_predecessor) else { return Ok(()) };
+        let address = listener.local_addr().map_or_else(|_| "no address".to_owned(), |address| address.to_string());
+        let hint = "let ListenStream= name the port of PROXY_PORT, PROXY_V3_PORT, PROXY_V4_PORT or WEB_PORT, \
+                    or FileDescriptorName= one of bots, bots-v3, bots-v4, web";
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "no door is meant to listen there");
+        Err(StartError::new(format!("cannot use the inherited socket {name} at {address}"), error, hint))
+    }
+}
+
+/// True when a door with these settings may be at `address`.
+fn may_be_at(at: &Listen, address: SocketAddr) -> bool {
+    let is_elsewhere = at.host.parse::<IpAddr>().is_ok_and(|ip| ip != address.ip());
+    !is_elsewhere && (at.port == 0 || at.port == address.port())
+}
+
+/// A listening socket for each door that the settings name, the people's last.
+///
+/// # Errors
+/// When an address cannot be listened on, or an inherited socket is left over.
+pub fn listen(settings: &Settings, mut inherited: Inherited) -> Result<Vec<(&'static str, TcpListener)>, StartError> {
+    let at = |port: u16| Listen { host: settings.proxy.host.clone(), port };
+    let wanted = [
+        Some(settings.proxy.clone()),
+        settings.proxy_v3_port.map(at),
+        settings.proxy_v4_port.map(at),
+        Some(settings.web.clone()),
+    ];
+    let mut listeners = Vec::new();
+    for (door, at) in DOORS.into_iter().zip(wanted) {
+        let Some(at) = at else { continue };
+        let listener = match inherited.take(door, &at) {
+            Some(listener) => check(door, listener, settings)?,
+            None => bind(door, &at)?,
+        };
+        listeners.push((door, listener));
+    }
+    inherited.check_rest()?;
+    Ok(listeners)
+}
+
+/// An inherited socket was not looked at with the settings: the pages are not shown to other machines without a
+/// password, wherever the socket comes from.
+fn check(door: &str, listener: TcpListener, settings: &Settings) -> Result<TcpListener, StartError> {
+    let fail =
+        |error, hint| StartError::new(format!("cannot use the inherited socket for the door `{door}`"), error, hint);
+    let address = listener.local_addr().map_err(|error| fail(error, "let ListenStream= name a host and a port"))?;
+    if door == WEB && settings.web_password.is_none() && !address.ip().to_canonical().is_loopback() {
+        let error = io::Error::new(io::ErrorKind::PermissionDenied, "other machines would see the web pages");
+        return Err(fail(error, "set WEB_PASSWORD, or let ListenStream= name 127.0.0.1"));
+    }
+    info!("event=inherited door={door} address={address}");
+    Ok(listener)
+}
+
+fn bind(door: &str, at: &Listen) -> Result<TcpListener, StartError> {
+    let addresses = (at.host.trim_matches(['[', ']']), at.port).to_socket_addrs();
+    let bound = addresses.and_then(|mut addresses| {
+        let address = addresses.next().ok_or(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
+        proxy::listen(address)
+    });
+    bound.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "another process has this port: stop it or set another port",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set a higher port",
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address: set one that it has, or 0.0.0.0",
+            _ => "set a host and port that can be listened on",
+        };
+        StartError::new(format!("cannot listen on {}:{} for the door `{door}`", at.host, at.port), error, hint)
+    })
+}
