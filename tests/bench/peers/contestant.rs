@@ -93,7 +93,12 @@ impl Node {
 }
 
 impl Stage {
+    /// Starts a contestant; once more if it fails, since somebody may have taken the port that was free.
     pub fn start(&self, contestant: Contestant) -> io::Result<Running> {
+        self.try_to_start(contestant).or_else(|_| self.try_to_start(contestant))
+    }
+
+    fn try_to_start(&self, contestant: Contestant) -> io::Result<Running> {
         let (port, web) = (free_port()?, free_port()?);
         let command = match contestant {
             Contestant::Lavaproxy => Some(self.lavaproxy(port, web)),

@@ -58,9 +58,8 @@ impl Drop for Process {
         while self.is_running() && since.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(5));
         }
-        for pid in family {
-            let is_child = pid == self.pid();
-            if !is_child || self.is_running() {
+        if self.is_running() {
+            for pid in family {
                 let _ = kill(pid, Signal::SIGKILL);
             }
         }
