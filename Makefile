@@ -12,7 +12,7 @@ UNITS ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)/systemd/sy
 SETTINGS := /etc/lavaproxy/lavaproxy.env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check soak fmt clippy audit lint doc release install uninstall test-lavalink cargo clean
+.PHONY: help demo run test check soak bench fmt clippy audit lint doc release install uninstall test-lavalink cargo clean
 
 # Runs $(3) where there is the tool $(1), had by $(2). Without it that is skipped, but CI must have it.
 with = @if command -v $(1) >/dev/null; then $(3); else echo "skipped: $@ needs $(1) ($(2))"; test -z "$$CI"; fi
@@ -75,6 +75,11 @@ uninstall: ## what install put there, but the settings; PREFIX and DESTDIR as th
 	@if test -z '$(DESTDIR)' && test -d /run/systemd/system; then set -x; systemctl daemon-reload; fi
 	@if test -e '$(DESTDIR)$(SETTINGS)'; then \
 		echo "$(DESTDIR)$(SETTINGS) is kept: it is yours, remove it by hand"; fi
+
+bench: cargo ## beside HAProxy and nginx, 25 minutes on a quiet machine; less with LOADS=echo,rest ROUNDS=3 SECONDS=1
+	@deploy/release.sh $(MACHINE)-unknown-linux-musl
+	LAVAPROXY=target/dist/lavaproxy-$(MACHINE)-unknown-linux-musl $(CARGO) bench --locked --bench peers -- \
+		$(if $(LOADS),--loads '$(LOADS)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 test-lavalink: cargo ## the bot libraries against real Lavalinks: LAVALINK_V3_JAR=... LAVALINK_V4_JAR=...
 	@test -n "$(LAVALINK_V3_JAR)$(LAVALINK_V4_JAR)" \

@@ -1,0 +1,82 @@
+//! The rounds: the contestants take turns, each started afresh.
+
+use std::io;
+use std::time::Duration;
+
+use crate::compare::{Metric, Row, Sample, Samples};
+use crate::contestant::{Contestant, Running, Stage};
+use crate::tally::Tally;
+
+/// How long and with whom.
+pub struct Bench {
+    pub stage: Stage,
+    pub contestants: Vec<Contestant>,
+    pub rounds: usize,
+    /// How long each contestant is measured in a round.
+    pub window: Duration,
+    /// Counts of tunnels are divided by it: 1, or more for a smoke test.
+    pub shrink: usize,
+}
+
+/// All that was found.
+#[derive(Default)]
+pub struct Findings {
+    pub rows: Vec<Row>,
+    /// The samples of each load.
+    pub raw: Vec<(String, Samples)>,
+    /// From the fewest tunnels to the most.
+    pub growth: Vec<(usize, Samples)>,
+    pub failures: Vec<String>,
+}
+
+impl Bench {
+    /// So many tunnels, fewer in a smoke test.
+    pub fn count(&self, full: usize) -> usize {
+        (full / self.shrink).max(1)
+    }
+
+    /// Measures each of the contestants that are here, in every round.
+    pub fn measure(
+        &self,
+        load: &str,
+        contestants: &[Contestant],
+        findings: &mut Findings,
+        mut sample: impl FnMut(&mut Running, Contestant) -> io::Result<Sample>,
+    ) -> Samples {
+        let mut samples = Samples::default();
+        let mut turns: Vec<_> = contestants.iter().filter(|who| self.contestants.contains(who)).collect();
+        for round in 1..=self.rounds {
+            eprint!("{load}, round {round} of {}:", self.rounds);
+            for contestant in &turns {
+                eprint!(" {}", contestant.name());
+                let found = self.stage.start(**contestant).and_then(|mut running| sample(&mut running, **contestant));
+                let found = found.inspect_err(|error| {
+                    eprint!(" FAILED");
+                    findings.failures.push(format!("{load}: {}: {error}", contestant.name()));
+                });
+                samples.0.entry(**contestant).or_default().push(found.ok());
+            }
+            eprintln!();
+            // Nobody has the same neighbour in time in every round.
+            turns.rotate_left(1);
+        }
+        samples
+    }
+}
+
+/// Lets `run` warm up and then go on for the window; what the contestant did and used meanwhile.
+pub fn sample(
+    running: &Running,
+    window: Duration,
+    mut run: impl FnMut(Duration) -> io::Result<Tally>,
+) -> io::Result<Sample> {
+    run(window / 4)?;
+    let before = running.cpu()?;
+    let tally = run(window)?;
+    let cpu = running.cpu()?.saturating_sub(before);
+    let mut sample = Sample::from([(Metric::Rate, tally.rate()), (Metric::P99, tally.p99())]);
+    if !running.family().is_empty() {
+        sample.insert(Metric::Cpu, cpu.as_secs_f64() / tally.operations());
+    }
+    Ok(sample)
+}

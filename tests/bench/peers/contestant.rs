@@ -1,0 +1,209 @@
+//! Those that are compared, and how each is started before the pretend Lavalink.
+
+use std::env;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use crate::process::Process;
+use crate::usage;
+use crate::wire;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Contestant {
+    Lavaproxy,
+    Haproxy,
+    Nginx,
+    Pipe,
+    /// The client speaks to the node: the floor.
+    Direct,
+}
+
+impl Contestant {
+    pub const ALL: [Self; 5] = [Self::Lavaproxy, Self::Haproxy, Self::Nginx, Self::Pipe, Self::Direct];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lavaproxy => "lavaproxy",
+            Self::Haproxy => "HAProxy",
+            Self::Nginx => "nginx",
+            Self::Pipe => "toy",
+            Self::Direct => "direct",
+        }
+    }
+
+    /// The Debian package that brings it, where one does; both are called as their programs.
+    pub fn package(self) -> Option<&'static str> {
+        match self {
+            Self::Haproxy => Some("haproxy"),
+            Self::Nginx => Some("nginx"),
+            _ => None,
+        }
+    }
+
+    /// Where that package has put it; none while it is not installed.
+    pub fn program(self) -> Option<PathBuf> {
+        let file = Path::new("/usr/sbin").join(self.package()?);
+        file.exists().then_some(file)
+    }
+}
+
+/// The programs and where they may write.
+pub struct Stage {
+    pub lavaproxy: PathBuf,
+    pub directory: PathBuf,
+    /// The pretend Lavalink.
+    pub node: Node,
+}
+
+/// The pretend Lavalink while it runs.
+pub struct Node {
+    _process: Process,
+    v3: u16,
+    v4: u16,
+}
+
+/// A contestant that takes connections.
+pub struct Running {
+    pub address: SocketAddr,
+    /// Of lavaproxy's pages.
+    pub web: SocketAddr,
+    process: Option<Process>,
+    family: Vec<Pid>,
+}
+
+impl Node {
+    pub fn start(directory: &Path) -> io::Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg("node");
+        let mut process = Process::start(&command, &directory.join("node.log"))?;
+        let ports = process.first_line()?;
+        let (v3, v4) = ports.split_once(' ').ok_or_else(|| io::Error::other("the pretend Lavalink did not start"))?;
+        let port = |text: &str| text.parse().map_err(io::Error::other);
+        Ok(Self { _process: process, v3: port(v3)?, v4: port(v4)? })
+    }
+}
+
+impl Stage {
+    /// Starts a contestant; once more if it fails, since somebody may have taken the port that was free.
+    pub fn start(&self, contestant: Contestant) -> io::Result<Running> {
+        self.try_to_start(contestant).or_else(|_| self.try_to_start(contestant))
+    }
+
+    fn try_to_start(&self, contestant: Contestant) -> io::Result<Running> {
+        let (port, web) = (free_port()?, free_port()?);
+        let command = match contestant {
+            Contestant::Lavaproxy => Some(self.lavaproxy(port, web)),
+            Contestant::Haproxy => Some(self.haproxy(port)?),
+            Contestant::Nginx => Some(self.nginx(port)?),
+            Contestant::Pipe => Some(self.pipe(port)?),
+            Contestant::Direct => None,
+        };
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Some(command) = command else {
+            let address = local(self.node.v4);
+            return Ok(Running { address, web: local(web), process: None, family: Vec::new() });
+        };
+        let log = self.directory.join(format!("{}.log", contestant.name()));
+        let mut process = Process::start(&command, &log)?;
+        let failed =
+            |error| io::Error::other(format!("{} did not start ({}): {error}", contestant.name(), log.display()));
+        wait_until_ready(&mut process, local(port)).map_err(failed)?;
+        let family = usage::family(process.pid())?;
+        Ok(Running { address: local(port), web: local(web), process: Some(process), family })
+    }
+
+    fn lavaproxy(&self, port: u16, web: u16) -> Command {
+        let mut command = Command::new(&self.lavaproxy);
+        command.args([Path::new("--env-file"), Path::new("/dev/null")]);
+        command.envs([("PROXY_HOST", "127.0.0.1"), ("PROXY_PASSWORD", wire::PASSWORD), ("LOG_LEVEL", "info")]);
+        command.envs([("LAVALINK_V3_HOST", "127.0.0.1"), ("LAVALINK_V4_HOST", "127.0.0.1")]);
+        let ports = [
+            ("PROXY_PORT", port),
+            ("WEB_PORT", web),
+            ("LAVALINK_V3_PORT", self.node.v3),
+            ("LAVALINK_V4_PORT", self.node.v4),
+        ];
+        command.envs(ports.map(|(name, port)| (name, port.to_string())));
+        command
+    }
+
+    fn haproxy(&self, port: u16) -> io::Result<Command> {
+        let file = self.write_settings("haproxy.cfg", include_str!("haproxy.cfg"), port)?;
+        let mut command = Command::new("/usr/sbin/haproxy");
+        command.args([Path::new("-db"), Path::new("-q"), Path::new("-f"), &file]);
+        Ok(command)
+    }
+
+    fn nginx(&self, port: u16) -> io::Result<Command> {
+        let file = self.write_settings("nginx.conf", include_str!("nginx.conf"), port)?;
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.args([Path::new("-p"), &self.directory, Path::new("-e"), Path::new("stderr"), Path::new("-c"), &file]);
+        Ok(command)
+    }
+
+    fn pipe(&self, port: u16) -> io::Result<Command> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["pipe", &port.to_string(), &self.node.v4.to_string()]);
+        Ok(command)
+    }
+
+    fn write_settings(&self, name: &str, template: &str, port: u16) -> io::Result<PathBuf> {
+        let text = template
+            .replace("@PORT@", &port.to_string())
+            .replace("@V3@", &self.node.v3.to_string())
+            .replace("@V4@", &self.node.v4.to_string())
+            .replace("@DIRECTORY@", &self.directory.display().to_string());
+        let file = self.directory.join(name);
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
+impl Running {
+    pub fn family(&self) -> &[Pid] {
+        &self.family
+    }
+
+    pub fn cpu(&self) -> io::Result<Duration> {
+        usage::cpu(&self.family)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_none_or(Process::is_running)
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Waits for the answer to a request through it.
+fn wait_until_ready(process: &mut Process, address: SocketAddr) -> io::Result<()> {
+    let since = Instant::now();
+    loop {
+        match ask(address) {
+            Ok(answer) if answer.starts_with(b"HTTP/1.1 200 ") => return Ok(()),
+            Ok(answer) => return Err(io::Error::other(format!("it answers {}", answer.escape_ascii()))),
+            Err(error) if !process.is_running() || since.elapsed() > PATIENCE => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&wire::get(wire::SMALL, "close"))?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,30 @@
+//! The loads, one file for each kind, in the order in which they run.
+
+mod crowd;
+mod growth;
+mod idle;
+mod messages;
+mod requests;
+mod scrape;
+
+use crate::bench::{Bench, Findings};
+
+/// A name for LOADS, and what it runs.
+pub struct Load {
+    pub name: &'static str,
+    pub run: fn(&Bench, &mut Findings),
+}
+
+/// All there are. Memory comes first, before the kernel's caches have grown by the other loads.
+pub const LOADS: [Load; 10] = [
+    Load { name: "idle", run: idle::run },
+    Load { name: "echo", run: messages::echo },
+    Load { name: "closed", run: messages::closed },
+    Load { name: "large", run: messages::large },
+    Load { name: "rest", run: requests::kept },
+    Load { name: "connect", run: requests::fresh },
+    Load { name: "bodies", run: requests::bodies },
+    Load { name: "growth", run: growth::run },
+    Load { name: "crowd", run: crowd::run },
+    Load { name: "scrape", run: scrape::run },
+];

@@ -1,0 +1,143 @@
+//! lavaproxy beside HAProxy, nginx, a toy and no proxy at all, on one pretend Lavalink: `make bench`.
+//!
+//! ```text
+//! load (tunnels, rest) -> contestant, one at a time -> node
+//!       rounds (bench) of loads/ -> samples -> compare -> report, plot
+//! ```
+//!
+//! Without `--bench`, as `cargo test` starts it, every load runs once for an instant, so that it cannot rot.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, missing_docs)]
+
+mod answer;
+mod bench;
+mod compare;
+mod contestant;
+mod footprint;
+mod loads;
+mod machine;
+mod node;
+mod pipe;
+mod plot;
+mod process;
+mod report;
+mod rest;
+mod tally;
+mod tunnels;
+mod usage;
+mod wire;
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bench::{Bench, Findings};
+use contestant::{Contestant, Node, Stage};
+use loads::{LOADS, Load};
+
+const HELP: &str = "\
+cargo bench --bench peers -- [--loads NAME,NAME,...] [--rounds N] [--seconds N]
+
+  --loads    some of: idle, echo, closed, large, rest, connect, bodies, growth, crowd, scrape
+  --rounds   how often each contestant has its turn, 5
+  --seconds  how long a turn is, 2
+
+The environment variable LAVAPROXY names the binary to measure.";
+/// 12,000 connections to the load, two descriptors for each of the 8,000 or so that lavaproxy holds.
+const DESCRIPTORS: u64 = 17_000;
+
+/// What was asked for.
+struct Wish {
+    is_smoke: bool,
+    loads: Vec<&'static Load>,
+    rounds: usize,
+    window: Duration,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["node"] => Ok(node::run()?),
+        ["pipe", port, node] => Ok(pipe::run(port.parse()?, node.parse()?)?),
+        _ => run(&Wish::parse()?),
+    }
+}
+
+impl Wish {
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        use lexopt::prelude::*;
+        let mut wish =
+            Self { is_smoke: true, loads: LOADS.iter().collect(), rounds: 5, window: Duration::from_secs(2) };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("bench") => wish.is_smoke = false,
+                Long("loads") => wish.loads = chosen(&parser.value()?.string()?)?,
+                Long("rounds") => wish.rounds = parser.value()?.parse()?,
+                Long("seconds") => wish.window = Duration::from_secs_f64(parser.value()?.parse()?),
+                // What `cargo test` hands to every test is no business of a smoke test.
+                _ if wish.is_smoke => {}
+                _ => return Err(format!("{}\n\n{HELP}", argument.unexpected()).into()),
+            }
+        }
+        if wish.is_smoke {
+            (wish.rounds, wish.window) = (1, Duration::from_millis(80));
+        }
+        Ok(wish)
+    }
+}
+
+fn chosen(names: &str) -> Result<Vec<&'static Load>, String> {
+    let find = |name| LOADS.iter().find(|load| load.name == name).ok_or(format!("no load is called {name}\n\n{HELP}"));
+    names.split([',', ' ']).filter(|name| !name.is_empty()).map(find).collect()
+}
+
+fn run(wish: &Wish) -> Result<(), Box<dyn Error>> {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
+    if !wish.is_smoke && descriptors < DESCRIPTORS {
+        return Err(format!("{descriptors} open files are too few: allow {DESCRIPTORS} (ulimit -Hn)").into());
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    fs::create_dir_all(&directory)?;
+    let lavaproxy = env::var_os("LAVAPROXY").map_or(env!("CARGO_BIN_EXE_lavaproxy").into(), PathBuf::from);
+    let contestants = installed(wish.is_smoke)?;
+    let machine = machine::describe(&lavaproxy, &contestants);
+    let stage = Stage { lavaproxy, node: Node::start(&directory)?, directory: directory.clone() };
+    let shrink = if wish.is_smoke { 100 } else { 1 };
+    let bench = Bench { stage, contestants, rounds: wish.rounds, window: wish.window, shrink };
+    let mut findings = Findings::default();
+    for load in &wish.loads {
+        (load.run)(&bench, &mut findings);
+    }
+    if wish.is_smoke {
+        println!("{} rows, {} failures", findings.rows.len(), findings.failures.len());
+        return if findings.failures.is_empty() { Ok(()) } else { Err(findings.failures.join("\n").into()) };
+    }
+    let markdown = report::markdown(&findings, &machine, wish.rounds);
+    println!("{markdown}");
+    fs::write(directory.join("results.md"), &markdown)?;
+    fs::write(directory.join("results.json"), report::json(&findings, &machine).to_string())?;
+    if !findings.growth.is_empty() {
+        fs::write(directory.join("growth.svg"), plot::svg(&findings.growth))?;
+    }
+    eprintln!("written to {}: results.md, results.json, growth.svg", directory.display());
+    Ok(())
+}
+
+/// Those that can take part. A smoke test does without those that are not installed, but where CI is set.
+fn installed(is_smoke: bool) -> Result<Vec<Contestant>, String> {
+    let (here, missing): (Vec<_>, Vec<_>) = Contestant::ALL
+        .into_iter()
+        .partition(|contestant| contestant.package().is_none() || contestant.program().is_some());
+    let packages: Vec<_> = missing.iter().filter_map(|contestant| contestant.package()).collect();
+    if packages.is_empty() {
+        return Ok(here);
+    }
+    let advice = format!("install what it is compared with: apt-get install {}", packages.join(" "));
+    if !is_smoke || env::var_os("CI").is_some() {
+        return Err(advice);
+    }
+    eprintln!("skipped: no {}; {advice}", packages.join(", "));
+    Ok(here)
+}

@@ -1,0 +1,146 @@
+//! What travels between the load and the pretend Lavalink: the bytes both sides agree on.
+
+use std::fmt::Write as _;
+
+pub const PASSWORD: &str = "youshallnotpass";
+/// A small answer, as most of Lavalink's are.
+pub const SMALL: &str = "/v4/info";
+/// An answer of [`LARGE_BODY`] bytes.
+pub const LARGE: &str = "/v4/loadtracks?identifier=playlist";
+pub const LARGE_BODY: usize = 1024 * 1024;
+/// Lavalink's chunks hold no more.
+const CHUNK: usize = 0x3fec;
+/// Comes in a segment of its own, as Lavalink's does.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// A message begins with the moment it was sent, in nanoseconds since the load began.
+pub const STAMP: usize = 8;
+const MASK: [u8; 4] = [0x1f, 0x8a, 0x3c, 0x57];
+
+const BINARY: u8 = 0x82;
+const MASKED: u8 = 0x80;
+const LENGTH_OF_TWO: u8 = 126;
+const LENGTH_OF_EIGHT: u8 = 127;
+
+/// A request as bots send it.
+pub fn get(target: &str, connection: &str) -> Vec<u8> {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:2333\r\nAuthorization: {PASSWORD}\r\nUser-Agent: bench/1.0\r\n\
+         Accept: application/json\r\nConnection: {connection}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A WebSocket handshake as bots send it.
+pub fn handshake() -> Vec<u8> {
+    format!(
+        "GET /v4/websocket HTTP/1.1\r\nHost: 127.0.0.1:2333\r\nAuthorization: {PASSWORD}\r\n\
+         User-Id: 170939974227591168\r\nClient-Name: bench/1.0\r\nUser-Agent: bench/1.0\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The answer to a handshake, with Lavalink's fields.
+pub fn switching(accept: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-WebSocket-Location: \
+         ws://127.0.0.1:2333/v4/websocket\r\nSession-Resumed: false\r\nUpgrade: WebSocket\r\n\
+         Lavalink-Api-Version: 4\r\nSec-WebSocket-Accept: {accept}\r\nDate: Mon, 23 Nov 2026 15:12:41 GMT\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The head and the chunks of an answer, without the last one.
+pub fn chunked(body: &[u8]) -> Vec<u8> {
+    let mut answer = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\
+        Content-Type: application/json\r\nLavalink-Api-Version: 4\r\nDate: Mon, 23 Nov 2026 15:12:41 GMT\r\n\r\n"
+        .to_vec();
+    for chunk in body.chunks(CHUNK) {
+        let digits = if chunk.len() > 0xff { 4 } else { 2 };
+        answer.extend_from_slice(format!("{:0digits$x}\r\n", chunk.len()).as_bytes());
+        answer.extend_from_slice(chunk);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer
+}
+
+/// The body at [`SMALL`].
+pub fn small_body() -> Vec<u8> {
+    br#"{"version":{"semver":"4.2.2","major":4,"minor":2,"patch":2,"preRelease":""},"buildTime":1772380847000,"git":{"branch":"4.2.2","commit":"0000000","commitTime":1772380800000},"jvm":"17.0.15","lavaplayer":"2.2.6","sourceManagers":["http","local"],"filters":["volume","equalizer","karaoke","timescale","tremolo","vibrato","distortion","rotation","channelMix","lowPass"],"plugins":[]}"#
+        .to_vec()
+}
+
+/// The body at [`LARGE`]: a playlist without end.
+pub fn large_body() -> Vec<u8> {
+    let mut body = String::with_capacity(LARGE_BODY + 256);
+    let mut number = 0;
+    while body.len() < LARGE_BODY {
+        number += 1;
+        let _ =
+            write!(body, r#"{{"encoded":"QAAAdQMACVRlc3QgVG9uZQ{number:08}","info":{{"title":"Tone {number}"}}}},"#);
+    }
+    body.truncate(LARGE_BODY);
+    body.into_bytes()
+}
+
+/// What a client sends: one frame, with room for a stamp.
+pub fn client_frame(payload: usize) -> Vec<u8> {
+    let mut frame = frame_head(payload, MASKED);
+    frame.extend_from_slice(&MASK);
+    frame.extend((0..payload).map(|at| pattern(at) ^ MASK[at % 4]));
+    frame
+}
+
+/// What the node answers to it, but for the stamp.
+pub fn server_frame(payload: usize) -> Vec<u8> {
+    let mut frame = frame_head(payload, 0);
+    frame.extend((0..payload).map(pattern));
+    frame
+}
+
+/// Writes the moment into a client's frame.
+pub fn stamp(frame: &mut [u8], payload: usize, nanoseconds: u64) {
+    let at = frame.len() - payload;
+    for (index, byte) in nanoseconds.to_be_bytes().into_iter().enumerate() {
+        frame[at + index] = byte ^ MASK[index % 4];
+    }
+}
+
+/// Answers a client's frame at the start of `bytes` into `echo`; its length, or none while it is not complete.
+pub fn echo(bytes: &[u8], echo: &mut Vec<u8>) -> Option<usize> {
+    let (head, payload) = match *bytes.get(1)? & !MASKED {
+        LENGTH_OF_TWO => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        LENGTH_OF_EIGHT => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        short => (2, usize::from(short)),
+    };
+    let mask: [u8; 4] = bytes.get(head..head + 4)?.try_into().ok()?;
+    let masked = bytes.get(head + 4..head + 4 + payload)?;
+    echo.extend_from_slice(&frame_head(payload, 0));
+    let at = echo.len();
+    echo.extend_from_slice(masked);
+    for (index, byte) in echo[at..].iter_mut().enumerate() {
+        *byte ^= mask[index % 4];
+    }
+    Some(head + 4 + payload)
+}
+
+fn frame_head(payload: usize, masked: u8) -> Vec<u8> {
+    let mut head = vec![BINARY];
+    match payload {
+        0..126 => head.push(masked | payload as u8),
+        126..0x1_0000 => {
+            head.push(masked | LENGTH_OF_TWO);
+            head.extend_from_slice(&(payload as u16).to_be_bytes());
+        }
+        _ => {
+            head.push(masked | LENGTH_OF_EIGHT);
+            head.extend_from_slice(&(payload as u64).to_be_bytes());
+        }
+    }
+    head
+}
+
+fn pattern(at: usize) -> u8 {
+    b'a' + (at % 23) as u8
+}
