@@ -108,6 +108,29 @@ pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
+/// Why lavaproxy could not start.
+#[derive(Debug)]
+pub struct StartError {
+    what: String,
+    error: io::Error,
+    hint: &'static str,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}; {}", self.what, self.error, self.hint)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    /// What could not be done, why, and what would mend it.
+    pub fn new(what: String, error: io::Error, hint: &'static str) -> Self {
+        Self { what, error, hint }
+    }
+}
+
 /// What is answered to the client instead of a backend's response.
 #[derive(Debug)]
 pub enum Fault {

@@ -1,7 +1,6 @@
 //! Puts the house together from the settings: ledgers, backends, doors, monitor. Changes what can be changed while it
 //! stands, and takes it down again.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::config::{Lavalink, Node, Settings, Timeouts};
+use crate::error::StartError;
 use crate::ledger::Ledger;
 use crate::monitor::{Monitor, Setup, Sources};
 use crate::notify::Watchdog;
@@ -59,29 +59,6 @@ struct Station {
     timeouts: Timeouts,
     backend: Arc<Backend>,
     prober: Arc<Prober>,
-}
-
-/// Why the house could not be opened.
-#[derive(Debug)]
-pub struct StartError {
-    what: String,
-    error: io::Error,
-    hint: &'static str,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}; {}", self.what, self.error, self.hint)
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl StartError {
-    /// What could not be done, why, and what would mend it.
-    pub fn new(what: String, error: io::Error, hint: &'static str) -> Self {
-        Self { what, error, hint }
-    }
 }
 
 impl Server {

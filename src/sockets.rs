@@ -10,8 +10,8 @@ use log::info;
 use socket2::SockRef;
 
 use crate::config::{Lavalink, Listen, Settings};
+use crate::error::StartError;
 use crate::proxy;
-use crate::server::StartError;
 
 /// The doors' names, as logs show them and as LISTEN_FDNAMES may have them.
 pub const DOORS: [&str; 4] = ["bots", "bots-v3", "bots-v4", WEB];

@@ -1,12 +1,14 @@
 //! The doors: which version a bot gets at which of them, and what people get at theirs; neither tells a secret.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/logged.rs"]
+mod logged;
 mod support;
 
-use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use logged::lines;
 use serde_json::Value;
 use support::*;
 
@@ -314,27 +316,9 @@ fn the_stats_have_the_fields_that_are_promised_and_no_others() {
     assert_eq!(proxy.stats()["totals"]["connections"], 2);
 }
 
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Keeps every line that is logged.
-struct Keeper;
-
-impl log::Log for Keeper {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LINES.lock().unwrap().push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
-    log::set_logger(&Keeper).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    lines();
     let secrets = ["Hush-front", "Hush-three", "Hush-four", "Hush-web"];
     let backend = Backend::start(|mut client, _| {
         while let Some(request) = client.next_request() {
@@ -402,9 +386,9 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
         everything.push(format!("{}{}", response.head, response.text()));
     }
     let told = |line: &&String| line.contains("event=ended") && line.contains("detail=");
-    eventually("each refusal is logged", || LINES.lock().unwrap().iter().filter(told).count() >= 19);
+    eventually("each refusal is logged", || lines().iter().filter(told).count() >= 19);
     drop(proxy);
-    let lines = LINES.lock().unwrap().clone();
+    let lines = lines();
     for text in everything.iter().chain(&lines) {
         assert!(!text.contains("Hush-"), "{text}");
         assert!(!text.contains(&STANDARD.encode("me:Hush-web")) && !text.contains(&STANDARD.encode("Hus")), "{text}");

@@ -19,12 +19,17 @@ impl log::Log for Keeper {
     fn flush(&self) {}
 }
 
-/// How many lines hold all of these words; of those that were logged since the first call.
-pub fn logged(words: &[&str]) -> usize {
+/// Every line that was logged since the first call.
+pub fn lines() -> Vec<String> {
     static SET: Once = Once::new();
     SET.call_once(|| {
         log::set_logger(&Keeper).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
     });
-    LINES.lock().unwrap().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    LINES.lock().unwrap().clone()
+}
+
+/// How many of them hold all of these words.
+pub fn logged(words: &[&str]) -> usize {
+    lines().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
 }
