@@ -212,7 +212,7 @@ impl Server {
 impl Drop for Server {
     /// Ends at once what was not stopped before.
     fn drop(&mut self) {
-        self.doors.iter().for_each(|door| door.close());
+        self.close(|_| true);
         for inside in [&self.bots, &self.people] {
             inside.begin_to_stop();
             inside.drain(Instant::now(), Tunnels::End);

@@ -55,15 +55,17 @@ const MAX_IDLE: usize = 256;
 /// Idle workers that stay when nobody has come for a while.
 const MIN_IDLE: usize = 2;
 /// How long an idle worker waits for a client before it looks whether it should go.
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_millis(250);
 /// So many turns without a client let a worker go.
-const IDLE_TURNS: u32 = 10;
+const IDLE_TURNS: u32 = 40;
 /// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 /// How long to wait after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
 /// How often a door that was closed is looked at until its workers have left.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long it is waited for them.
+const DESERTED: Duration = Duration::from_secs(2);
 
 /// How a door's own answers sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,7 +251,7 @@ impl Door {
         Arc::clone(&self.rules.lock())
     }
 
-    /// Lets nobody in any more. Workers that wait at the door leave within a second, and whom they take in by then is
+    /// Lets nobody in any more. Workers that wait at the door leave with their turn, and whom they take in by then is
     /// served. The socket closes after them; where another process has it too, it goes on to listen.
     pub fn close(&self) {
         *self.listener.lock() = None;
@@ -257,7 +259,7 @@ impl Door {
 
     /// Waits until every worker has left a closed door, so that nobody is let in and then forgotten.
     pub fn wait_until_deserted(&self) {
-        let deadline = Instant::now() + 2 * TURN;
+        let deadline = Instant::now() + DESERTED;
         while self.idle.load(SeqCst) + self.arriving.load(SeqCst) > 0 && Instant::now() < deadline {
             thread::sleep(LOOK);
         }
