@@ -8,7 +8,9 @@
 //! [`proxy`] is that corridor, one file per stage. Bots come in by doors that speak Lavalink's way, people by a
 //! door to the [`monitor`]; both lead through the same corridor. [`http`] knows the protocol and nothing else,
 //! [`ledger`] counts and knows neither HTTP nor sockets. Dependencies point one way:
-//! `server` -> `monitor` -> `proxy` -> `ledger`, `http` -> `error`, `config`; the monitor reads and nothing needs it.
+//! `running` -> `server` -> `monitor` -> `proxy` -> `ledger`, `http` -> `error`, `config`; the monitor reads and nothing needs it.
+//! [`running`] obeys signals, with [`sockets`] and [`upgrade`] so that nobody notices a restart, and [`notify`] so that a
+//! supervisor does.
 
 pub mod config;
 pub mod demo;

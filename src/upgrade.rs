@@ -112,8 +112,9 @@ impl Binary {
             .env(PREDECESSOR, process::id().to_string())
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
-            // Both name this process, and are then not believed in another.
+            // What they say is true of this process alone.
             .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDS_FIRST_FD")
             .env_remove("WATCHDOG_PID")
             .fd_mappings(mappings)
             .map_err(io::Error::other)?;
