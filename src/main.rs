@@ -134,6 +134,7 @@ fn run(
     predecessor: Option<Predecessor>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     begin(&loaded);
+    let binary = Binary::of_this_process();
     let notify = Notify::from_environment()?;
     let started = Inherited::from_environment(predecessor.is_some()).map_err(Into::into).and_then(|inherited| {
         let told = Told::register(&FURTHER)?;
@@ -156,7 +157,7 @@ fn run(
             return Err(error);
         }
     };
-    let (binary, settings) = (Binary::of_this_process(), loaded.settings);
+    let settings = loaded.settings;
     Running { server: &server, settings, env_file, binary, notify: &notify }.obey(&mut told);
     drop(server);
     info!("event=stopped");

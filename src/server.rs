@@ -129,8 +129,10 @@ impl Server {
     /// and ports of the doors stay as they are.
     ///
     /// # Errors
-    /// When a thread cannot be had; nothing has changed then.
+    /// When the pages would lose their password where others can reach them, or a thread cannot be had; nothing has
+    /// changed then.
     pub fn reload(&self, settings: &Settings) -> Result<(), StartError> {
+        self.doors.iter().try_for_each(|door| sockets::check_pages(door.name(), door.address(), settings))?;
         let before = self.present.lock().stations.clone();
         let stations = stations(settings, &before)?;
         for door in &self.doors {

@@ -132,18 +132,27 @@ pub fn listen(settings: &Settings, mut inherited: Inherited) -> Result<Vec<(&'st
     Ok(listeners)
 }
 
-/// An inherited socket was not looked at with the settings: the pages are not shown to other machines without a
-/// password, wherever the socket comes from.
 fn check(door: &str, listener: TcpListener, settings: &Settings) -> Result<TcpListener, StartError> {
-    let fail =
-        |error, hint| StartError::new(format!("cannot use the inherited socket for the door `{door}`"), error, hint);
-    let address = listener.local_addr().map_err(|error| fail(error, "let ListenStream= name a host and a port"))?;
-    if door == WEB && settings.web_password.is_none() && !address.ip().to_canonical().is_loopback() {
-        let error = io::Error::new(io::ErrorKind::PermissionDenied, "other machines would see the web pages");
-        return Err(fail(error, "set WEB_PASSWORD, or let ListenStream= name 127.0.0.1"));
-    }
+    let address = listener.local_addr().map_err(|error| {
+        StartError::new(format!("cannot use the inherited socket for the door `{door}`"), error, HINT)
+    })?;
+    check_pages(door, address, settings)?;
     info!("event=inherited door={door} address={address}");
     Ok(listener)
+}
+
+/// The pages are not shown to other machines without a password, wherever their socket comes from: the settings were
+/// checked with WEB_HOST, and an inherited socket may be elsewhere.
+///
+/// # Errors
+/// When these settings would do so at `address`.
+pub fn check_pages(door: &str, address: SocketAddr, settings: &Settings) -> Result<(), StartError> {
+    if door != WEB || settings.web_password.is_some() || address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let error = io::Error::new(io::ErrorKind::PermissionDenied, "other machines would see the web pages");
+    let hint = "set WEB_PASSWORD, or let ListenStream= name 127.0.0.1";
+    Err(StartError::new(format!("cannot do without a WEB_PASSWORD at {address}"), error, hint))
 }
 
 fn bind(door: &str, at: &Listen) -> Result<TcpListener, StartError> {

@@ -125,7 +125,12 @@ impl Sockets {
     }
 
     fn start(&self, set: &[(&str, &str)]) -> Running {
+        self.start_with(&[], set)
+    }
+
+    fn start_with(&self, flags: &[&str], set: &[(&str, &str)]) -> Running {
         let mut command = lavaproxy(&FREE);
+        command.args(flags);
         let names: Vec<_> = self.0.iter().map(|(name, _)| *name).collect();
         let mappings = (3..)
             .zip(&self.0)
@@ -173,6 +178,24 @@ fn a_socket_that_cannot_be_used_is_an_error_that_says_what_to_do() {
     command.env("LISTEN_FDS", "1").fd_mappings(vec![deaf]).unwrap();
     let (status, log) = Running::spawn(command).end();
     assert!(status.code() == Some(1) && log.contains("does not listen"), "{log}");
+}
+
+#[test]
+fn a_reload_takes_no_password_from_pages_at_an_inherited_socket_that_others_can_reach() {
+    let home = directory("open-socket");
+    let file = home.join("lavaproxy.env");
+    fs::write(&file, "WEB_PASSWORD=secret\n").unwrap();
+    let open = Sockets(vec![("web", TcpListener::bind("0.0.0.0:0").unwrap())]);
+    let path = file.to_str().unwrap().to_owned();
+    let mut running = open.start_with(&["--env-file", &path], &[]);
+    let mut web = running.door("web");
+    web.set_ip([127, 0, 0, 1].into());
+    fs::write(&file, "").unwrap();
+    running.signal("HUP");
+    running.line(&["level=error", "event=reload-refused", "WEB_PASSWORD"]);
+    let mut stranger = Client::connect(web);
+    stranger.send(b"GET /api/stats HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(stranger.response().status, 401);
 }
 
 #[test]
