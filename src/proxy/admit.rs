@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
+use super::backend;
 use super::capacity::Capacity;
 
 /// How many refused clients are waited for at once, so that they can read their answer.
@@ -175,7 +176,8 @@ impl Admission {
         true
     }
 
-    /// Who has sent no request for the longest, else whose request has been under way for the longest.
+    /// Who has sent no request for the longest, else whose request has been under way for the longest. What has
+    /// come but was not read yet is a request too: on a busy machine its worker may be late.
     fn dispensable<'t>(&self, table: &'t Table) -> Option<&'t Place> {
         let now = self.epoch.elapsed();
         let oldest = |is_idle: bool, age: Duration| {
@@ -184,6 +186,7 @@ impl Admission {
                 .map(Arc::as_ref)
                 .filter(|place| !place.must_go() && place.waits() == is_idle)
                 .filter(|place| now.saturating_sub(Duration::from_millis(place.since())) >= age)
+                .filter(|place| !(is_idle && place.has_sent()))
                 .min_by_key(|place| place.since())
         };
         oldest(true, IDLE).or_else(|| oldest(false, STALLED))
@@ -272,6 +275,11 @@ impl Place {
 
     fn must_go(&self) -> bool {
         self.must_go.load(SeqCst)
+    }
+
+    /// True when something lies in its socket that nobody has read yet.
+    fn has_sent(&self) -> bool {
+        backend::peek(&SockRef::from(&*self.client)).is_ok_and(|count| count > 0)
     }
 
     // Shutting a socket down that its peer has closed fails, and then there is nothing left to do.
@@ -378,5 +386,31 @@ pub struct Patience<'a>(&'a Admission);
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
         self.0.refusing.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn who_has_asked_is_not_cut_off_for_a_worker_that_is_late() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admission = Admission::clearing(Capacity { connections: 2, rule: "a test" });
+        let come_in = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let permit = admission.admit(Arc::new(listener.accept().unwrap().0)).unwrap();
+            (client, permit)
+        };
+        let (mut asking, unread) = come_in();
+        asking.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        while !unread.place.has_sent() {}
+        let (_silent, idle) = come_in();
+        let _newcomer = come_in();
+        assert!(idle.must_go() && !unread.must_go());
     }
 }

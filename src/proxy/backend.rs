@@ -238,7 +238,7 @@ fn stands(socket: &Socket) -> bool {
 }
 
 /// Looks at what has come without waiting and without taking it; 0 is the end of the stream.
-fn peek(socket: &Socket) -> io::Result<usize> {
+pub(super) fn peek(socket: &Socket) -> io::Result<usize> {
     socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT)
 }
 

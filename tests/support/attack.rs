@@ -1,6 +1,7 @@
 //! One attack at a time on one people's door, and what must hold after each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::backtrace::Backtrace;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,8 @@ pub static HOUSE: LazyLock<(Proxy, Held)> = LazyLock::new(|| {
             scope.spawn(move || ask_at(door, "GET", "/api/health", ""));
         }
     });
+    // The panic of a test that fails reads the debug information, tens of MiB: no mark of the next tests' attacks.
+    drop(Backtrace::force_capture().to_string());
     let held = Held::now();
     (proxy, held)
 });
