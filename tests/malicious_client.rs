@@ -311,7 +311,8 @@ fn chunks_that_break_the_grammar_are_refused_wherever_they_stand() {
     }
     backend.wait_until_closed();
     let seen = backend.seen();
-    assert!(!seen.contains("smuggled") && !seen.contains("\r\n0\r\n"), "{seen}");
+    // The last chunk's line may have left when a trailer that comes later turns out wrong; the end never does.
+    assert!(!seen.contains("smuggled") && !seen.contains("\r\n0\r\n\r\n"), "{seen}");
 }
 
 #[test]

@@ -2,12 +2,18 @@
 
 use std::io::{self, Read};
 
-/// Bytes that were read and not yet used, in a buffer that grows only when it is told to.
+/// What a buffer begins with, and how many times larger each step of its growth is.
+const FIRST: usize = 4096;
+const GROWTH: usize = 4;
+
+/// Bytes that were read and not yet used, in a buffer that grows only while reads fill it.
 #[derive(Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// The last read took all the room there was: more may be waiting.
+    was_filled: bool,
 }
 
 impl Buffer {
@@ -28,7 +34,7 @@ impl Buffer {
 
     /// Forgets the first `count` bytes of [`data`](Self::data).
     pub fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        self.start = self.start.saturating_add(count).min(self.end);
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
@@ -46,23 +52,24 @@ impl Buffer {
         self.end - self.start >= capacity
     }
 
-    /// One read into the free part of a window of `capacity` bytes; 0 is the end of the stream.
+    /// One read into the free part, which grows up to `capacity` bytes; 0 is the end of the stream.
     ///
     /// # Errors
     /// Whatever the reader reports, but for interruptions, which are retried.
     pub fn fill(&mut self, reader: &mut impl Read, capacity: usize) -> io::Result<usize> {
-        if self.start > 0 && (self.end == self.bytes.len() || self.bytes.len() < capacity) {
-            self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+        let is_full = self.end == self.bytes.len();
+        if is_full {
+            self.move_to_front();
         }
-        if self.bytes.len() < capacity {
-            self.bytes.resize(capacity, 0);
+        if (self.was_filled || is_full) && self.bytes.len() < capacity {
+            let grown = (self.bytes.len() * GROWTH).max(FIRST);
+            self.bytes.resize(grown.min(capacity), 0);
         }
         loop {
             match reader.read(&mut self.bytes[self.end..]) {
                 Ok(count) => {
                     self.end += count;
+                    self.was_filled = self.end == self.bytes.len();
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -74,11 +81,18 @@ impl Buffer {
     /// Gives memory beyond `capacity` bytes back, as far as what is waiting allows.
     pub fn shrink(&mut self, capacity: usize) {
         if self.bytes.len() > capacity && self.end - self.start <= capacity {
+            self.move_to_front();
+            self.bytes.truncate(capacity);
+            self.bytes.shrink_to_fit();
+            self.was_filled = false;
+        }
+    }
+
+    fn move_to_front(&mut self) {
+        if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
-            self.bytes.truncate(capacity);
-            self.bytes.shrink_to_fit();
         }
     }
 }
@@ -102,6 +116,28 @@ mod tests {
         assert_eq!(buffer.data(), b"6789");
         buffer.consume(99);
         assert!(buffer.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn grows_only_when_a_read_filled_it() -> io::Result<()> {
+        let mut buffer = Buffer::default();
+        let mut reads = |length: usize| {
+            let mut source = io::repeat(b'a').take(length as u64);
+            let count = buffer.fill(&mut source, 10_000);
+            buffer.consume(usize::MAX);
+            count
+        };
+        for _ in 0..3 {
+            assert_eq!(reads(FIRST - 1)?, FIRST - 1);
+        }
+        assert_eq!(reads(20_000)?, FIRST);
+        assert_eq!(reads(20_000)?, 10_000);
+        assert_eq!(reads(20_000)?, 10_000);
+        buffer.shrink(FIRST);
+        assert_eq!(buffer.fill(&mut io::repeat(b'a'), 10_000)?, FIRST);
+        assert_eq!(buffer.fill(&mut io::repeat(b'a'), 10_000)?, 10_000 - FIRST);
+        assert!(buffer.holds(10_000));
         Ok(())
     }
 }

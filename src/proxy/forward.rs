@@ -1,5 +1,8 @@
 //! What of a head travels on, in either direction, and what is put in its place; writes to memory only.
 
+use std::fmt;
+use std::io::Write as _;
+
 use super::backend::Backend;
 use super::forwarded::Trail;
 use crate::error::Fault;
@@ -78,13 +81,16 @@ fn may_tell(name: &str, trail: &Trail) -> bool {
 
 /// The client, then the fronts that the request came through.
 fn write_forwarded_for(out: &mut Vec<u8>, trail: &Trail) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    out.extend_from_slice(trail.client.address.to_string().as_bytes());
+    print(out, format_args!("X-Forwarded-For: {}", trail.client.address));
     for front in &trail.fronts {
-        out.extend_from_slice(b", ");
-        out.extend_from_slice(front.to_string().as_bytes());
+        print(out, format_args!(", {front}"));
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn print(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // Writing to memory does not fail.
+    let _ = out.write_fmt(text);
 }
 
 fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -95,16 +101,14 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 fn write_framing(out: &mut Vec<u8>, framing: Framing) {
     match framing {
-        Framing::Length(length) => write_field(out, "Content-Length", length.to_string().as_bytes()),
+        Framing::Length(length) => print(out, format_args!("Content-Length: {length}\r\n")),
         Framing::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
         Framing::None | Framing::UntilClose => {}
     }
 }
 
 fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
-    for part in ["HTTP/1.1 ", &response.status.to_string(), " ", response.reason, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    print(out, format_args!("HTTP/1.1 {} {}\r\n", response.status, response.reason));
 }
 
 /// Writes the head that a client of this version gets; `close` says that it is the connection's last.

@@ -88,6 +88,15 @@ struct Asked {
     framing: Option<Framing>,
 }
 
+impl Asked {
+    /// Forgets the last request but keeps its memory.
+    fn clear(&mut self) {
+        let mut path = std::mem::take(&mut self.path);
+        path.clear();
+        *self = Self { path, ..Self::default() };
+    }
+}
+
 /// Where a request goes that may pass.
 enum Ready {
     Exchange(Plan, Arc<Backend>),
@@ -186,7 +195,7 @@ impl Session<'_> {
 
     /// Waits for a request and reads its head, whose length this is.
     fn await_head(&mut self) -> Result<usize, Fault> {
-        self.asked = Asked::default();
+        self.asked.clear();
         let Self { door, rules, permit, entry, client, buffers, .. } = self;
         let first = entry.requests() == 0;
         if !permit.enter(if first { Phase::New } else { Phase::Idle }) && !first {
