@@ -11,7 +11,7 @@ mod tally;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -188,7 +188,7 @@ impl Ledger {
             usage.last_seen = now;
         }
         books.live.insert(connection.id, Arc::clone(&connection));
-        Entry { ledger: Arc::clone(self), connection, end: End::InternalError }
+        Entry { ledger: Arc::clone(self), connection, end: OnceLock::new() }
     }
 
     /// Takes the samples that rates are made of; to be called once a second.
@@ -326,7 +326,7 @@ impl Books {
 pub struct Entry {
     ledger: Arc<Ledger>,
     connection: Arc<Connection>,
-    end: End,
+    end: OnceLock<End>,
 }
 
 impl Entry {
@@ -405,15 +405,16 @@ impl Entry {
         self.connection.websocket.store(true, Relaxed);
     }
 
-    /// Sets the reason that the books will carry.
-    pub fn ends_as(&mut self, end: End) {
-        self.end = end;
+    /// Sets the reason that the books will carry; without one it is an internal error.
+    pub fn ends_as(&self, end: End) {
+        // The first reason counts.
+        let _ = self.end.set(end);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.ledger.close(&self.connection, self.end);
+        self.ledger.close(&self.connection, self.end.get().copied().unwrap_or(End::InternalError));
     }
 }
 

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_connection_that_was_announced_is_its_clients_from_the_start() {
         let ledger = Ledger::new();
-        let mut entry = ledger.open(address(1), "bots");
+        let entry = ledger.open(address(1), "bots");
         pass(&entry, 28, 0);
         entry.hand_over(Origin::from(address(2)), 0);
         assert_eq!(entry.client(), Origin::from(address(2)));

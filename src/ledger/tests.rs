@@ -16,7 +16,7 @@ pub(super) fn pass(entry: &Entry, bytes_in: usize, bytes_out: usize) {
 #[test]
 fn bytes_count_while_live_and_stay_after_the_close() {
     let ledger = Ledger::new();
-    let mut entry = ledger.open(address(1), "bots");
+    let entry = ledger.open(address(1), "bots");
     entry.count_request();
     pass(&entry, 10, 20);
     let live = ledger.snapshot();
@@ -110,7 +110,7 @@ fn versions_keep_what_was_used_while_they_were_used_and_never_go_back() {
     let backend: Arc<str> = "127.0.0.1:8807".into();
     let shares = || ledger.tallies().versions.map(|tally| tally.amount);
     let amount = |requests, bytes_in, bytes_out| tally::Amount { requests, bytes_in, bytes_out };
-    let mut entry = ledger.open(address(1), "bots");
+    let entry = ledger.open(address(1), "bots");
     let ask = |version, bytes_in, bytes_out| {
         pass(&entry, bytes_in, 0);
         entry.count_request();

@@ -7,6 +7,7 @@
 //!
 //! Worker threads take turns to accept: each idle one blocks in `accept`, and the one that takes the last free
 //! turn starts its successor before it serves. A failed accept is waited out; nothing ends the turns but stopping.
+//! A tunnel gets two threads of its own, and the worker that led to it is back at the door.
 
 pub mod admit;
 pub mod auth;
@@ -26,6 +27,7 @@ mod seldom;
 mod session;
 mod tunnel;
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,6 +49,7 @@ use auth::Auth;
 use backend::Backend;
 use exchange::{Bounds, Buffers};
 use seldom::Seldom;
+use session::Visit;
 
 /// The stack of a worker: the corridor's frames, the deepest of them in the parser and the logger.
 const STACK: usize = 128 * 1024;
@@ -327,11 +330,7 @@ impl Door {
         // Where workers are few, those who come wait in the kernel's queue until one has time again.
         let may_grow = self.workers.load(SeqCst) < self.admission.max_workers();
         let successor = if was_last && may_grow { self.start_worker() } else { Ok(()) };
-        let served =
-            catch_unwind(AssertUnwindSafe(|| self.serve(stream, client, arriving, successor.is_ok(), buffers)));
-        if served.is_err() {
-            error!("event=panic door={} client={client} hint=\"a defect in lavaproxy; please report it\"", self.name);
-        }
+        self.contain(&client, || self.serve(stream, client, arriving, successor.is_ok(), buffers));
         buffers.clear();
         if let Err(error) = successor {
             self.complain("no-thread", &error);
@@ -340,8 +339,15 @@ impl Door {
         !self.leave(MAX_IDLE)
     }
 
+    /// Does what there is to do for one client; a panic ends that client alone.
+    fn contain(&self, client: &impl Display, task: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(task)).is_err() {
+            error!("event=panic door={} client={client} hint=\"a defect in lavaproxy; please report it\"", self.name);
+        }
+    }
+
     fn serve(
-        &self,
+        self: &Arc<Self>,
         stream: TcpStream,
         client: SocketAddr,
         arriving: Arriving<'_>,
@@ -351,17 +357,17 @@ impl Door {
         let stream = Arc::new(stream);
         let entry = self.ledger.open(client, self.name);
         if !has_successor {
-            return session::refuse(self, &stream, entry, &Fault::NoThread, false, buffers);
+            return session::refuse(self, &stream, &entry, &Fault::NoThread, false, buffers);
         }
         let permit = self.admission.admit(Arc::clone(&stream));
         drop(arriving);
         match permit {
-            Some(permit) => session::serve(self, &stream, entry, &permit, buffers),
+            Some(permit) => session::serve(self, Visit { entry, permit, stream }, buffers),
             None => {
                 let capacity = self.admission.capacity();
                 let fault = Fault::Full { limit: capacity.connections, rule: capacity.rule };
                 let patience = self.admission.patience();
-                session::refuse(self, &stream, entry, &fault, patience.is_some(), buffers);
+                session::refuse(self, &stream, &entry, &fault, patience.is_some(), buffers);
             }
         }
     }

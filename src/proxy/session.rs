@@ -6,10 +6,12 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use serde::Serialize;
+use socket2::Socket;
 
 use super::admit::{Admission, Permit, Phase};
 use super::backend::{self, Backend, Link};
@@ -32,26 +34,34 @@ const MAX_DISCARD: u64 = 64 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// How long a wrong password for the web pages takes: nobody types faster, and a guesser should not.
 const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
+/// The stack of the thread that carries a tunnel: the copy's buffer, a few frames, and in the end a log line's.
+const CARRIER_STACK: usize = 96 * 1024;
 
-/// Serves one admitted client until its connection ends.
-pub fn serve(door: &Door, stream: &TcpStream, mut entry: Entry, permit: &Permit, buffers: &mut Buffers) {
-    let client = Client::new(stream, entry.meter());
-    let (rules, asked, detail) = (door.rules(), Asked::default(), String::new());
-    let source = Source::plain(entry.client());
-    let mut session =
-        Session { door, rules, permit, entry: &entry, client, source, buffers, last_version: None, asked, detail };
-    let end = session.run();
-    let detail = session.detail;
-    log_end(door, &entry, end, &detail);
-    entry.ends_as(end);
+/// A connection that was let in. Its row in the books is closed first, then its place is free, then its socket closed.
+pub struct Visit {
+    /// Its row in the books.
+    pub entry: Entry,
+    /// Its place.
+    pub permit: Permit,
+    /// Its client's socket.
+    pub stream: Arc<TcpStream>,
+}
+
+/// Serves one admitted client until its connection ends, or threads of its own carry it on as a tunnel.
+pub fn serve(door: &Arc<Door>, visit: Visit, buffers: &mut Buffers) {
+    let visit = Arc::new(visit);
+    let mut session = Session::new(door, &visit, buffers);
+    if let Some(end) = session.run() {
+        session.close(end);
+    }
 }
 
 /// Tells a client that there is no place for it, and why. `wait` is false when not even a moment can be spared.
-pub fn refuse(door: &Door, stream: &TcpStream, mut entry: Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
+pub fn refuse(door: &Door, stream: &TcpStream, entry: &Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
     let mut client = Client::new(stream, entry.meter());
     // What comes does not matter, but for whom it is from; it only must not lie unread when the connection closes.
     if wait {
-        let _ = meet(&door.rules(), &entry, &mut client, buffers, REFUSAL_TIME);
+        let _ = meet(&door.rules(), entry, &mut client, buffers, REFUSAL_TIME);
     }
     if wait && client.set_read_timeout(REFUSAL_TIME).is_ok() {
         let _ = head::read(&mut client, &mut buffers.client, |_, _| Ok(()));
@@ -61,14 +71,15 @@ pub fn refuse(door: &Door, stream: &TcpStream, mut entry: Entry, fault: &Fault, 
     if wait && answered.is_ok() {
         client.close_gently();
     }
-    log_end(door, &entry, fault.end(), &fault.to_string());
+    log_end(door, entry, fault.end(), &fault.to_string());
     entry.ends_as(fault.end());
 }
 
 struct Session<'s> {
-    door: &'s Door,
+    door: &'s Arc<Door>,
     /// Those that the present request goes by.
     rules: Arc<Rules>,
+    visit: &'s Arc<Visit>,
     permit: &'s Permit,
     entry: &'s Entry,
     client: Client<'s>,
@@ -133,30 +144,45 @@ fn meet(
     Ok(source)
 }
 
-impl Session<'_> {
-    fn run(&mut self) -> End {
+impl<'s> Session<'s> {
+    fn new(door: &'s Arc<Door>, visit: &'s Arc<Visit>, buffers: &'s mut Buffers) -> Self {
+        let Visit { entry, permit, stream } = &**visit;
+        let client = Client::new(stream, entry.meter());
+        let (rules, asked, detail) = (door.rules(), Asked::default(), String::new());
+        let source = Source::plain(entry.client());
+        Self { door, rules, visit, permit, entry, client, source, buffers, last_version: None, asked, detail }
+    }
+
+    /// Writes down why the connection is over.
+    fn close(&self, end: End) {
+        log_end(self.door, self.entry, end, &self.detail);
+        self.entry.ends_as(end);
+    }
+
+    /// The reason of the connection's end, unless it is a tunnel now.
+    fn run(&mut self) -> Option<End> {
         match meet(&self.rules, self.entry, &mut self.client, self.buffers, HEADER_TIME) {
             Ok(source) => self.source = source,
-            Err(_) if self.door.admission.is_stopping() => return End::Shutdown,
+            Err(_) if self.door.admission.is_stopping() => return Some(End::Shutdown),
             // Whatever it is, an answer in HTTP is not what it waits for.
             Err(error) => {
                 self.detail = error.to_string();
-                return error.end();
+                return Some(error.end());
             }
         }
         loop {
-            let round = match self.round() {
-                Ok(Round::Tunnel(link, switch)) => self.tunnel(link, &switch).map(Round::Over),
-                other => other,
+            let fault = match self.round() {
+                Ok(Round::Again) => continue,
+                Ok(Round::Over(end)) => return Some(end),
+                Ok(Round::Tunnel(link, switch)) => match self.hand_to_tunnel(link, switch) {
+                    Ok(()) => return None,
+                    Err(fault) => fault,
+                },
+                Err(fault) => fault,
             };
-            match round {
-                Ok(Round::Over(end)) => return end,
-                Ok(_) => {}
-                Err(fault) => {
-                    if let Some(end) = self.answer(&fault) {
-                        return end;
-                    }
-                }
+            let end = self.answer(&fault);
+            if end.is_some() {
+                return end;
             }
         }
     }
@@ -264,17 +290,17 @@ impl Session<'_> {
         Ok(Ready::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
     }
 
-    fn tunnel(&mut self, link: Link, switch: &Switch) -> Result<End, Fault> {
-        let stream = self.client.stream();
+    /// Lets threads of the tunnel's own carry the connection on.
+    fn hand_to_tunnel(&mut self, link: Link, switch: Switch) -> Result<(), Fault> {
         let backend = Arc::new(link.into_tunnel().map_err(Fault::NoResponse)?);
-        tunnel::without_deadlines(stream).map_err(|error| Fault::Gone(End::of_client(&error)))?;
+        tunnel::without_deadlines(self.client.stream()).map_err(|error| Fault::Gone(End::of_client(&error)))?;
         self.permit.attach(Arc::clone(&backend));
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
-        *self.buffers = Buffers::default();
-        let is_ending = self.permit.is_ending();
-        let end = tunnel::run(stream, self.entry.meter(), &backend, switch, is_ending).map_err(|_| Fault::NoThread)?;
-        Ok(if is_ending.load(SeqCst) { End::Shutdown } else { end })
+        let (door, visit) = (Arc::clone(self.door), Arc::clone(self.visit));
+        let carry = move || door.contain(&visit.entry.client(), || carry(&door, &visit, &backend, &switch));
+        thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
+        Ok(())
     }
 
     /// Answers in the backend's place. `None` when the connection goes on.
@@ -340,6 +366,20 @@ impl Session<'_> {
         }
         self.permit.pause(WRONG_PASSWORD_TIME);
     }
+}
+
+/// Carries a tunnel to its end.
+fn carry(door: &Arc<Door>, visit: &Arc<Visit>, backend: &Socket, switch: &Switch) {
+    let is_ending = visit.permit.is_ending();
+    let ended = tunnel::run(&visit.stream, visit.entry.meter(), backend, switch, is_ending);
+    let mut buffers = Buffers::default();
+    let mut session = Session::new(door, visit, &mut buffers);
+    let end = match ended {
+        Ok(_) if is_ending.load(SeqCst) => Some(End::Shutdown),
+        Ok(end) => Some(end),
+        Err(_) => session.answer(&Fault::NoThread),
+    };
+    session.close(end.unwrap_or(End::InternalError));
 }
 
 fn caller<'b>(request: &Request<'_, 'b>) -> Caller<'b> {
