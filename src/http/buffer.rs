@@ -52,6 +52,11 @@ impl Buffer {
         self.end - self.start >= capacity
     }
 
+    /// The bytes of memory that it takes.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// One read into the free part, which grows up to `capacity` bytes; 0 is the end of the stream.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::error::is_timeout;
 use crate::ledger::{Meter, Metered};
 
 /// How long, and for how many bytes, a client is waited for that still sends while its answer is under way.
@@ -38,6 +39,11 @@ impl<'s> Client<'s> {
             self.read_timeout = Some(time);
         }
         Ok(())
+    }
+
+    /// Waits until something comes, the end of the stream included; true when nothing has within `time`.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.set_read_timeout(time).is_ok() && matches!(self.stream.peek(&mut [0]), Err(error) if is_timeout(&error))
     }
 
     /// Ends our side, then reads what still comes, for a while: to close over unread bytes would be a reset, which

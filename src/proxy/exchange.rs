@@ -15,9 +15,9 @@ use crate::http::body::{Body, Framing};
 use crate::http::buffer::Buffer;
 use crate::http::head::{self, ReadError, Request, Response, Slots, Version};
 
-/// What a buffer holds while a body flows that did not come with its head.
-const BODY_BUFFER: usize = 64 * 1024;
-/// What it is trimmed to afterwards.
+/// What a buffer grows to while a large body flows.
+const BODY_BUFFER: usize = 256 * 1024;
+/// What it is trimmed to when no more of that kind comes.
 const HEAD_BUFFER: usize = head::MAX_READ_HEAD;
 /// While a request body flows, how long one side is waited for before the other is looked at.
 const TURN: Duration = Duration::from_millis(100);
@@ -43,6 +43,18 @@ impl Buffers {
         self.client.clear();
         self.backend.clear();
         self.head.clear();
+        self.shrink();
+    }
+
+    /// True after a large body.
+    pub fn are_large(&self) -> bool {
+        self.client.capacity().max(self.backend.capacity()) > HEAD_BUFFER
+    }
+
+    /// Gives back what a large body took.
+    pub fn shrink(&mut self) {
+        self.client.shrink(HEAD_BUFFER);
+        self.backend.shrink(HEAD_BUFFER);
     }
 }
 
@@ -355,9 +367,6 @@ impl Exchange<'_, '_> {
                 Ok(_) => {}
                 Err(error) => return Ok(Some(End::of_backend(&error))),
             }
-        }
-        if !first {
-            self.buffers.backend.shrink(HEAD_BUFFER);
         }
         Ok(None)
     }

@@ -34,6 +34,8 @@ const MAX_DISCARD: u64 = 64 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// How long a wrong password for the web pages takes: nobody types faster, and a guesser should not.
 const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
+/// A client that says nothing for so long keeps no memory of a large body.
+const LARGE_TIME: Duration = Duration::from_secs(1);
 /// The stack of the thread that carries a tunnel: the copy's buffer, a few frames, and in the end a log line's.
 const CARRIER_STACK: usize = 96 * 1024;
 
@@ -229,6 +231,9 @@ impl<'s> Session<'s> {
         }
         if !first && permit.is_wanted() {
             return Err(Fault::Gone(End::RejectedLimit));
+        }
+        if buffers.are_large() && buffers.client.is_empty() && client.is_silent_for(LARGE_TIME) {
+            buffers.shrink();
         }
         let (head_timeout, keepalive_timeout) = (rules.timeouts.head, rules.timeouts.keepalive);
         let mut begun = None;
