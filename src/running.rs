@@ -42,9 +42,12 @@ impl Told {
 
     /// Waits for SIGTERM or SIGINT, whatever else comes.
     pub fn wait_for_stop(&mut self) {
-        let signal = self.signals.forever().find(|signal| matches!(*signal, SIGINT | SIGTERM));
-        info!("event=stopping signal={}", signal.and_then(signal_name).unwrap_or("none"));
+        log_stop(self.signals.forever().find(|signal| matches!(*signal, SIGINT | SIGTERM)));
     }
+}
+
+fn log_stop(signal: Option<i32>) {
+    info!("event=stopping signal={}", signal.and_then(signal_name).unwrap_or("none"));
 }
 
 /// Those that only a lavaproxy that is no demo obeys.
@@ -76,7 +79,7 @@ impl Running<'_> {
                     }
                 }
                 signal => {
-                    info!("event=stopping signal={}", signal.and_then(signal_name).unwrap_or("none"));
+                    log_stop(signal);
                     self.notify.say(State::Stopping);
                     return self.server.stop();
                 }

@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -46,8 +46,11 @@ impl PrivateSocket {
     }
 
     fn bind_in(directory: &Path) -> io::Result<(Self, UnixListener)> {
-        DirBuilder::new().mode(0o700).create(directory)?;
         let path = directory.join("monitor.sock");
+        if is_left_over(&path) {
+            fs::remove_dir_all(directory)?;
+        }
+        DirBuilder::new().mode(0o700).create(directory)?;
         let address = SockAddr::unix(&path);
         let this = Self { directory: Some(directory.to_owned()), address: address? };
         let listener = UnixListener::bind(path)?;
@@ -92,6 +95,12 @@ impl Drop for PrivateSocket {
     }
 }
 
+/// True for a socket that nobody listens at any more: of a process that was killed, and whose number this one has, as
+/// in a container that was started again.
+fn is_left_over(path: &Path) -> bool {
+    matches!(UnixStream::connect(path), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 fn parents() -> impl Iterator<Item = PathBuf> {
     ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
         .into_iter()
@@ -116,5 +125,16 @@ mod tests {
         let _again = socket.listen_again().unwrap();
         drop(socket);
         assert!(!directory.exists());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_replaced_and_what_is_in_use_is_not() {
+        let name = format!("lavaproxy-left-{}", process::id());
+        let directory = env::temp_dir().join(name);
+        let (mut killed, listener) = PrivateSocket::bind_in(&directory).unwrap();
+        assert_eq!(PrivateSocket::bind_in(&directory).map(drop).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        drop(listener);
+        killed.directory = None;
+        let (_next, _listener) = PrivateSocket::bind_in(&directory).unwrap();
     }
 }
