@@ -198,6 +198,36 @@ fn a_large_request_takes_little_memory() {
 }
 
 #[test]
+fn a_body_that_comes_together_with_its_head_passes_whole() {
+    let sizes = [MIB, 100 * 1024, 16 * 1024, 1, 100 * 1024];
+    let backend = Backend::start(move |client, _| {
+        let mut input = BufReader::new(client.stream.try_clone().unwrap());
+        for framing in [Framing::Length, Framing::Chunked] {
+            for size in sizes {
+                read_head(&mut input);
+                read_body(&mut input, framing, size, || {});
+                let mut answer = format!("HTTP/1.1 200 OK\r\n{}\r\n", framing.field(size)).into_bytes();
+                write_body(&mut answer, framing, size);
+                (&client.stream).write_all(&answer).unwrap();
+            }
+        }
+    });
+    let proxy = before(&backend, &[]);
+    let client = proxy.connect();
+    let mut input = BufReader::new(client.stream.try_clone().unwrap());
+    for framing in [Framing::Length, Framing::Chunked] {
+        for size in sizes {
+            let mut whole = request("POST", "/v4/x", &framing.field(size));
+            write_body(&mut whole, framing, size);
+            (&client.stream).write_all(&whole).unwrap();
+            read_head(&mut input);
+            read_body(&mut input, framing, size, || {});
+        }
+    }
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[test]
 fn the_largest_request_of_the_default_passes_and_one_byte_more_does_not() {
     let most = 8 * MIB;
     let backend = Backend::start(move |client, _| {

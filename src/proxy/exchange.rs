@@ -19,6 +19,8 @@ use crate::http::head::{self, ReadError, Request, Response, Slots, Version};
 const BODY_BUFFER: usize = 256 * 1024;
 /// What it is trimmed to when no more of that kind comes.
 const HEAD_BUFFER: usize = head::MAX_READ_HEAD;
+/// So many bytes of a body leave in one write with its head: to copy more costs more than the write that it saves.
+const MAX_JOINED: usize = 16 * 1024;
 /// While a request body flows, how long one side is waited for before the other is looked at.
 const TURN: Duration = Duration::from_millis(100);
 /// A request body must come at this many bytes a second on the whole, and never pause for HEAD_TIMEOUT.
@@ -136,10 +138,12 @@ pub fn run(
     buffers.backend.clear();
     let mut upload = Upload { body, produced: 0, sent: 0, consumed: 0 };
     upload.take_window(&mut buffers.client, bounds.max_body)?;
-    buffers.head.extend_from_slice(&buffers.client.data()[..upload.produced]);
-    upload.discard_window(&mut buffers.client);
+    upload.sent = join(&mut buffers.head, &buffers.client.data()[..upload.produced]);
+    if upload.sent == upload.produced {
+        upload.discard_window(&mut buffers.client);
+    }
 
-    let may_repeat = plan.is_safe && upload.body.is_done() && link.is_reused();
+    let may_repeat = plan.is_safe && upload.is_complete() && link.is_reused();
     let mut exchange = Exchange { plan, bounds, backend, permit, link, client, buffers, upload };
     let answer = match exchange.run() {
         Err(Fault::NoResponse(_)) if may_repeat => {
@@ -346,14 +350,15 @@ impl Exchange<'_, '_> {
                 Err(error) if first => return Err(Fault::BadResponseBody(error)),
                 Err(_) => return Ok(Some(End::BadResponse)),
             };
-            let window = &self.buffers.backend.data()[..step.produced];
-            let written = if first {
-                self.buffers.head.extend_from_slice(window);
-                self.client.write_all(&self.buffers.head)
-            } else {
-                self.client.write_all(window)
-            };
-            if let Err(error) = written {
+            let mut window = &self.buffers.backend.data()[..step.produced];
+            if first {
+                let joined = join(&mut self.buffers.head, window);
+                if let Err(error) = self.client.write_all(&self.buffers.head) {
+                    return Ok(Some(End::of_client(&error)));
+                }
+                window = &window[joined..];
+            }
+            if let Err(error) = self.client.write_all(window) {
                 return Ok(Some(End::of_client(&error)));
             }
             self.buffers.backend.consume(step.consumed);
@@ -379,6 +384,13 @@ impl Exchange<'_, '_> {
         };
         Outcome::Switching(self.link, switch)
     }
+}
+
+/// Puts the beginning of a body behind its head, for one write; returns how much of it.
+fn join(head: &mut Vec<u8>, body: &[u8]) -> usize {
+    let joined = body.len().min(MAX_JOINED);
+    head.extend_from_slice(&body[..joined]);
+    joined
 }
 
 fn gone(error: io::Error) -> Fault {
