@@ -176,6 +176,40 @@ fn a_signal_stops_it_and_a_second_does_not_wait() {
 }
 
 #[test]
+fn a_process_that_was_paused_goes_on_with_all_it_had() {
+    let v4 = Backend::start(|mut client, _| {
+        while let Some(request) = client.next_request() {
+            assert!(request.starts_with(b"GET /v4/info "));
+            client.send(OK);
+        }
+    });
+    let running = &mut Running::start(&[("LAVALINK_V4_PORT", &v4.address.port().to_string())]);
+    let [bots, web] = ["bots", "web"].map(|door| running.door(door));
+    let request = format!("GET /v4/info HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n\r\n");
+    let (head, rest) = request.split_at(20);
+    let mut kept = Client::connect(bots);
+    assert_eq!(kept.send(request.as_bytes()).response().text(), "ok");
+    let mut begun = Client::connect(bots);
+    begun.send(head.as_bytes());
+    let mut person = Client::connect(web);
+    let ask = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(person.send(ask).response().status, 200);
+
+    let state = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
+    for _ in 0..3 {
+        running.signal("STOP");
+        eventually("it is paused", || state(running.child.id()));
+        running.signal("CONT");
+        eventually("it goes on", || !state(running.child.id()));
+        assert_eq!(kept.send(request.as_bytes()).response().text(), "ok");
+        assert_eq!(person.send(ask).response().status, 200);
+    }
+    assert_eq!(begun.send(rest.as_bytes()).response().text(), "ok");
+    running.signal("TERM");
+    running.line(&["event=stopped"]);
+}
+
+#[test]
 fn the_demo_shows_live_numbers() {
     let mut command = lavaproxy(&[("PROXY_PORT", "0"), ("WEB_PORT", "0")]);
     let mut child = command.arg("--demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -36,7 +36,7 @@ fn connect_narrow(proxy: &Proxy) -> Client {
 fn one_read_of(stream: &TcpStream, expected: usize) -> Vec<u8> {
     let mut buffer = vec![0; 65536];
     eventually("it has all come", || stream.peek(&mut buffer).unwrap() >= expected);
-    let count = (&*stream).read(&mut buffer).unwrap();
+    let count = read(stream, &mut buffer).unwrap();
     buffer.truncate(count);
     buffer
 }
@@ -74,7 +74,7 @@ fn bytes_behind_either_handshake_head_come_first_and_in_order() {
     let (hand_over, taken) = mpsc::channel();
     let backend = Backend::start(move |mut client, _| {
         let mut first = [0; 65536];
-        let count = client.stream.read(&mut first).unwrap();
+        let count = read(&client.stream, &mut first).unwrap();
         hand_over.send(first[..count].to_vec()).unwrap();
         client.send(&answer);
         hand_over.send(client.exactly(10_000)).unwrap();

@@ -247,7 +247,7 @@ impl Client {
     pub fn read_error(&mut self) -> Option<io::ErrorKind> {
         let mut sink = [0; 65536];
         loop {
-            match self.stream.read(&mut sink) {
+            match read(&self.stream, &mut sink) {
                 Ok(0) => return None,
                 Ok(count) => self.received += count as u64,
                 Err(error) => return Some(error.kind()),
@@ -257,7 +257,7 @@ impl Client {
 
     fn fill(&mut self) -> usize {
         let mut piece = [0; 65536];
-        let count = self.stream.read(&mut piece).unwrap();
+        let count = read(&self.stream, &mut piece).unwrap();
         self.received += count as u64;
         self.pending.extend_from_slice(&piece[..count]);
         count
@@ -284,6 +284,16 @@ pub const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-We
 /// Makes the coming close of this socket a reset.
 pub fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// One read; a process that was paused and goes on is told so by sockets with a timeout (signal(7)), and reads again.
+pub fn read(mut stream: &TcpStream, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }
 
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -415,7 +425,7 @@ impl Client {
 
     fn try_fill(&mut self) -> Option<usize> {
         let mut piece = [0; 65536];
-        let count = self.stream.read(&mut piece).ok().filter(|count| *count > 0)?;
+        let count = read(&self.stream, &mut piece).ok().filter(|count| *count > 0)?;
         self.received += count as u64;
         self.pending.extend_from_slice(&piece[..count]);
         Some(count)
@@ -504,7 +514,7 @@ impl Client {
     pub fn rest_or_error(&mut self) -> (Vec<u8>, Option<io::ErrorKind>) {
         let mut piece = [0; 65536];
         loop {
-            match self.stream.read(&mut piece) {
+            match read(&self.stream, &mut piece) {
                 Ok(0) => return (std::mem::take(&mut self.pending), None),
                 Ok(count) => {
                     self.received += count as u64;
