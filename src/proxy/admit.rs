@@ -3,7 +3,7 @@
 //! It keeps its own count and never asks the ledger. Bots that come when all places are taken are refused; people
 //! take the place of somebody who asks for nothing or gets nowhere, so that idlers cannot lock anybody out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -20,9 +20,9 @@ const MAX_REFUSING: usize = 32;
 /// Who has sent no request for so long may be cut off for a newcomer,
 const IDLE: Duration = Duration::from_millis(50);
 /// and who has had one under way for so long.
-const STALLED: Duration = Duration::from_millis(250);
+const STALLED: Duration = Duration::from_millis(500);
 /// How long a newcomer waits for a place that comes free or can be cleared, and how often it looks.
-const CLEARING: Duration = Duration::from_secs(1);
+const CLEARING: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_millis(10);
 /// How long stopping waits for the first request of whoever has only just come in.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -68,7 +68,12 @@ struct Place {
     ending: AtomicBool,
 }
 
-type Table = HashMap<u64, Arc<Place>>;
+#[derive(Default)]
+struct Table {
+    places: HashMap<u64, Arc<Place>>,
+    /// Newcomers that wait for a place, in the order in which they came.
+    queue: VecDeque<u64>,
+}
 
 /// What becomes of tunnels when the rest has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,11 +128,11 @@ impl Admission {
 
     /// A place for this client, until the permit is dropped; `None` when all are taken.
     pub fn admit(self: &Arc<Self>, client: Arc<TcpStream>) -> Option<Permit> {
-        let has_place = self.take_place() || (self.clears && self.wait_for_place());
+        let key = self.next_key.fetch_add(1, SeqCst);
+        let has_place = if self.clears { self.wait_for_place(key) } else { self.take_place() };
         if !has_place {
             return None;
         }
-        let key = self.next_key.fetch_add(1, SeqCst);
         let place = Arc::new(Place {
             client,
             backend: Mutex::new(None),
@@ -136,7 +141,7 @@ impl Admission {
             must_go: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         });
-        self.table.lock().insert(key, Arc::clone(&place));
+        self.table.lock().places.insert(key, Arc::clone(&place));
         Some(Permit { admission: Arc::clone(self), key, place })
     }
 
@@ -148,32 +153,42 @@ impl Admission {
         free
     }
 
-    fn wait_for_place(&self) -> bool {
+    fn wait_for_place(&self, key: u64) -> bool {
+        let mut table = self.table.lock();
+        if table.queue.is_empty() && self.take_place() {
+            return true;
+        }
         self.waiting.fetch_add(1, SeqCst);
-        let found = self.clear_place();
+        table.queue.push_back(key);
+        let found = self.clear_place(&mut table, key);
+        table.queue.retain(|waiting| *waiting != key);
+        drop(table);
         self.waiting.fetch_sub(1, SeqCst);
+        // Somebody else is the first in the queue now, and whose place was taken may be in a pause.
+        self.left.notify_all();
         found
     }
 
-    /// Takes a place that comes free, or somebody's. That one's worker finds out by itself; as there are only so
-    /// many workers, only so many can be on their way out.
-    fn clear_place(&self) -> bool {
+    /// When it is this one's turn, takes a place that comes free, or somebody's. That one's worker finds out by itself;
+    /// as there are only so many workers, only so many can be on their way out.
+    fn clear_place(&self, table: &mut MutexGuard<'_, Table>, key: u64) -> bool {
         let deadline = Instant::now() + CLEARING;
-        let mut table = self.table.lock();
-        while !self.take_place() {
-            if let Some(place) = self.dispensable(&table) {
-                place.must_go.store(true, SeqCst);
-                place.cut();
-                // It may be in a pause.
-                self.left.notify_all();
-                return true;
+        loop {
+            if table.queue.front() == Some(&key) {
+                if self.take_place() {
+                    return true;
+                }
+                if let Some(place) = self.dispensable(table) {
+                    place.must_go.store(true, SeqCst);
+                    place.cut();
+                    return true;
+                }
             }
             if Instant::now() >= deadline {
                 return false;
             }
-            self.left.wait_for(&mut table, LOOK);
+            self.left.wait_for(table, LOOK);
         }
-        true
     }
 
     /// Who has sent no request for the longest, else whose request has been under way for the longest. What has
@@ -182,11 +197,12 @@ impl Admission {
         let now = self.epoch.elapsed();
         let oldest = |is_idle: bool, age: Duration| {
             table
+                .places
                 .values()
                 .map(Arc::as_ref)
-                .filter(|place| !place.must_go() && place.waits() == is_idle)
+                .filter(|place| !place.must_go())
                 .filter(|place| now.saturating_sub(Duration::from_millis(place.since())) >= age)
-                .filter(|place| !(is_idle && place.has_sent()))
+                .filter(|place| (place.waits() && !place.has_sent()) == is_idle)
                 .min_by_key(|place| place.since())
         };
         oldest(true, IDLE).or_else(|| oldest(false, STALLED))
@@ -210,7 +226,7 @@ impl Admission {
     pub fn begin_to_stop(&self) {
         self.stopping.store(true, SeqCst);
         let table = self.table.lock();
-        table.values().filter(|place| place.is(Phase::Idle)).for_each(|place| place.stop_reading());
+        table.places.values().filter(|place| place.is(Phase::Idle)).for_each(|place| place.stop_reading());
         drop(table);
         self.left.notify_all();
     }
@@ -222,16 +238,16 @@ impl Admission {
         let mut table = self.table.lock();
         let moment = deadline.min(Instant::now() + FIRST_REQUEST);
         let silent = |place: &Arc<Place>| place.is(Phase::New);
-        self.wait_while(&mut table, moment, |table| table.values().any(silent));
-        table.values().filter(|place| silent(place)).for_each(|place| place.stop_reading());
+        self.wait_while(&mut table, moment, |table| table.places.values().any(silent));
+        table.places.values().filter(|place| silent(place)).for_each(|place| place.stop_reading());
         self.wait_while(&mut table, deadline, |table| {
-            table.values().any(|place| !place.is(Phase::Tunnel) || (tunnels == Tunnels::Keep && !hurried()))
+            table.places.values().any(|place| !place.is(Phase::Tunnel) || (tunnels == Tunnels::Keep && !hurried()))
         });
-        table.values().for_each(|place| place.end());
+        table.places.values().for_each(|place| place.end());
         self.wait_while_they_go(&mut table);
-        table.values().for_each(|place| place.cut());
+        table.places.values().for_each(|place| place.cut());
         self.wait_while_they_go(&mut table);
-        table.len()
+        table.places.len()
     }
 
     /// Lets a [`drain`](Self::drain) that is under way keep tunnels no longer.
@@ -252,9 +268,9 @@ impl Admission {
     /// Waits until all have gone, for as long as some still go.
     fn wait_while_they_go(&self, table: &mut MutexGuard<'_, Table>) {
         let mut inside = usize::MAX;
-        while !table.is_empty() && table.len() < inside {
-            inside = table.len();
-            self.wait_while(table, Instant::now() + FAREWELL, |table| !table.is_empty());
+        while !table.places.is_empty() && table.places.len() < inside {
+            inside = table.places.len();
+            self.wait_while(table, Instant::now() + FAREWELL, |table| !table.places.is_empty());
         }
     }
 }
@@ -370,7 +386,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut table = self.admission.table.lock();
-        table.remove(&self.key);
+        table.places.remove(&self.key);
         // Under the lock, as a place that is given to somebody else must not be given back as well.
         if !self.must_go() {
             self.admission.inside.fetch_sub(1, SeqCst);
@@ -412,5 +428,36 @@ mod tests {
         let (_silent, idle) = come_in();
         let _newcomer = come_in();
         assert!(idle.must_go() && !unread.must_go());
+    }
+
+    #[test]
+    fn newcomers_get_places_in_the_order_in_which_they_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admission = Admission::clearing(Capacity { connections: 1, rule: "a test" });
+        let come_in = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, admission.admit(Arc::new(listener.accept().unwrap().0)).unwrap())
+        };
+        const NEWCOMERS: usize = 8;
+        let (first, admitted) = (come_in(), Mutex::new(Vec::new()));
+        first.1.enter(Phase::Busy);
+        std::thread::scope(|scope| {
+            for number in 0..NEWCOMERS {
+                let (admitted, admission, come_in) = (&admitted, &admission, &come_in);
+                scope.spawn(move || {
+                    let (_client, permit) = come_in();
+                    let at = permit.place.since();
+                    // The next one's time is another.
+                    while admission.millis() == at {}
+                    admitted.lock().push((number, at));
+                });
+                while admission.table.lock().queue.len() + admitted.lock().len() <= number {}
+            }
+            drop(first);
+        });
+        let mut admitted = admitted.into_inner();
+        admitted.sort_unstable();
+        assert!(admitted.len() == NEWCOMERS && admitted.is_sorted_by_key(|(_, at)| *at), "{admitted:?}");
+        assert!(admission.table.lock().queue.is_empty());
     }
 }
