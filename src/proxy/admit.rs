@@ -413,15 +413,17 @@ mod tests {
 
     use super::*;
 
+    /// A client, and its place, which it may have to wait for.
+    fn come_in(admission: &Arc<Admission>) -> (TcpStream, Permit) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, admission.admit(Arc::new(listener.accept().unwrap().0)).unwrap())
+    }
+
     #[test]
     fn who_has_asked_is_not_cut_off_for_a_worker_that_is_late() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let admission = Admission::clearing(Capacity { connections: 2, rule: "a test" });
-        let come_in = || {
-            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let permit = admission.admit(Arc::new(listener.accept().unwrap().0)).unwrap();
-            (client, permit)
-        };
+        let come_in = || come_in(&admission);
         let (mut asking, unread) = come_in();
         asking.write_all(b"GET / HTTP/1.1\r\n").unwrap();
         while !unread.place.has_sent() {}
@@ -432,20 +434,15 @@ mod tests {
 
     #[test]
     fn newcomers_get_places_in_the_order_in_which_they_came() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let admission = Admission::clearing(Capacity { connections: 1, rule: "a test" });
-        let come_in = || {
-            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            (client, admission.admit(Arc::new(listener.accept().unwrap().0)).unwrap())
-        };
         const NEWCOMERS: usize = 8;
-        let (first, admitted) = (come_in(), Mutex::new(Vec::new()));
+        let admission = Admission::clearing(Capacity { connections: 1, rule: "a test" });
+        let (first, admitted) = (come_in(&admission), Mutex::new(Vec::new()));
         first.1.enter(Phase::Busy);
         std::thread::scope(|scope| {
             for number in 0..NEWCOMERS {
-                let (admitted, admission, come_in) = (&admitted, &admission, &come_in);
+                let (admitted, admission) = (&admitted, &admission);
                 scope.spawn(move || {
-                    let (_client, permit) = come_in();
+                    let (_client, permit) = come_in(admission);
                     let at = permit.place.since();
                     // The next one's time is another.
                     while admission.millis() == at {}
