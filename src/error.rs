@@ -1,7 +1,7 @@
 //! What can go wrong, on which side, in which phase, and how a connection ended.
 //!
 //! A [`Fault`] is something the client is told with an HTTP status; an [`End`] is the one reason that a
-//! connection's closing log line and the counters carry. The session alone turns one into the other.
+//! connection's closing log line and the counters carry. Only `proxy::connection` turns one into the other.
 
 use std::fmt;
 use std::io;
@@ -131,6 +131,42 @@ impl StartError {
     }
 }
 
+/// What is wrong on the side of a backend.
+#[derive(Debug)]
+pub enum BackendFault {
+    /// Connect: its name or address led nowhere, or it refused.
+    Unreachable {
+        /// The backend's name and address.
+        backend: String,
+        /// The settings that hold its address.
+        setting: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Connect: it did not answer in time.
+    ConnectTimeout {
+        /// The backend's name and address.
+        backend: String,
+    },
+    /// Response: it broke the protocol.
+    BadResponse(&'static str),
+    /// Response: its head is not HTTP.
+    BadResponseHead(HeadError),
+    /// Response: its body breaks the grammar from the start.
+    BadResponseBody(BodyError),
+    /// Response: it closed or broke off before it answered.
+    NoResponse(End),
+    /// Response: it refuses the password that lavaproxy sent.
+    RefusesPassword {
+        /// The backend's name and address.
+        backend: String,
+        /// The setting that holds its password.
+        setting: String,
+    },
+    /// Response: it did not answer in time.
+    ResponseTimeout,
+}
+
 /// What is answered to the client instead of a backend's response.
 #[derive(Debug)]
 pub enum Fault {
@@ -157,9 +193,13 @@ pub enum Fault {
     },
     /// Client, authentication: a wrong password for the web pages.
     WebPasswordWrong,
+    /// Client, head: this process has passed the request on before.
+    Loop,
     /// Client, routing: this version is switched off.
     NoBackend(Lavalink),
-    /// Client, admission: every place is taken; what the machine's limit is.
+    /// Client, routing: a WebSocket handshake of Lavalink v3, which is switched off.
+    V3Handshake,
+    /// Client, admission: every slot is taken.
     Full {
         /// How many connections there may be.
         limit: usize,
@@ -174,33 +214,11 @@ pub enum Fault {
     BodyTimeout,
     /// Client, body: the client stopped sending before its end.
     BodyTruncated,
-    /// Backend, connect: its name or address led nowhere, or it refused.
-    Unreachable {
-        /// The backend's name and address.
-        backend: String,
-        /// The settings that hold its address.
-        setting: &'static str,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// Backend, connect: it did not answer in time.
-    ConnectTimeout {
-        /// The backend's name and address.
-        backend: String,
-    },
-    /// Backend, connect: this process has no descriptor left.
+    /// Backend: it cannot be reached, or its answer cannot be relayed.
+    Backend(BackendFault),
+    /// Proxy: this process has no descriptor left.
     NoDescriptor,
-    /// Backend, response: it broke the protocol.
-    BadResponse(&'static str),
-    /// Backend, response: its head is not HTTP.
-    BadResponseHead(HeadError),
-    /// Backend, response: its body breaks the grammar from the start.
-    BadResponseBody(BodyError),
-    /// Backend, response: it closed or broke off before it answered.
-    NoResponse(End),
-    /// Backend, response: it did not answer in time.
-    ResponseTimeout,
-    /// Nobody is left to answer to.
+    /// The client: it is gone, and there is nothing to answer.
     Gone(End),
 }
 
@@ -217,36 +235,31 @@ impl Fault {
             Self::Method { .. } => 405,
             Self::PasswordMissing { .. } | Self::PasswordWrong { upgrade: true } | Self::WebPasswordWrong => 401,
             Self::PasswordWrong { upgrade: false } => 403,
-            Self::NoBackend(_) | Self::Full { .. } | Self::NoThread | Self::NoDescriptor => 503,
+            Self::NoBackend(_) | Self::V3Handshake | Self::Full { .. } | Self::NoThread | Self::NoDescriptor => 503,
             Self::Body(BodyError::Malformed(_), _) | Self::BodyTruncated | Self::Gone(_) => 400,
             Self::Body(BodyError::TooLarge, _) => 413,
-            Self::Unreachable { .. }
-            | Self::BadResponse(_)
-            | Self::BadResponseHead(_)
-            | Self::BadResponseBody(_)
-            | Self::NoResponse(_) => 502,
-            Self::ConnectTimeout { .. } | Self::ResponseTimeout => 504,
+            Self::Backend(BackendFault::ConnectTimeout { .. } | BackendFault::ResponseTimeout) => 504,
+            Self::Backend(_) => 502,
+            Self::Loop => 508,
         }
     }
 
     /// How the connection ended, should it end with this answer.
     pub fn end(&self) -> End {
         match self {
-            Self::Head(_) | Self::Method { .. } | Self::ForwardedHeadTooLarge => End::BadRequest,
+            Self::Head(_) | Self::Method { .. } | Self::ForwardedHeadTooLarge | Self::Loop => End::BadRequest,
             Self::Body(..) | Self::BodyTruncated => End::BadRequest,
             Self::HeadTimeout | Self::BodyTimeout => End::ClientTimeout,
             Self::PasswordMissing { .. } | Self::PasswordWrong { .. } | Self::WebPasswordWrong => End::RejectedPassword,
-            Self::NoBackend(_) => End::RejectedVersion,
+            Self::NoBackend(_) | Self::V3Handshake => End::RejectedVersion,
             Self::Full { .. } | Self::NoDescriptor => End::RejectedLimit,
             Self::NoThread => End::RejectedThreads,
-            Self::Unreachable { .. } => End::BackendUnreachable,
-            Self::ConnectTimeout { .. } | Self::ResponseTimeout => End::BackendTimeout,
-            Self::BadResponse(_) | Self::BadResponseHead(_) | Self::BadResponseBody(_) => End::BadResponse,
-            Self::NoResponse(end) | Self::Gone(end) => *end,
+            Self::Backend(fault) => fault.end(),
+            Self::Gone(end) => *end,
         }
     }
 
-    /// True when the connection cannot go on: where its next request starts is unknown or nobody is there.
+    /// True when the connection cannot go on: it is unknown where its next request starts, or the client is gone.
     pub fn is_fatal(&self) -> bool {
         !matches!(
             self,
@@ -255,9 +268,10 @@ impl Fault {
                 | Self::PasswordMissing { .. }
                 | Self::PasswordWrong { .. }
                 | Self::WebPasswordWrong
+                | Self::Loop
                 | Self::NoBackend(_)
-                | Self::Unreachable { .. }
-                | Self::ConnectTimeout { .. }
+                | Self::V3Handshake
+                | Self::Backend(BackendFault::Unreachable { .. } | BackendFault::ConnectTimeout { .. })
                 | Self::NoDescriptor
         )
     }
@@ -284,16 +298,25 @@ impl fmt::Display for Fault {
             Self::WebPasswordWrong => {
                 out.write_str("wrong password; these pages want the WEB_PASSWORD, with any user name")
             }
+            Self::Loop => out.write_str(
+                "this request came back to the lavaproxy that sent it; correct the node's host and port, which lead to lavaproxy itself",
+            ),
             Self::NoBackend(version) => write!(
                 out,
                 "there is no Lavalink {version} behind this address; set LAVALINK_{}_HOST, or use the other version",
                 version.name().to_ascii_uppercase()
             ),
+            Self::V3Handshake => out.write_str(
+                "a WebSocket at / is Lavalink v3's, and v3 is off here; open /v4/websocket with a library for Lavalink v4, or set LAVALINK_V3_HOST",
+            ),
             Self::Full { limit, rule } => {
-                write!(out, "all {limit} places are taken ({rule}); try again later, or raise that limit")
+                write!(out, "all {limit} slots are taken ({rule}); try again later, or raise that limit")
             }
             Self::NoThread => {
                 out.write_str("no thread could be started; try again later, or raise the limit of threads")
+            }
+            Self::NoDescriptor => {
+                out.write_str("no file descriptor is left; try again later, or raise the limit of open files")
             }
             Self::Body(BodyError::TooLarge, 0) => out.write_str("no body is taken here; send the request without one"),
             Self::Body(BodyError::TooLarge, limit) => {
@@ -302,30 +325,56 @@ impl fmt::Display for Fault {
             Self::Body(error, _) => write!(out, "{error}"),
             Self::BodyTimeout => out.write_str("the request body stalled; send it without a pause"),
             Self::BodyTruncated => out.write_str("the request body ended before its declared length"),
+            Self::Backend(fault) => write!(out, "{fault}"),
+            Self::Gone(end) => write!(out, "the client is gone: {end}"),
+        }
+    }
+}
+
+impl From<BackendFault> for Fault {
+    fn from(fault: BackendFault) -> Self {
+        Self::Backend(fault)
+    }
+}
+
+impl BackendFault {
+    fn end(&self) -> End {
+        match self {
+            Self::Unreachable { .. } => End::BackendUnreachable,
+            Self::ConnectTimeout { .. } | Self::ResponseTimeout => End::BackendTimeout,
+            Self::BadResponse(_)
+            | Self::BadResponseHead(_)
+            | Self::BadResponseBody(_)
+            | Self::RefusesPassword { .. } => End::BadResponse,
+            Self::NoResponse(end) => *end,
+        }
+    }
+}
+
+impl fmt::Display for BackendFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const BREAKS: &str = "the backend's answer breaks the protocol";
+        match self {
             Self::Unreachable { backend, setting, error } => {
                 write!(out, "Lavalink {backend} cannot be reached ({error}); start it, or correct {setting}")
             }
-            Self::ConnectTimeout { backend } => {
-                write!(
-                    out,
-                    "Lavalink {backend} did not take the connection within CONNECT_TIMEOUT; is it overloaded, or a firewall between?"
-                )
-            }
-            Self::NoDescriptor => {
-                out.write_str("no file descriptor is left; try again later, or raise the limit of open files")
-            }
-            Self::BadResponse(why) => write!(out, "the backend's answer breaks the protocol: {why}"),
-            Self::BadResponseHead(HeadError::TooLarge | HeadError::TooManyFields | HeadError::TargetTooLong) => {
-                write!(
-                    out,
-                    "the backend's answer breaks the protocol: its head is larger than {MAX_READ_HEAD} bytes or has more than {MAX_FIELDS} fields"
-                )
-            }
-            Self::BadResponseHead(error) => write!(out, "the backend's answer breaks the protocol: {error}"),
-            Self::BadResponseBody(error) => write!(out, "the backend's answer breaks the protocol: {error}"),
+            Self::ConnectTimeout { backend } => write!(
+                out,
+                "Lavalink {backend} did not take the connection within CONNECT_TIMEOUT; is it overloaded, or a firewall between?"
+            ),
+            Self::BadResponse(why) => write!(out, "{BREAKS}: {why}"),
+            Self::BadResponseHead(HeadError::TooLarge | HeadError::TooManyFields | HeadError::TargetTooLong) => write!(
+                out,
+                "{BREAKS}: its head is larger than {MAX_READ_HEAD} bytes or has more than {MAX_FIELDS} fields"
+            ),
+            Self::BadResponseHead(error) => write!(out, "{BREAKS}: {error}"),
+            Self::BadResponseBody(error) => write!(out, "{BREAKS}: {error}"),
             Self::NoResponse(_) => out.write_str("the backend closed the connection before it answered; see its log"),
+            Self::RefusesPassword { backend, setting } => write!(
+                out,
+                "Lavalink {backend} refuses the password of lavaproxy, not yours; the operator of this address must set {setting} to the one in the node's application.yml"
+            ),
             Self::ResponseTimeout => out.write_str("the backend did not answer within RESPONSE_TIMEOUT; see its log"),
-            Self::Gone(end) => write!(out, "the client is gone: {end}"),
         }
     }
 }

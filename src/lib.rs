@@ -2,27 +2,38 @@
 //!
 //! ```text
 //! accept -> admit -> [ read head -> authenticate -> route -> connect -> exchange ]* -> tunnel -> account
-//!                    one round per HTTP request of a kept-alive connection      after a 101
+//!                    one round per HTTP request of a keep-alive connection      after a 101
 //! ```
 //!
-//! [`proxy`] is that corridor, one file per stage. Bots come in by doors that speak Lavalink's way, people by a
-//! door to the [`monitor`]; both lead through the same corridor. [`http`] knows the protocol and nothing else,
-//! [`ledger`] counts and knows neither HTTP nor sockets. Dependencies point one way:
-//! `running` -> `server` -> `monitor` -> `proxy` -> `ledger`, `http` -> `error`, `config`; the monitor reads and nothing needs it.
-//! [`running`] obeys signals, with [`sockets`] and [`upgrade`] so that nobody notices a restart, and [`notify`] so that a
-//! supervisor does.
+//! The modules stand on floors. No module imports from a floor above its own, and no imports form a circle:
+//!
+//! | floor | modules | |
+//! |---|---|---|
+//! | 8 | [`signals`] | what a running lavaproxy does on a signal |
+//! | 7 | [`server`] | puts everything together from the settings |
+//! | 6 | [`process`] | inherited sockets, the successor, the supervisor |
+//! | 5 | [`listener`] | the accept loops |
+//! | 4 | [`proxy`], [`monitor`] | the way of a connection; the web pages and the API |
+//! | 3 | [`admission`] | slots for connections |
+//! | 2 | [`nodes`], [`ledger`] | Lavalink nodes; the use of connections |
+//! | 1 | [`error`], [`demo`], [`healthcheck`] | faults and ends; pretend nodes and bots; `--healthcheck` |
+//! | 0 | [`http`], [`config`], [`log_limit`], [`logfmt`] | the protocol; the settings; log lines |
+//!
+//! The proxy never reads a number back from the ledger. Without [`monitor`] lavaproxy is a proxy without pages.
 
+pub mod admission;
 pub mod config;
 pub mod demo;
 pub mod error;
 pub mod healthcheck;
 pub mod http;
 pub mod ledger;
+pub mod listener;
+pub mod log_limit;
 pub mod logfmt;
 pub mod monitor;
-pub mod notify;
+pub mod nodes;
+pub mod process;
 pub mod proxy;
-pub mod running;
 pub mod server;
-pub mod sockets;
-pub mod upgrade;
+pub mod signals;

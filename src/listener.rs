@@ -1,185 +1,65 @@
-//! The corridor that every connection goes through, one file per stage, in their order:
+//! The accept loop of one listening socket. It knows sockets and threads, and hands each connection to its service.
 //!
-//! ```text
-//! accept (here) -> admit (capacity) -> session: proxy_protocol, [ head (client) -> forwarded -> auth -> route
-//!     -> forward -> backend (resolve) -> exchange ]* -> tunnel -> ledger
-//! ```
-//!
-//! Worker threads take turns to accept: each idle one blocks in `accept`, and the one that takes the last free
-//! turn starts its successor before it serves. A failed accept is waited out; nothing ends the turns but stopping.
-//! A tunnel gets two threads of its own, and the worker that led to it is back at the door.
+//! Worker threads take turns: each idle worker blocks in `accept`. The worker that takes the last idle turn starts
+//! another worker before it serves its client. A failed accept is waited out; only a stop ends the turns. A tunnel gets
+//! two threads of its own, and its worker returns to the accept loop.
 
-pub mod admit;
-pub mod auth;
-pub mod backend;
-pub mod capacity;
-mod client;
-mod exchange;
-mod forward;
-mod forwarded;
-mod frames;
-pub mod health;
-pub mod prober;
-mod proxy_protocol;
-mod resolve;
-mod route;
-mod seldom;
-mod session;
-mod tunnel;
-
-use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{error, warn};
+use log::warn;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::config::{Lavalink, Timeouts, Trusted};
 use crate::error::Fault;
-use crate::ledger::Ledger;
+use crate::log_limit::LogLimit;
 use crate::logfmt::Quoted;
-use admit::Admission;
-use auth::Auth;
-use backend::Backend;
-use exchange::{Bounds, Buffers};
-use seldom::Seldom;
-use session::Visit;
+use crate::nodes::backend;
+use crate::proxy::Buffers;
+use crate::proxy::connection::{self, Admitted};
 
-/// The stack of a worker: the corridor's frames, the deepest of them in the parser and the logger.
+use crate::proxy::service::{Rules, Service};
+
+/// The stack of a worker. Its deepest frames are in the head parser and the logger.
 const STACK: usize = 128 * 1024;
 /// Idle workers that stay for the next client; more leave.
 const MAX_IDLE: usize = 256;
-/// Idle workers that stay when nobody has come for a while.
+/// Idle workers that stay when no client has connected for a while.
 const MIN_IDLE: usize = 2;
-/// How long an idle worker waits for a client before it looks whether it should go.
+/// How long an idle worker blocks in `accept` before it checks whether to leave.
 const TURN: Duration = Duration::from_millis(250);
-/// So many turns without a client let a worker go.
+/// After so many turns without a client a worker leaves.
 const IDLE_TURNS: u32 = 40;
 /// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// How long to wait after an accept that failed for want of descriptors or memory.
+/// The pause after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// How often a door that was closed is looked at until its workers have left.
+/// How often a closed listener is checked for workers that still accept.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long it is waited for them.
+/// The longest wait for these workers.
 const DESERTED: Duration = Duration::from_secs(2);
 
-/// How a door's own answers sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
-    /// Lavalink's error JSON.
-    Lavalink,
-    /// A line of text.
-    Plain,
-}
-
-/// Where a door's requests can go.
-pub enum Routes {
-    /// By version.
-    Lavalink {
-        /// For requests that name no version on a connection that has used none.
-        default: Lavalink,
-        /// What there is.
-        nodes: Nodes,
-    },
-    /// To the web pages.
-    Monitor {
-        /// Where they are.
-        pages: Arc<Backend>,
-        /// Who stops when lavaproxy does; `/healthz` tells.
-        bots: Arc<Admission>,
-    },
-}
-
-/// The backend of each version that has one.
-#[derive(Clone, Default)]
-pub struct Nodes {
-    /// Lavalink v3.
-    pub v3: Option<Arc<Backend>>,
-    /// Lavalink v4.
-    pub v4: Option<Arc<Backend>>,
-}
-
-impl Nodes {
-    /// The backend of this version.
-    pub fn get(&self, version: Lavalink) -> Option<&Arc<Backend>> {
-        match version {
-            Lavalink::V3 => self.v3.as_ref(),
-            Lavalink::V4 => self.v4.as_ref(),
-        }
-    }
-
-    /// All there are.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        [&self.v3, &self.v4].into_iter().flatten()
-    }
-}
-
-/// What a door goes by. It is swapped whole while the door is open: each request goes by what held when it came.
-pub struct Rules {
-    /// Who may pass.
-    pub auth: Auth,
-    /// Where requests go.
-    pub routes: Routes,
-    /// The fronts whose word counts on where a request comes from.
-    pub trusted: Trusted,
-    /// True when their connections begin with a PROXY header.
-    pub proxy_protocol: bool,
-    /// How long to wait for whom.
-    pub timeouts: Timeouts,
-    /// The largest request body, in bytes.
-    pub max_body: u64,
-}
-
-impl Rules {
-    /// True when a connection from this address must begin with a PROXY header.
-    fn expects_header(&self, peer: IpAddr) -> bool {
-        self.proxy_protocol && self.trusted.contains(peer)
-    }
-
-    fn bounds(&self) -> Bounds {
-        Bounds { max_body: self.max_body, pause: self.timeouts.head, response: self.timeouts.response }
-    }
-}
-
-/// A listener with its rules, its limits and the voice of its errors.
-pub struct Door {
-    name: &'static str,
+/// A listening socket with its workers.
+pub struct Listener {
+    service: Arc<Service>,
     address: SocketAddr,
-    /// Gone when the door is closed.
-    listener: Mutex<Option<Arc<TcpListener>>>,
-    voice: Voice,
-    rules: Mutex<Arc<Rules>>,
-    admission: Arc<Admission>,
-    ledger: Arc<Ledger>,
+    /// `None` once the listener is closed.
+    socket: Mutex<Option<Arc<TcpListener>>>,
     workers: AtomicUsize,
     idle: AtomicUsize,
     arriving: AtomicUsize,
-    complaints: Seldom,
-    wrong_passwords: Seldom,
+    shortages: LogLimit,
 }
 
-/// What doors of one kind have in common.
-pub struct House {
-    /// How their own answers sound.
-    pub voice: Voice,
-    /// The places inside.
-    pub admission: Arc<Admission>,
-    /// Where use is entered.
-    pub ledger: Arc<Ledger>,
-}
-
-/// Opens a listening socket with a long queue.
+/// Opens a listening socket with a long accept queue.
 ///
 /// # Errors
-/// When the address is taken or not ours.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// When the address is taken or not an address of this machine.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -187,37 +67,32 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-impl Door {
-    /// A door that nobody serves yet.
+impl Listener {
+    /// A listener without workers.
     ///
     /// # Errors
-    /// When the listener's options cannot be set.
-    pub fn new(name: &'static str, listener: TcpListener, rules: Rules, house: &House) -> io::Result<Arc<Self>> {
-        let address = listener.local_addr()?;
-        // Linux hands a listener's options down to the connections it accepts, which saves them on each.
-        let socket = SockRef::from(&listener);
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&backend::keepalive())?;
-        socket.set_tcp_user_timeout(Some(backend::USER_TIMEOUT))?;
-        socket.set_write_timeout(Some(rules.timeouts.response))?;
-        socket.set_read_timeout(Some(TURN))?;
+    /// When the socket's options cannot be set.
+    pub fn new(socket: TcpListener, service: Arc<Service>) -> io::Result<Arc<Self>> {
+        let address = socket.local_addr()?;
+        // Linux hands a listener's options down to the connections it accepts, which saves system calls on each.
+        let options = SockRef::from(&socket);
+        options.set_tcp_nodelay(true)?;
+        options.set_tcp_keepalive(&backend::keepalive())?;
+        options.set_tcp_user_timeout(Some(backend::USER_TIMEOUT))?;
+        options.set_write_timeout(Some(service.rules().timeouts.response))?;
+        options.set_read_timeout(Some(TURN))?;
         Ok(Arc::new(Self {
-            name,
+            service,
             address,
-            listener: Mutex::new(Some(Arc::new(listener))),
-            voice: house.voice,
-            rules: Mutex::new(Arc::new(rules)),
-            admission: Arc::clone(&house.admission),
-            ledger: Arc::clone(&house.ledger),
+            socket: Mutex::new(Some(Arc::new(socket))),
             workers: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             arriving: AtomicUsize::new(0),
-            complaints: Seldom::default(),
-            wrong_passwords: Seldom::default(),
+            shortages: LogLimit::default(),
         }))
     }
 
-    /// Lets the first worker in; from then on the workers see to their own number.
+    /// Starts the first worker. From then on the workers start and end each other.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -227,40 +102,35 @@ impl Door {
 
     /// Its name in logs and in the API.
     pub fn name(&self) -> &'static str {
-        self.name
+        self.service.name()
     }
 
-    /// Where it listens, or listened.
+    /// The address of the socket, also once it is closed.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The listening socket, until the door is closed.
-    pub fn listener(&self) -> Option<Arc<TcpListener>> {
-        self.listener.lock().clone()
+    /// The listening socket, until the listener is closed.
+    pub fn socket(&self) -> Option<Arc<TcpListener>> {
+        self.socket.lock().clone()
     }
 
-    /// Changes the rules. Requests under way and tunnels go on as they began.
+    /// Changes the rules of its service. Requests under way and tunnels go on under the old ones.
     pub fn change_rules(&self, rules: Rules) {
-        let set =
-            |listener: Arc<TcpListener>| SockRef::from(&*listener).set_write_timeout(Some(rules.timeouts.response));
-        if let Some(Err(error)) = self.listener().map(set) {
-            warn!("event=settings door={} warning={}", self.name, Quoted(error));
+        let set = |socket: Arc<TcpListener>| SockRef::from(&*socket).set_write_timeout(Some(rules.timeouts.response));
+        if let Some(Err(error)) = self.socket().map(set) {
+            warn!("event=settings listener={} warning={}", self.name(), Quoted(error));
         }
-        *self.rules.lock() = Arc::new(rules);
+        self.service.change_rules(rules);
     }
 
-    fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.lock())
-    }
-
-    /// Lets nobody in any more. Workers that wait at the door leave with their turn, and whom they take in by then is
-    /// served. The socket closes after them; where another process has it too, it goes on to listen.
+    /// Stops accepting. Workers leave at the end of their turn and still serve a client that they accept until then.
+    /// The socket closes after them. Where another process has it too, it goes on to listen.
     pub fn close(&self) {
-        *self.listener.lock() = None;
+        *self.socket.lock() = None;
     }
 
-    /// Waits until every worker has left a closed door, so that nobody is let in and then forgotten.
+    /// Waits until no worker of a closed listener accepts any more, so that every accepted client has its slot.
     pub fn wait_until_deserted(&self) {
         let deadline = Instant::now() + DESERTED;
         while self.idle.load(SeqCst) + self.arriving.load(SeqCst) > 0 && Instant::now() < deadline {
@@ -268,27 +138,14 @@ impl Door {
         }
     }
 
-    fn check_method(&self, method: &str) -> Result<(), Fault> {
-        match method {
-            // TRACE would echo the password (Lavalink has it on); CONNECT is for forward proxies.
-            "TRACE" | "CONNECT" => Err(Fault::Method {
-                allow: match self.voice {
-                    Voice::Lavalink => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-                    Voice::Plain => "GET, HEAD, POST",
-                },
-            }),
-            _ => Ok(()),
-        }
-    }
-
     /// Starts a worker that counts as idle already.
     fn start_worker(self: &Arc<Self>) -> io::Result<()> {
-        let door = Arc::clone(self);
+        let listener = Arc::clone(self);
         self.workers.fetch_add(1, SeqCst);
         self.idle.fetch_add(1, SeqCst);
-        let started = thread::Builder::new().name(self.name.to_owned()).stack_size(STACK).spawn(move || {
-            door.work();
-            door.workers.fetch_sub(1, SeqCst);
+        let started = thread::Builder::new().name(self.name().to_owned()).stack_size(STACK).spawn(move || {
+            listener.work();
+            listener.workers.fetch_sub(1, SeqCst);
         });
         if started.is_err() {
             self.workers.fetch_sub(1, SeqCst);
@@ -297,13 +154,13 @@ impl Door {
         started.map(drop)
     }
 
-    /// A worker's life: turns at the door until there are idle ones enough, or until it closes.
+    /// A worker's life: it accepts and serves until enough others are idle, or until the listener closes.
     fn work(self: &Arc<Self>) {
         let mut buffers = Buffers::default();
         let mut turns = 0;
-        while let Some(listener) = self.listener() {
-            let accepted = listener.accept();
-            drop(listener);
+        while let Some(socket) = self.socket() {
+            let accepted = socket.accept();
+            drop(socket);
             match accepted {
                 Ok((stream, client)) => {
                     turns = 0;
@@ -323,88 +180,84 @@ impl Door {
         self.idle.fetch_sub(1, SeqCst);
     }
 
-    /// Takes a client in, with a successor at the door first. False when this worker is not needed any more.
+    /// Serves a client after it has made sure that another worker accepts. False when this worker is not needed any
+    /// more.
     fn receive(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, buffers: &mut Buffers) -> bool {
         let arriving = Arriving::at(self);
         let was_last = self.idle.fetch_sub(1, SeqCst) == 1;
-        // Where workers are few, those who come wait in the kernel's queue until one has time again.
-        let may_grow = self.workers.load(SeqCst) < self.admission.max_workers();
+        // Where the number of workers is limited, clients wait in the kernel's queue until a worker is free.
+        let may_grow = self.workers.load(SeqCst) < self.service.admission().max_workers();
         let successor = if was_last && may_grow { self.start_worker() } else { Ok(()) };
-        self.contain(&client, || self.serve(stream, client, arriving, successor.is_ok(), buffers));
+        self.service.contain(&client, || self.serve(stream, client, arriving, successor.is_ok(), buffers));
         buffers.clear();
         if let Err(error) = successor {
-            self.complain("no-thread", &error);
+            self.log_shortage("no-thread", &error);
         }
         self.idle.fetch_add(1, SeqCst);
         !self.leave(MAX_IDLE)
     }
 
-    /// Does what there is to do for one client; a panic ends that client alone.
-    fn contain(&self, client: &impl Display, task: impl FnOnce()) {
-        if catch_unwind(AssertUnwindSafe(task)).is_err() {
-            error!("event=panic door={} client={client} hint=\"a defect in lavaproxy; please report it\"", self.name);
-        }
-    }
-
     fn serve(
-        self: &Arc<Self>,
+        &self,
         stream: TcpStream,
         client: SocketAddr,
         arriving: Arriving<'_>,
         has_successor: bool,
         buffers: &mut Buffers,
     ) {
+        let service = &self.service;
         let stream = Arc::new(stream);
-        let entry = self.ledger.open(client, self.name);
+        let entry = service.ledger().open(client, service.name());
         if !has_successor {
-            return session::refuse(self, &stream, &entry, &Fault::NoThread, false, buffers);
+            return connection::refuse(service, &stream, &entry, &Fault::NoThread, false, buffers);
         }
-        let permit = self.admission.admit(Arc::clone(&stream));
+        let permit = service.admission().admit(Arc::clone(&stream));
         drop(arriving);
         match permit {
-            Some(permit) => session::serve(self, Visit { entry, permit, stream }, buffers),
+            Some(permit) => connection::serve(service, Admitted { entry, permit, stream }, buffers),
             None => {
-                let capacity = self.admission.capacity();
+                let capacity = service.admission().capacity();
                 let fault = Fault::Full { limit: capacity.connections, rule: capacity.rule };
-                let patience = self.admission.patience();
-                session::refuse(self, &stream, &entry, &fault, patience.is_some(), buffers);
+                let linger = service.admission().linger_permit();
+                connection::refuse(service, &stream, &entry, &fault, linger.is_some(), buffers);
             }
         }
     }
 
-    /// Gives this worker's turn up if more than `enough` are idle.
+    /// Takes this worker out if more than `enough` are idle.
     fn leave(&self, enough: usize) -> bool {
         self.idle.fetch_update(SeqCst, SeqCst, |idle| (idle > enough).then(|| idle - 1)).is_ok()
     }
 
-    /// An accept can fail for what the client did (it is gone already) or for what we lack; neither ends a door.
+    /// An accept can fail because the client is gone already, or because this process lacks something. Neither ends a
+    /// listener.
     fn wait_out(&self, error: &io::Error) {
         let of_the_client = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted);
         if !of_the_client {
-            self.complain("accept-failed", error);
+            self.log_shortage("accept-failed", error);
             thread::sleep(BACK_OFF);
         }
     }
 
-    /// Logs a lack at most once a second.
-    fn complain(&self, event: &str, error: &io::Error) {
-        if let Some(count) = self.complaints.count() {
+    /// Logs a shortage at most once a second.
+    fn log_shortage(&self, event: &str, error: &io::Error) {
+        if let Some(count) = self.shortages.count() {
             warn!(
-                "event={event} door={} count={count} error={} hint=\"raise the limits of open files and threads\"",
-                self.name,
+                "event={event} listener={} count={count} error={} hint=\"raise the limits of open files and threads\"",
+                self.name(),
                 Quoted(error)
             );
         }
     }
 }
 
-/// A client on its way from the door to its place.
-struct Arriving<'d>(&'d AtomicUsize);
+/// A client between the accept and its slot.
+struct Arriving<'l>(&'l AtomicUsize);
 
-impl<'d> Arriving<'d> {
-    fn at(door: &'d Door) -> Self {
-        door.arriving.fetch_add(1, SeqCst);
-        Self(&door.arriving)
+impl<'l> Arriving<'l> {
+    fn at(listener: &'l Listener) -> Self {
+        listener.arriving.fetch_add(1, SeqCst);
+        Self(&listener.arriving)
     }
 }
 

@@ -9,11 +9,11 @@ use lavaproxy::config::{self, Lavalink, Loaded};
 use lavaproxy::demo::{Bots, Node};
 use lavaproxy::healthcheck;
 use lavaproxy::logfmt::{self, Quoted};
-use lavaproxy::notify::{Notify, State};
-use lavaproxy::running::{FURTHER, Running, Told};
+use lavaproxy::process::notify::{Notify, State};
+use lavaproxy::process::sockets::{Inherited, LISTENERS};
+use lavaproxy::process::upgrade::{Binary, Predecessor};
 use lavaproxy::server::Server;
-use lavaproxy::sockets::{DOORS, Inherited};
-use lavaproxy::upgrade::{Binary, Predecessor};
+use lavaproxy::signals::{FURTHER, Running, Signals};
 use log::{error, info, warn};
 
 /// Wrong flags or settings, as opposed to a start that failed.
@@ -113,7 +113,7 @@ fn parse(mut flags: lexopt::Parser) -> Result<(Command, Option<PathBuf>), lexopt
     Ok((command, env_file.map(PathBuf::from)))
 }
 
-/// Starts the log, and tells it what it starts with.
+/// Starts the log, and logs the version, the env file and the warnings.
 fn begin(loaded: &Loaded) {
     let Loaded { settings, file, warnings, .. } = loaded;
     logfmt::init(&settings.log_level);
@@ -137,10 +137,10 @@ fn run(
     let binary = Binary::of_this_process();
     let notify = Notify::from_environment()?;
     let started = Inherited::from_environment(predecessor.is_some()).map_err(Into::into).and_then(|inherited| {
-        let told = Told::register(&FURTHER)?;
-        Ok((told, Server::start_on(&loaded.settings, inherited, notify.watchdog())?))
+        let signals = Signals::register(&FURTHER)?;
+        Ok((signals, Server::start_on(&loaded.settings, inherited, notify.watchdog())?))
     });
-    let (mut told, server) = match (started, predecessor) {
+    let (mut signals, server) = match (started, predecessor) {
         (Ok(started), Some(predecessor)) => {
             predecessor.tell_ready();
             started
@@ -158,7 +158,7 @@ fn run(
         }
     };
     let settings = loaded.settings;
-    Running { server: &server, settings, env_file, binary, notify: &notify }.obey(&mut told);
+    Running { server: &server, settings, env_file, binary, notify: &notify }.run(&mut signals);
     drop(server);
     info!("event=stopped");
     Ok(())
@@ -167,10 +167,10 @@ fn run(
 fn demo(mut loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
     begin(&loaded);
     let nodes = start_nodes(&mut loaded.settings)?;
-    let mut told = Told::register(&[])?;
+    let mut signals = Signals::register(&[])?;
     let server = Server::start(&loaded.settings)?;
     let bots = start_bots(&server, &loaded.settings)?;
-    told.wait_for_stop();
+    signals.wait_for_stop();
     drop(bots);
     server.stop();
     drop((server, nodes));
@@ -201,14 +201,14 @@ fn start_nodes(settings: &mut config::Settings) -> Result<Vec<Node>, std::io::Er
 const DEMO_BOTS: usize = 8;
 
 fn start_bots(server: &Server, settings: &config::Settings) -> Result<Bots, Box<dyn std::error::Error>> {
-    let [bots, .., web] = DOORS.map(|door| server.address(door));
-    let (bots, web) = (bots.ok_or("no door for bots")?, web.ok_or("no door for people")?);
-    println!("Pretend bots talk to pretend Lavalink v3 and v4 nodes through lavaproxy at {bots}.");
+    let [proxy, .., web] = LISTENERS.map(|name| server.address(name));
+    let (proxy, web) = (proxy.ok_or("no proxy listener")?, web.ok_or("no web listener")?);
+    println!("Pretend bots talk to pretend Lavalink v3 and v4 nodes through lavaproxy at {proxy}.");
     println!("Look at   http://{web}/   http://{web}/health   http://{web}/data-usage");
     println!("or try    curl -s http://{web}/api/stats");
     let password =
         if settings.default_password_stands() { settings.proxy_password.expose() } else { "$PROXY_PASSWORD" };
-    println!("and       curl -s -H \"Authorization: {password}\" http://127.0.0.1:{}/v4/info", bots.port());
+    println!("and       curl -s -H \"Authorization: {password}\" http://127.0.0.1:{}/v4/info", proxy.port());
     println!("Stop it with Ctrl-C.");
-    Ok(Bots::start(([127, 0, 0, 1], bots.port()).into(), settings.proxy_password.expose(), DEMO_BOTS)?)
+    Ok(Bots::start(([127, 0, 0, 1], proxy.port()).into(), settings.proxy_password.expose(), DEMO_BOTS)?)
 }

@@ -1,5 +1,5 @@
-//! What a running lavaproxy does when it is told something: SIGTERM and SIGINT stop it, SIGHUP has it read its settings
-//! again, SIGUSR2 has it start its successor.
+//! What a running lavaproxy does on a signal: SIGTERM and SIGINT stop it, SIGHUP makes it read its settings again, and
+//! SIGUSR2 makes it start its successor.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,24 +9,23 @@ use std::thread;
 
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::Signals as Incoming;
 use signal_hook::low_level::signal_name;
 
 use crate::config::{self, Settings};
 use crate::logfmt::{self, Quoted};
-use crate::notify::{Notify, State};
+use crate::process::notify::{Notify, State};
+use crate::process::upgrade::Binary;
 use crate::server::Server;
-use crate::upgrade::Binary;
 
-/// Registered signals; from then on a first SIGTERM or SIGINT is kept for [`Running`], and a second one ends the
-/// process at once.
-pub struct Told {
-    signals: Signals,
-    /// What becomes true with the first SIGTERM or SIGINT.
+/// Registered signals. The first SIGTERM or SIGINT is kept for [`Running`]; a second one ends the process at once.
+pub struct Signals {
+    incoming: Incoming,
+    /// Becomes true with the first SIGTERM or SIGINT.
     stop: Arc<AtomicBool>,
 }
 
-impl Told {
+impl Signals {
     /// Takes SIGTERM and SIGINT, and these signals as well.
     ///
     /// # Errors
@@ -37,12 +36,12 @@ impl Told {
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
-        Ok(Self { signals: Signals::new([&[SIGINT, SIGTERM], further].concat())?, stop })
+        Ok(Self { incoming: Incoming::new([&[SIGINT, SIGTERM], further].concat())?, stop })
     }
 
-    /// Waits for SIGTERM or SIGINT, whatever else comes.
+    /// Waits for SIGTERM or SIGINT and ignores the others.
     pub fn wait_for_stop(&mut self) {
-        log_stop(self.signals.forever().find(|signal| matches!(*signal, SIGINT | SIGTERM)));
+        log_stop(self.incoming.forever().find(|signal| matches!(*signal, SIGINT | SIGTERM)));
     }
 }
 
@@ -50,32 +49,32 @@ fn log_stop(signal: Option<i32>) {
     info!("event=stopping signal={}", signal.and_then(signal_name).unwrap_or("none"));
 }
 
-/// Those that only a lavaproxy that is no demo obeys.
+/// The signals besides SIGTERM and SIGINT. The demo does not take them.
 pub const FURTHER: [i32; 2] = [SIGHUP, SIGUSR2];
 
-/// A lavaproxy that serves, with what it needs to obey.
+/// A lavaproxy that serves, with what its signals need.
 pub struct Running<'r> {
-    /// Who serves.
+    /// The server.
     pub server: &'r Server,
     /// The settings in force.
     pub settings: Settings,
     /// The env file that the command named, if it named one.
     pub env_file: Option<PathBuf>,
-    /// The command to start again, or why it is not known.
+    /// The command to start again, or the reason why it is not known.
     pub binary: io::Result<Binary>,
-    /// Who wants to know.
+    /// The supervisor, if there is one.
     pub notify: &'r Notify,
 }
 
 impl Running<'_> {
-    /// Obeys until it has been stopped or its successor has taken over.
-    pub fn obey(mut self, told: &mut Told) {
+    /// Acts on signals until lavaproxy has stopped or its successor has taken over.
+    pub fn run(mut self, signals: &mut Signals) {
         loop {
-            match told.signals.forever().next() {
+            match signals.incoming.forever().next() {
                 Some(SIGHUP) => self.reload(),
                 Some(SIGUSR2) => {
                     if self.start_successor() {
-                        return self.hand_over(told);
+                        return self.hand_over(signals);
                     }
                 }
                 signal => {
@@ -87,7 +86,7 @@ impl Running<'_> {
         }
     }
 
-    /// Takes new settings when all of them are good, else none.
+    /// Takes the new settings if all of them are good, else none.
     fn reload(&mut self) {
         self.notify.say(State::Reloading);
         match config::reload(self.env_file.as_deref(), &self.settings) {
@@ -116,12 +115,12 @@ impl Running<'_> {
         }
         if !loaded.need_restart.is_empty() {
             let settings = loaded.need_restart.join(",");
-            warn!("event=restart-needed settings={settings} hint=\"a door moves only in a restart\"");
+            warn!("event=restart-needed settings={settings} hint=\"a listener moves only in a restart\"");
         }
         self.settings = loaded.settings;
     }
 
-    /// True when there is another process that serves.
+    /// Starts the successor. True once it serves.
     fn start_successor(&self) -> bool {
         info!("event=upgrade");
         let started = match &self.binary {
@@ -141,9 +140,9 @@ impl Running<'_> {
         }
     }
 
-    /// Lets connections live until DRAIN_TIMEOUT, or until this process, too, is told to stop.
-    fn hand_over(&self, told: &mut Told) {
-        let handle = told.signals.handle();
+    /// Serves the connections that are left until they end, until DRAIN_TIMEOUT, or until a signal stops this process.
+    fn hand_over(&self, signals: &mut Signals) {
+        let handle = signals.incoming.handle();
         thread::scope(|scope| {
             let leaving = thread::Builder::new().spawn_scoped(scope, || {
                 self.server.hand_over();
@@ -152,8 +151,8 @@ impl Running<'_> {
             if leaving.is_err() {
                 return self.server.stop();
             }
-            let stopped = told.signals.forever().any(|signal| matches!(signal, SIGINT | SIGTERM));
-            if stopped || told.stop.load(SeqCst) {
+            let stopped = signals.incoming.forever().any(|signal| matches!(signal, SIGINT | SIGTERM));
+            if stopped || signals.stop.load(SeqCst) {
                 self.server.hurry();
             }
         });

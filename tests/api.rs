@@ -105,7 +105,7 @@ fn health_has_exactly_these_fields_and_tells_no_secret() {
             "descriptorLimit": "number", "cpu": "number", "cpuSeconds": "number",
         },
         "limit": {"connections": "number", "rule": "string"},
-        "doors": [{"name": "string", "address": "string", "version": "null"}],
+        "listeners": [{"name": "string", "address": "string", "version": "null"}],
         "backends": [v3_fails],
         "settings": [{"name": "string", "value": "string"}],
         "ended": ended(),
@@ -130,9 +130,9 @@ fn health_has_exactly_these_fields_and_tells_no_secret() {
     assert_eq!(health["process"]["pid"], std::process::id());
     assert!(health["process"]["memory"].as_u64().unwrap() > 1_000_000);
     let doors: Vec<_> =
-        health["doors"].as_array().unwrap().iter().map(|door| (&door["name"], &door["version"])).collect();
-    assert_eq!(doors, [(&json!("bots"), &Value::Null), (&json!("bots-v4"), &json!("v4"))]);
-    assert_eq!(health["doors"][1]["address"], proxy.door("bots-v4").to_string());
+        health["listeners"].as_array().unwrap().iter().map(|door| (&door["name"], &door["version"])).collect();
+    assert_eq!(doors, [(&json!("proxy"), &Value::Null), (&json!("proxy-v4"), &json!("v4"))]);
+    assert_eq!(health["listeners"][1]["address"], proxy.door("proxy-v4").to_string());
     let setting = |name: &str| {
         let all = health["settings"].as_array().unwrap();
         all.iter().find(|setting| setting["name"] == name).unwrap()["value"].clone()
@@ -147,7 +147,7 @@ fn health_has_exactly_these_fields_and_tells_no_secret() {
 fn lists_are_filtered_by_address_and_version() {
     let (proxy, _v3, _v4) = before_nodes(&[]);
     let ledger = proxy.server.ledger();
-    let _elsewhere = ledger.open("[2001:db8::1]:4000".parse().unwrap(), "bots");
+    let _elsewhere = ledger.open("[2001:db8::1]:4000".parse().unwrap(), "proxy");
     let mut bots = (proxy.connect(), proxy.connect());
     assert_eq!(bots.0.get("/v3/info", "").status, 200);
     assert_eq!(bots.1.get("/v4/info", "").status, 200);
@@ -182,7 +182,7 @@ fn five_thousand_connections_are_listed() {
     let proxy = Proxy::start(&[]);
     let ledger = proxy.server.ledger();
     let _entries: Vec<_> = (0..5000u32)
-        .map(|number| ledger.open((std::net::Ipv4Addr::from(0x0A00_0000 + number), 4000).into(), "bots"))
+        .map(|number| ledger.open((std::net::Ipv4Addr::from(0x0A00_0000 + number), 4000).into(), "proxy"))
         .collect();
     let stats = get(&proxy, "/api/stats");
     assert_eq!(stats.field("content-length").unwrap().parse(), Ok(stats.body.len()));

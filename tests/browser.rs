@@ -37,7 +37,7 @@ impl House {
         let nodes = Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap());
         let mut house = Self { nodes, ports: None, proxy: None };
         house.start();
-        let doors = ["bots", "web"].map(|door| house.proxy().door(door).port().to_string());
+        let doors = ["proxy", "web"].map(|door| house.proxy().door(door).port().to_string());
         house.ports = Some(doors);
         house
     }

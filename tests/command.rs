@@ -104,7 +104,7 @@ fn the_log_has_a_line_per_door_backend_and_connection_and_never_a_secret() {
         running.line(&["event=backend ", &format!("version={version} ")]);
     }
     running.line(&["event=limit ", "connections=", "rule="]);
-    let bots = running.door("bots");
+    let bots = running.door("proxy");
     running.door("web");
 
     let mut bot = Client::connect(bots);
@@ -114,7 +114,7 @@ fn the_log_has_a_line_per_door_backend_and_connection_and_never_a_secret() {
     drop(bot);
     let line = running.line(&["event=ended "]);
     for (key, expected) in [
-        ("door", "bots".to_owned()),
+        ("listener", "proxy".to_owned()),
         ("kind", "http".to_owned()),
         ("version", "v4".to_owned()),
         ("backend", v4.address.to_string()),
@@ -154,7 +154,7 @@ fn a_signal_stops_it_and_a_second_does_not_wait() {
         let before = v4.accepted();
         let mut running =
             Running::start(&[("LAVALINK_V4_PORT", &port), ("DRAIN_TIMEOUT", if twice { "1h" } else { "200ms" })]);
-        let bots = running.door("bots");
+        let bots = running.door("proxy");
         running.door("web");
         let mut tunnel = Client::connect(bots);
         tunnel.send(format!("{}{}\r\n", head("/v4/websocket"), support::HANDSHAKE).as_bytes());
@@ -184,7 +184,7 @@ fn a_process_that_was_paused_goes_on_with_all_it_had() {
         }
     });
     let running = &mut Running::start(&[("LAVALINK_V4_PORT", &v4.address.port().to_string())]);
-    let [bots, web] = ["bots", "web"].map(|door| running.door(door));
+    let [bots, web] = ["proxy", "web"].map(|door| running.door(door));
     let request = format!("GET /v4/info HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n\r\n");
     let (head, rest) = request.split_at(20);
     let mut kept = Client::connect(bots);

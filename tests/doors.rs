@@ -30,16 +30,16 @@ fn a_request_that_names_no_version_gets_the_doors() {
     {
         let proxy = Proxy::before(v3.address, v4.address, &[&pinned[..], &set].concat());
         for target in ["/version", "/", "/loadtracks?identifier=/v3/v4/", "/v33/v44", "/V3/V4", "/xv3"] {
-            for (door, expected) in [("bots", expected), ("bots-v3", "three"), ("bots-v4", "four")] {
+            for (door, expected) in [("proxy", expected), ("proxy-v3", "three"), ("proxy-v4", "four")] {
                 assert_eq!(answers(&proxy, door, &[(target, "")]), [expected], "{door} {target}");
             }
         }
     }
     // With one version there is nothing to choose.
     let proxy = Proxy::before(v3.address, v4.address, &[("LAVALINK_V3_HOST", "")]);
-    assert_eq!(answers(&proxy, "bots", &[("/version", "")]), ["four"]);
+    assert_eq!(answers(&proxy, "proxy", &[("/version", "")]), ["four"]);
     let proxy = Proxy::before(v3.address, v4.address, &[("LAVALINK_V4_HOST", "")]);
-    assert_eq!(answers(&proxy, "bots", &[("/version", "")]), ["three"]);
+    assert_eq!(answers(&proxy, "proxy", &[("/version", "")]), ["three"]);
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn path_then_field_then_what_went_before_then_the_door() {
     ];
     let expected =
         ["four", "four", "three", "three", "four", "four", "three", "three", "four", "four", "three", "three"];
-    for door in ["bots", "bots-v3", "bots-v4"] {
+    for door in ["proxy", "proxy-v3", "proxy-v4"] {
         assert_eq!(answers(&proxy, door, &requests), expected, "{door}");
     }
     // What one connection used says nothing of another.
-    let mut one = Client::connect(proxy.door("bots"));
-    let mut two = Client::connect(proxy.door("bots"));
+    let mut one = Client::connect(proxy.door("proxy"));
+    let mut two = Client::connect(proxy.door("proxy"));
     assert_eq!(one.get("/v4/info", "").text(), "four");
     assert_eq!((two.get("/version", "").text(), one.get("/version", "").text()), ("three".into(), "four".into()));
 }
@@ -76,12 +76,12 @@ fn path_then_field_then_what_went_before_then_the_door() {
 fn a_version_that_is_off_is_a_503_that_says_what_to_set() {
     let backend = named("other");
     for (off, door, target, other, setting) in [
-        ("LAVALINK_V3_HOST", "bots-v4", "/v3/info", "/v4/info", "LAVALINK_V3_HOST"),
-        ("LAVALINK_V4_HOST", "bots-v3", "/v4/info", "/v3/info", "LAVALINK_V4_HOST"),
+        ("LAVALINK_V3_HOST", "proxy-v4", "/v3/info", "/v4/info", "LAVALINK_V3_HOST"),
+        ("LAVALINK_V4_HOST", "proxy-v3", "/v4/info", "/v3/info", "LAVALINK_V4_HOST"),
     ] {
-        let port = if door == "bots-v4" { "PROXY_V4_PORT" } else { "PROXY_V3_PORT" };
+        let port = if door == "proxy-v4" { "PROXY_V4_PORT" } else { "PROXY_V3_PORT" };
         let proxy = Proxy::before(backend.address, backend.address, &[(off, ""), (port, "0")]);
-        for door in ["bots", door] {
+        for door in ["proxy", door] {
             let mut client = Client::connect(proxy.door(door));
             for _ in 0..2 {
                 let refusal = client.get(target, "");
@@ -349,24 +349,24 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
     let query = "?password=Hush-front&pass=Hush-web";
     let mut everything = Vec::new();
     for (door, request, status) in [
-        ("bots", bot("GET /v4/ok HTTP/1.1", "\r\n"), 200),
-        ("bots", bot(&format!("GET /v3/info{query} HTTP/1.1"), "\r\n"), 502),
-        ("bots", bot(&format!("GET /v4/closes{query} HTTP/1.1"), "\r\n"), 502),
-        ("bots", bot("GET /v4/bad HTTP/1.1", "\r\n"), 502),
-        ("bots", bot("GET /v4/silent HTTP/1.1", "\r\n"), 504),
-        ("bots", bot("GET /v4/websocket HTTP/1.1", &format!("{HANDSHAKE}\r\n")), 101),
-        ("bots", format!("GET /v4/ok{query} HTTP/1.1\r\nHost: bot\r\n\r\n"), 401),
-        ("bots", bot("GET /v4/ok HTTP/1.1", "\r\n").replace("front", "four"), 403),
-        ("bots", bot("GET /v4/ok HTTP/1.1", "Authorization: Hush-front\r\n\r\n"), 400),
-        ("bots", bot("GET /v4/ok HTTP/1.1", "Authorization Hush-front\r\n\r\n"), 400),
-        ("bots", bot("TRACE /v4/ok HTTP/1.1", "\r\n"), 405),
-        ("bots", bot("GET /v4/ok HTTP/1.1", ""), 408),
-        ("bots", bot("POST /v4/ok HTTP/1.1", "Content-Length: 5\r\n\r\n"), 408),
-        ("bots", bot("POST /v4/ok HTTP/1.1", "Content-Length: 5000\r\n\r\n"), 413),
-        ("bots", bot(&format!("GET /{long} HTTP/1.1"), "\r\n"), 414),
-        ("bots", bot("GET /v4/ok HTTP/1.1", &format!("X: {long}\r\n\r\n")), 431),
-        ("bots", bot("GET /v4/ok HTTP/1.1", "Transfer-Encoding: gzip\r\n\r\n"), 501),
-        ("bots", bot("GET /v4/ok HTTP/2.0", "\r\n"), 505),
+        ("proxy", bot("GET /v4/ok HTTP/1.1", "\r\n"), 200),
+        ("proxy", bot(&format!("GET /v3/info{query} HTTP/1.1"), "\r\n"), 502),
+        ("proxy", bot(&format!("GET /v4/closes{query} HTTP/1.1"), "\r\n"), 502),
+        ("proxy", bot("GET /v4/bad HTTP/1.1", "\r\n"), 502),
+        ("proxy", bot("GET /v4/silent HTTP/1.1", "\r\n"), 504),
+        ("proxy", bot("GET /v4/websocket HTTP/1.1", &format!("{HANDSHAKE}\r\n")), 101),
+        ("proxy", format!("GET /v4/ok{query} HTTP/1.1\r\nHost: bot\r\n\r\n"), 401),
+        ("proxy", bot("GET /v4/ok HTTP/1.1", "\r\n").replace("front", "four"), 403),
+        ("proxy", bot("GET /v4/ok HTTP/1.1", "Authorization: Hush-front\r\n\r\n"), 400),
+        ("proxy", bot("GET /v4/ok HTTP/1.1", "Authorization Hush-front\r\n\r\n"), 400),
+        ("proxy", bot("TRACE /v4/ok HTTP/1.1", "\r\n"), 405),
+        ("proxy", bot("GET /v4/ok HTTP/1.1", ""), 408),
+        ("proxy", bot("POST /v4/ok HTTP/1.1", "Content-Length: 5\r\n\r\n"), 408),
+        ("proxy", bot("POST /v4/ok HTTP/1.1", "Content-Length: 5000\r\n\r\n"), 413),
+        ("proxy", bot(&format!("GET /{long} HTTP/1.1"), "\r\n"), 414),
+        ("proxy", bot("GET /v4/ok HTTP/1.1", &format!("X: {long}\r\n\r\n")), 431),
+        ("proxy", bot("GET /v4/ok HTTP/1.1", "Transfer-Encoding: gzip\r\n\r\n"), 501),
+        ("proxy", bot("GET /v4/ok HTTP/2.0", "\r\n"), 505),
         ("web", web("GET / HTTP/1.1", "\r\n"), 200),
         ("web", web("GET /health HTTP/1.1", "\r\n"), 200),
         ("web", web("GET /lavaproxy.js HTTP/1.1", "\r\n"), 200),

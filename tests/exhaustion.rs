@@ -305,7 +305,7 @@ fn want_of_places() {
             let json = refusal.json();
             assert_eq!((json["status"].as_u64(), json["error"].as_str()), (Some(503), Some("Service Unavailable")));
             let message = json["message"].as_str().unwrap();
-            for part in ["all 3 places are taken", "open files, ulimit -n", "raise that limit"] {
+            for part in ["all 3 slots are taken", "open files, ulimit -n", "raise that limit"] {
                 assert!(message.contains(part), "{message}");
             }
             assert!(fourth.is_at_end());
@@ -321,7 +321,7 @@ fn want_of_places() {
         for client in &mut flood {
             let refusal = client.response();
             assert_eq!(refusal.status, 503);
-            assert!(refusal.text().contains("all 3 places are taken"));
+            assert!(refusal.text().contains("all 3 slots are taken"));
         }
         drop(flood);
         eventually("there is time again to hear refused clients before they are answered", || {
@@ -354,7 +354,7 @@ fn idle_workers_leave() {
         let workers = || {
             let tasks = fs::read_dir("/proc/self/task").unwrap();
             let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
-            names.filter(|name| name.trim() == "bots").count()
+            names.filter(|name| name.trim() == "proxy").count()
         };
         let mut crowd: Vec<Client> = (0..40).map(|_| proxy.connect()).collect();
         assert!(crowd.iter_mut().all(|client| client.get("/v4/info", "").status == 200));

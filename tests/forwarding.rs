@@ -602,7 +602,7 @@ fn idle_backend_connections_are_shared_by_all_clients() {
     for round in 0..3 {
         for (target, name) in [("/v3/info", "three"), ("/v4/info", "four")] {
             // Also by another door.
-            for door in ["bots", "bots-v4"] {
+            for door in ["proxy", "proxy-v4"] {
                 assert_eq!(Client::connect(proxy.door(door)).get(target, "").text(), format!("{name} {target} "));
                 proxy.wait_until_empty();
             }

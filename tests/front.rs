@@ -566,17 +566,17 @@ fn log_lines_of_both_doors_name_the_real_client() {
     front.send(head_for("192.0.2.111", "/v4/info", "wrong", "Connection: close\r\n").as_bytes());
     assert_eq!(front.response().status, 403);
     eventually("the end is logged", || {
-        logged(&["event=ended", "door=bots", "client=192.0.2.111 ", "reason=rejected-password", "detail="]) == 1
+        logged(&["event=ended", "listener=proxy", "client=192.0.2.111 ", "reason=rejected-password", "detail="]) == 1
     });
     let mut front = Client::connect(house.proxy.door("web"));
     front.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic OndlYg==x\r\nX-Forwarded-For: 192.0.2.66, 192.0.2.112\r\nConnection: close\r\n\r\n");
     assert_eq!(front.response().status, 401);
-    assert_eq!(logged(&["event=wrong-password", "door=web", "client=192.0.2.112 "]), 1);
-    eventually("the end is logged", || logged(&["event=ended", "door=web", "client=192.0.2.112 "]) == 1);
+    assert_eq!(logged(&["event=wrong-password", "listener=web", "client=192.0.2.112 "]), 1);
+    eventually("the end is logged", || logged(&["event=ended", "listener=web", "client=192.0.2.112 "]) == 1);
     let mut anybody = connect_from(ANYBODY, house.proxy.door("web"));
     anybody.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.66\r\nConnection: close\r\n\r\n");
     assert_eq!(anybody.response().status, 401);
     let who = format!("client={} ", anybody.stream.local_addr().unwrap());
-    eventually("the end is logged", || logged(&["event=ended", "door=web", &who]) == 1);
+    eventually("the end is logged", || logged(&["event=ended", "listener=web", &who]) == 1);
     assert_eq!(logged(&["192.0.2.66"]), 0);
 }

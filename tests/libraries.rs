@@ -52,7 +52,7 @@ impl House {
         let relay = Relay::to(self.proxy.door(door), pause);
         let lavalink = if bot.contains("erela") || bot.contains("wavelink1") { &self.v3 } else { &self.v4 };
         let mut command = Command::new(runtime);
-        if door == "bots-v4" {
+        if door == "proxy-v4" {
             command.env("LAVALINK_VERSION", "4");
         }
         command
@@ -83,60 +83,60 @@ const LAVACORD: Duration = Duration::from_millis(250);
 
 #[test]
 fn shoukaku() {
-    House::new().drive("node", "node/shoukaku.mjs", "bots", AT_ONCE);
+    House::new().drive("node", "node/shoukaku.mjs", "proxy", AT_ONCE);
 }
 
 #[test]
 fn lavalink_client() {
-    House::new().drive("node", "node/lavalink_client.mjs", "bots", AT_ONCE);
+    House::new().drive("node", "node/lavalink_client.mjs", "proxy", AT_ONCE);
 }
 
 #[test]
 fn lavalink_client_at_the_v4_door() {
-    House::new().drive("node", "node/lavalink_client.mjs", "bots-v4", AT_ONCE);
+    House::new().drive("node", "node/lavalink_client.mjs", "proxy-v4", AT_ONCE);
 }
 
 #[test]
 fn lavacord_at_the_v4_door() {
-    House::new().drive("node", "node/lavacord.mjs", "bots-v4", LAVACORD);
+    House::new().drive("node", "node/lavacord.mjs", "proxy-v4", LAVACORD);
 }
 
 #[test]
 fn erela() {
-    House::new().drive("node", "node/erela.mjs", "bots", AT_ONCE);
+    House::new().drive("node", "node/erela.mjs", "proxy", AT_ONCE);
 }
 
 #[test]
 fn lavalink_py() {
-    House::new().drive("python/v4", "python/lavalink_bot.py", "bots", AT_ONCE);
+    House::new().drive("python/v4", "python/lavalink_bot.py", "proxy", AT_ONCE);
 }
 
 #[test]
 fn lavalink_py_at_the_v4_door() {
-    House::new().drive("python/v4", "python/lavalink_bot.py", "bots-v4", AT_ONCE);
+    House::new().drive("python/v4", "python/lavalink_bot.py", "proxy-v4", AT_ONCE);
 }
 
 #[test]
 fn wavelink_3() {
-    House::new().drive("python/v4", "python/wavelink_bot.py", "bots", AT_ONCE);
+    House::new().drive("python/v4", "python/wavelink_bot.py", "proxy", AT_ONCE);
 }
 
 #[test]
 fn mafic_at_the_v4_door() {
-    House::new().drive("python/v4", "python/mafic_bot.py", "bots-v4", AT_ONCE);
+    House::new().drive("python/v4", "python/mafic_bot.py", "proxy-v4", AT_ONCE);
 }
 
 #[test]
 fn wavelink_1() {
-    House::new().drive("python/wavelink1", "python/wavelink1_bot.py", "bots", AT_ONCE);
+    House::new().drive("python/wavelink1", "python/wavelink1_bot.py", "proxy", AT_ONCE);
 }
 
 #[test]
 fn both_eras_and_a_bare_request_share_one_port_at_the_same_time() {
     let house = House::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| house.drive("node", "node/erela.mjs", "bots", AT_ONCE));
-        scope.spawn(|| house.drive("python/v4", "python/lavalink_bot.py", "bots", AT_ONCE));
+        scope.spawn(|| house.drive("node", "node/erela.mjs", "proxy", AT_ONCE));
+        scope.spawn(|| house.drive("python/v4", "python/lavalink_bot.py", "proxy", AT_ONCE));
         for _ in 0..50 {
             let mut bare = house.proxy.connect();
             let info = bare.get("/v4/info", "").json();

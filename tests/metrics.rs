@@ -90,7 +90,7 @@ fn every_family_is_described_and_every_label_is_bounded() {
                 "version" if name == "lavaproxy_build_info" => text == env!("CARGO_PKG_VERSION"),
                 "version" => ["none", "v3", "v4"].contains(&text.as_str()),
                 "kind" => ["http", "websocket"].contains(&text.as_str()),
-                "door" => lavaproxy::sockets::DOORS.contains(&text.as_str()),
+                "listener" => lavaproxy::process::sockets::LISTENERS.contains(&text.as_str()),
                 "reason" => End::ALL.iter().any(|end| end.name() == text),
                 "backend" => [_v3.address(), _v4.address()].iter().any(|node| node.to_string() == *text),
                 "le" => text == "+Inf" || text.parse::<f64>().is_ok(),
@@ -116,9 +116,9 @@ fn every_family_is_described_and_every_label_is_bounded() {
     assert_eq!(scrape.value("lavaproxy_build_info", &[]), 1.0);
     assert_eq!(scrape.value("lavaproxy_connections", &[("version", "v4"), ("kind", "websocket")]), 1.0);
     assert_eq!(scrape.sum("lavaproxy_connections"), 1.0);
-    assert_eq!(scrape.value("lavaproxy_connections_total", &[("door", "bots")]), 1.0);
-    assert_eq!(scrape.value("lavaproxy_connections_total", &[("door", "bots-v3")]), 0.0);
-    assert!(scrape.value("lavaproxy_connections_total", &[("door", "web")]) >= 1.0);
+    assert_eq!(scrape.value("lavaproxy_connections_total", &[("listener", "proxy")]), 1.0);
+    assert_eq!(scrape.value("lavaproxy_connections_total", &[("listener", "proxy-v3")]), 0.0);
+    assert!(scrape.value("lavaproxy_connections_total", &[("listener", "web")]) >= 1.0);
     assert_eq!(scrape.sum("lavaproxy_backend_up"), 2.0);
     for version in ["v3", "v4"] {
         let of = |name: &str| {

@@ -91,7 +91,7 @@ fn a_panic_ends_one_client_and_leaves_the_others_their_places() {
     assert_eq!(bystander.exactly(3), b"yes");
     assert_eq!(kept.get("/v3/info", "").status, 200);
     let line = LINES.lock().unwrap().iter().find(|line| line.starts_with("event=panic ")).cloned().unwrap();
-    assert!(line.contains("door=bots ") && line.contains("hint="), "{line}");
+    assert!(line.contains("listener=proxy ") && line.contains("hint="), "{line}");
     eventually("no thread is left behind or lost", || threads() == threads_before);
     eventually("no descriptor is left behind", || descriptors() <= descriptors_before);
 

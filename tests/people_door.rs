@@ -124,7 +124,7 @@ fn readers_that_never_read() {
     let attack = Attack::begin();
     let ledger = attack.proxy.server.ledger();
     let rows: Vec<_> =
-        (0..200u32).map(|row| ledger.open((Ipv4Addr::from(0x0A00_0000 + row), 1).into(), "bots")).collect();
+        (0..200u32).map(|row| ledger.open((Ipv4Addr::from(0x0A00_0000 + row), 1).into(), "proxy")).collect();
     let requests = b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
     let held: Vec<_> = (0..64)
         .map(|_| {

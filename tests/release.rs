@@ -125,7 +125,7 @@ impl Running {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
         let mut door = |name: &str| {
-            let start = format!("event=listening door={name} address=");
+            let start = format!("event=listening listener={name} address=");
             loop {
                 let mut line = String::new();
                 assert!(log.read_line(&mut line).unwrap() > 0, "no door {name}:\n{seen}");
@@ -135,7 +135,7 @@ impl Running {
                 }
             }
         };
-        let (bots, web) = (door("bots"), door("web"));
+        let (bots, web) = (door("proxy"), door("web"));
         Self { child, log, bots, web }
     }
 

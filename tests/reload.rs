@@ -67,7 +67,7 @@ fn passwords_and_backends_change_under_connections_that_live_on() {
         doors(&format!("PROXY_PASSWORD={password}\nLAVALINK_V3_HOST=\nLAVALINK_V4_PORT={}\n", node.address.port()))
     };
     let mut house = House::start("reload", &settings("before", &first));
-    let (bots, web) = (house.running.door("bots"), house.running.door("web"));
+    let (bots, web) = (house.running.door("proxy"), house.running.door("web"));
     let mut tunnel = Client::connect(bots);
     assert_eq!(ask(&mut tunnel, "before", "/v4/websocket", HANDSHAKE).status, 101);
     let mut kept = Client::connect(bots);
@@ -97,7 +97,7 @@ fn faulty_settings_change_nothing_and_all_faults_are_told() {
     let node = backend("node");
     let good = doors(&format!("PROXY_PASSWORD=secret-one\nLAVALINK_V4_PORT={}\n", node.address.port()));
     let mut house = House::start("faulty", &good);
-    let bots = house.running.door("bots");
+    let bots = house.running.door("proxy");
     house.running.door("web");
     for (faulty, told) in [
         ("PROXY_PASSWORD=secret-two\nHEAD_TIMEOUT=ten\nMAX_BODY=much\n", &["HEAD_TIMEOUT=ten", "MAX_BODY=much"][..]),
@@ -123,7 +123,7 @@ fn what_needs_a_restart_is_named_and_stays() {
     let node = backend("node");
     let rest = format!("LAVALINK_V4_PORT={}\nPROXY_PASSWORD=x\n", node.address.port());
     let mut house = House::start("needs-restart", &doors(&rest));
-    let bots = house.running.door("bots");
+    let bots = house.running.door("proxy");
     house.running.door("web");
     house.reload(&format!("PROXY_HOST=127.0.0.1\nPROXY_PORT=1\nPROXY_V4_PORT=2\nWEB_PORT=0\n{rest}"));
     let line = house.running.line(&["event=restart-needed "]);
@@ -147,7 +147,7 @@ fn the_pages_never_lose_their_password_while_others_can_reach_them() {
 
 #[test]
 fn the_log_level_changes() {
-    let mut house = House::start("level", &doors("LOG_LEVEL=warn,lavaproxy::running=info,lavaproxy::server=info\n"));
+    let mut house = House::start("level", &doors("LOG_LEVEL=warn,lavaproxy::signals=info,lavaproxy::server=info\n"));
     house.running.door("web");
     let line = house.reload(&doors("LOG_LEVEL=info\n"));
     assert_eq!(value(&line, "changed"), "LOG_LEVEL");

@@ -24,7 +24,7 @@ const TIMES: usize = 10;
 /// Connections that must have been answered between two restarts.
 const BETWEEN: u64 = 20;
 /// No line per connection, which the test would have to read.
-const QUIET: (&str, &str) = ("LOG_LEVEL", "warn,lavaproxy::running=info,lavaproxy::server=info");
+const QUIET: (&str, &str) = ("LOG_LEVEL", "warn,lavaproxy::signals=info,lavaproxy::server=info");
 /// A WebSocket close frame with the code 1001.
 const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
 
@@ -69,7 +69,7 @@ fn successor(running: &mut Running) -> u32 {
 fn ten_upgrades_under_load_lose_nobody() {
     let v4 = Backend::answering(OK);
     let mut running = Running::start(&[QUIET, ("LAVALINK_V4_PORT", &v4.address.port().to_string())]);
-    let (bots, web) = (running.door("bots"), running.door("web"));
+    let (bots, web) = (running.door("proxy"), running.door("web"));
     let load = load(bots, web, HEALTHZ);
     let mut present = Stray(running.child.id());
     for _ in 0..TIMES {
@@ -147,10 +147,10 @@ impl Sockets {
 
 #[test]
 fn sockets_find_their_doors_by_name_or_by_port() {
-    let sockets = Sockets::open(&["web", "lavaproxy.socket", "bots-v4"]);
+    let sockets = Sockets::open(&["web", "lavaproxy.socket", "proxy-v4"]);
     let port = sockets.address(1).port().to_string();
     let mut running = sockets.start(&[("PROXY_PORT", &port), ("PROXY_V4_PORT", "1")]);
-    for (index, door) in [(1, "bots"), (2, "bots-v4"), (0, "web")] {
+    for (index, door) in [(1, "proxy"), (2, "proxy-v4"), (0, "web")] {
         assert_eq!(running.door(door), sockets.address(index));
     }
     running.signal("TERM");
@@ -208,7 +208,7 @@ fn tunnels_of_the_predecessor_live_until_they_must_go() {
     });
     let port = v4.address.port().to_string();
     let mut running = Running::start(&[QUIET, ("LAVALINK_V4_PORT", &port), ("DRAIN_TIMEOUT", "1h")]);
-    let (bots, web) = (running.door("bots"), running.door("web"));
+    let (bots, web) = (running.door("proxy"), running.door("web"));
     let tunnel = || {
         let mut tunnel = Client::connect(bots);
         let head = format!("GET /v4/websocket HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n{HANDSHAKE}\r\n");
@@ -219,7 +219,7 @@ fn tunnels_of_the_predecessor_live_until_they_must_go() {
     let predecessor = running.child.id();
     running.signal("USR2");
     let next = Stray(successor(&mut running));
-    running.line(&["event=doors-closed"]);
+    running.line(&["event=listeners-closed"]);
     assert_eq!(serving(web), u64::from(next.0));
     for end in [&mut ends_itself, &mut old] {
         assert_eq!(end.send(b"\x81\x02hi").exactly(4), b"\x81\x02hi");
@@ -246,7 +246,7 @@ fn a_successor_that_does_not_come_up_changes_nothing() {
     let mut command = Command::new(&binary);
     command.env_clear().envs(FREE).env(QUIET.0, QUIET.1).current_dir(&home);
     let mut running = Running::spawn(command);
-    let (bots, web) = (running.door("bots"), running.door("web"));
+    let (bots, web) = (running.door("proxy"), running.door("web"));
     let load = load(bots, web, HEALTHZ);
     let mut fails = |words: &[&str]| {
         running.signal("USR2");
@@ -260,7 +260,7 @@ fn a_successor_that_does_not_come_up_changes_nothing() {
     fails(&["HEAD_TIMEOUT=ten", "MAX_BODY=much"]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     fs::write(&settings, format!("{good}PROXY_V4_PORT={}\n", taken.local_addr().unwrap().port())).unwrap();
-    fails(&["bots-v4", "another process has this port"]);
+    fails(&["proxy-v4", "another process has this port"]);
     fs::write(&settings, &good).unwrap();
     replace(&binary, b"no program at all");
     fails(&["ended before it served"]);
@@ -294,11 +294,11 @@ fn a_door_that_the_successor_has_elsewhere_moves() {
     let mut command = lavaproxy(&FREE);
     command.env(QUIET.0, QUIET.1).current_dir(&home);
     let mut running = Running::spawn(command);
-    let (bots, v4, web) = (running.door("bots"), running.door("bots-v4"), running.door("web"));
+    let (bots, v4, web) = (running.door("proxy"), running.door("proxy-v4"), running.door("web"));
     fs::write(home.join("lavaproxy.env"), "PROXY_V3_PORT=0\n").unwrap();
     running.signal("USR2");
-    assert_eq!(running.door("bots"), bots);
-    running.door("bots-v3");
+    assert_eq!(running.door("proxy"), bots);
+    running.door("proxy-v3");
     assert_eq!(running.door("web"), web);
     let _next = Stray(successor(&mut running));
     eventually("the predecessor has ended", || has_ended(running.child.id()));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use lavaproxy::proxy::capacity::Machine;
+use lavaproxy::admission::capacity::Machine;
 use tool::said;
 
 /// Ten times the exposure that `systemd-analyze security` may find.

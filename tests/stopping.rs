@@ -57,7 +57,7 @@ fn idle_connections_close_at_once_and_the_doors_refuse() {
     let _alone = alone();
     let backend = Backend::answering(OK);
     let proxy = Proxy::before(backend.address, backend.address, &[("PROXY_V3_PORT", "0"), ("PROXY_V4_PORT", "0")]);
-    let doors = ["bots", "bots-v3", "bots-v4", "web"].map(|name| proxy.door(name));
+    let doors = ["proxy", "proxy-v3", "proxy-v4", "web"].map(|name| proxy.door(name));
     let mut idle = Vec::new();
     for door in &doors[..3] {
         let mut client = Client::connect(*door);
@@ -235,7 +235,7 @@ fn a_dropped_server_leaves_nothing_behind() {
     }
     let open = [tunnels.open(), tunnels.open()];
     assert_eq!(tunnels.proxy.stats()["totals"]["active"], 7);
-    for name in ["bots", "web", "housekeeper"] {
+    for name in ["proxy", "web", "housekeeper"] {
         assert!(server_threads().iter().any(|thread| thread == name), "{name} is not among {:?}", server_threads());
     }
     drop(tunnels);
@@ -250,6 +250,6 @@ fn server_threads() -> Vec<String> {
     tasks
         .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
         .map(|name| name.trim().to_owned())
-        .filter(|name| ["bots", "web", "housekeeper", "resolver"].contains(&name.as_str()))
+        .filter(|name| ["proxy", "web", "housekeeper", "resolver"].contains(&name.as_str()))
         .collect()
 }

@@ -18,7 +18,7 @@ const ADDRESS_SPACE: u64 = 384 * 1024;
 /// Memory of one connection, generously: 72 KiB were measured for an idle tunnel.
 const MEMORY: u64 = 128 * 1024;
 
-/// What the process needs besides its clients: doors, idle workers and backend connections, monitor, log.
+/// What the process needs besides its clients: listeners, idle workers and backend connections, monitor, log.
 const DESCRIPTORS_KEPT: u64 = 384;
 const THREADS_KEPT: u64 = 384;
 const MAPPINGS_KEPT: u64 = 2048;
@@ -28,7 +28,7 @@ const MAPPINGS_KEPT: u64 = 2048;
 pub struct Capacity {
     /// At least 1.
     pub connections: usize,
-    /// Which limit rules, in words for the log and the refused client.
+    /// The limit that rules, in words for the log and the refused client.
     pub rule: &'static str,
 }
 

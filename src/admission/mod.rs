@@ -1,7 +1,9 @@
-//! Who may come in: a limit on connections, and the table of those inside that stopping needs.
+//! Slots for connections: a limit on their number, and the table of them that stopping needs.
 //!
-//! It keeps its own count and never asks the ledger. Bots that come when all places are taken are refused; people
-//! take the place of somebody who asks for nothing or gets nowhere, so that idlers cannot lock anybody out.
+//! It keeps its own count and never asks the ledger. When all slots are taken, a proxy listener refuses a new client.
+//! The web listener evicts a connection that is idle or stalled instead, so that idle clients cannot lock others out.
+
+pub mod capacity;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
@@ -12,31 +14,30 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use socket2::{SockRef, Socket};
 
-use super::backend;
-use super::capacity::Capacity;
+use crate::nodes::backend;
+use capacity::Capacity;
 
-/// How many refused clients are waited for at once, so that they can read their answer.
-const MAX_REFUSING: usize = 32;
-/// Who has sent no request for so long may be cut off for a newcomer,
+/// The most refused clients that lavaproxy lingers for at once, so that they can read their answer.
+const MAX_LINGERING: usize = 32;
+/// A connection that has sent no request for so long may be evicted,
 const IDLE: Duration = Duration::from_millis(50);
-/// and who has had one under way for so long.
+/// and one whose request has been under way for so long.
 const STALLED: Duration = Duration::from_millis(500);
-/// How long a newcomer waits for a place that comes free or can be cleared, and how often it looks.
-const CLEARING: Duration = Duration::from_millis(1500);
+/// The longest wait of a new client for a slot, and the pause between two looks at the table.
+const SLOT_WAIT: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_millis(10);
-/// How long stopping waits for the first request of whoever has only just come in.
+/// The longest wait, while stopping, for the first request of a new connection.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-/// How long stopping waits for somebody to go who was told to.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The longest wait for connections to end after each step of a stop.
+const END_TIME: Duration = Duration::from_secs(1);
 
-/// The places behind one or more doors.
+/// The slots of one or more listeners.
 pub struct Admission {
     capacity: Capacity,
-    clears: bool,
+    evicts: bool,
     epoch: Instant,
-    inside: AtomicUsize,
-    refusing: AtomicUsize,
-    waiting: AtomicUsize,
+    taken: AtomicUsize,
+    lingering: AtomicUsize,
     stopping: AtomicBool,
     hurried: AtomicBool,
     next_key: AtomicU64,
@@ -58,24 +59,24 @@ pub enum Phase {
     Tunnel,
 }
 
-struct Place {
+struct Slot {
     client: Arc<TcpStream>,
     backend: Mutex<Option<Arc<Socket>>>,
     phase: AtomicU8,
     /// When it entered its phase, in milliseconds after the admission's epoch.
     since: AtomicU64,
-    must_go: AtomicBool,
+    evicted: AtomicBool,
     ending: AtomicBool,
 }
 
 #[derive(Default)]
 struct Table {
-    places: HashMap<u64, Arc<Place>>,
-    /// Newcomers that wait for a place, in the order in which they came.
+    slots: HashMap<u64, Arc<Slot>>,
+    /// New clients that wait for a slot, in the order of their arrival.
     queue: VecDeque<u64>,
 }
 
-/// What becomes of tunnels when the rest has ended.
+/// What happens to tunnels once all other connections have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tunnels {
     /// They end as well.
@@ -85,24 +86,23 @@ pub enum Tunnels {
 }
 
 impl Admission {
-    /// As many places as `capacity` says, kept by those who have them.
+    /// As many slots as `capacity` says. A connection keeps its slot until it ends.
     pub fn new(capacity: Capacity) -> Arc<Self> {
         Self::with(capacity, false)
     }
 
-    /// The same, but when all are taken, the one that has done nothing for the longest must go.
-    pub fn clearing(capacity: Capacity) -> Arc<Self> {
+    /// The same, but when all are taken, the connection that has been idle for the longest is evicted.
+    pub fn evicting(capacity: Capacity) -> Arc<Self> {
         Self::with(capacity, true)
     }
 
-    fn with(capacity: Capacity, clears: bool) -> Arc<Self> {
+    fn with(capacity: Capacity, evicts: bool) -> Arc<Self> {
         Arc::new(Self {
             capacity,
-            clears,
+            evicts,
             epoch: Instant::now(),
-            inside: AtomicUsize::new(0),
-            refusing: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            lingering: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             next_key: AtomicU64::new(0),
@@ -111,14 +111,15 @@ impl Admission {
         })
     }
 
-    /// The limit and where it comes from.
+    /// The limit and its reason.
     pub fn capacity(&self) -> &Capacity {
         &self.capacity
     }
 
-    /// How many workers there may be: where places are cleared, as many may be on their way out as are inside.
+    /// How many workers there may be. Where connections are evicted, each slot may have an evicted connection besides
+    /// its present one.
     pub fn max_workers(&self) -> usize {
-        if self.clears { 2 * self.capacity.connections } else { usize::MAX }
+        if self.evicts { 2 * self.capacity.connections } else { usize::MAX }
     }
 
     /// True from the moment that [`begin_to_stop`](Self::begin_to_stop) was called.
@@ -126,61 +127,59 @@ impl Admission {
         self.stopping.load(SeqCst)
     }
 
-    /// A place for this client, until the permit is dropped; `None` when all are taken.
+    /// A slot for this client, until the permit is dropped. `None` when all are taken.
     pub fn admit(self: &Arc<Self>, client: Arc<TcpStream>) -> Option<Permit> {
         let key = self.next_key.fetch_add(1, SeqCst);
-        let has_place = if self.clears { self.wait_for_place(key) } else { self.take_place() };
-        if !has_place {
+        let has_slot = if self.evicts { self.wait_for_slot(key) } else { self.take_slot() };
+        if !has_slot {
             return None;
         }
-        let place = Arc::new(Place {
+        let slot = Arc::new(Slot {
             client,
             backend: Mutex::new(None),
             phase: AtomicU8::new(Phase::New as u8),
             since: AtomicU64::new(self.millis()),
-            must_go: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         });
-        self.table.lock().places.insert(key, Arc::clone(&place));
-        Some(Permit { admission: Arc::clone(self), key, place })
+        self.table.lock().slots.insert(key, Arc::clone(&slot));
+        Some(Permit { admission: Arc::clone(self), key, slot })
     }
 
-    fn take_place(&self) -> bool {
-        let free = self.inside.fetch_add(1, SeqCst) < self.capacity.connections;
+    fn take_slot(&self) -> bool {
+        let free = self.taken.fetch_add(1, SeqCst) < self.capacity.connections;
         if !free {
-            self.inside.fetch_sub(1, SeqCst);
+            self.taken.fetch_sub(1, SeqCst);
         }
         free
     }
 
-    fn wait_for_place(&self, key: u64) -> bool {
+    fn wait_for_slot(&self, key: u64) -> bool {
         let mut table = self.table.lock();
-        if table.queue.is_empty() && self.take_place() {
+        if table.queue.is_empty() && self.take_slot() {
             return true;
         }
-        self.waiting.fetch_add(1, SeqCst);
         table.queue.push_back(key);
-        let found = self.clear_place(&mut table, key);
+        let found = self.take_or_evict(&mut table, key);
         table.queue.retain(|waiting| *waiting != key);
         drop(table);
-        self.waiting.fetch_sub(1, SeqCst);
-        // Somebody else is the first in the queue now, and whose place was taken may be in a pause.
+        // Another client is the first in the queue now, and the evicted connection may be in a pause.
         self.left.notify_all();
         found
     }
 
-    /// When it is this one's turn, takes a place that comes free, or somebody's. That one's worker finds out by itself;
-    /// as there are only so many workers, only so many can be on their way out.
-    fn clear_place(&self, table: &mut MutexGuard<'_, Table>, key: u64) -> bool {
-        let deadline = Instant::now() + CLEARING;
+    /// Once `key` is the first in the queue, takes a free slot or the slot of an evicted connection. The worker of the
+    /// evicted one finds its socket shut down. The number of workers bounds how many can be on their way out.
+    fn take_or_evict(&self, table: &mut MutexGuard<'_, Table>, key: u64) -> bool {
+        let deadline = Instant::now() + SLOT_WAIT;
         loop {
             if table.queue.front() == Some(&key) {
-                if self.take_place() {
+                if self.take_slot() {
                     return true;
                 }
-                if let Some(place) = self.dispensable(table) {
-                    place.must_go.store(true, SeqCst);
-                    place.cut();
+                if let Some(slot) = self.eviction_candidate(table) {
+                    slot.evicted.store(true, SeqCst);
+                    slot.cut();
                     return true;
                 }
             }
@@ -191,19 +190,19 @@ impl Admission {
         }
     }
 
-    /// Who has sent no request for the longest, else whose request has been under way for the longest. What has
-    /// come but was not read yet is a request too: on a busy machine its worker may be late.
-    fn dispensable<'t>(&self, table: &'t Table) -> Option<&'t Place> {
+    /// The connection that has sent no request for the longest time, else the one whose request has been under way for
+    /// the longest. Bytes that its worker has not read yet count as a request: on a busy machine a worker may be late.
+    fn eviction_candidate<'t>(&self, table: &'t Table) -> Option<&'t Slot> {
         let now = self.epoch.elapsed();
         let oldest = |is_idle: bool, age: Duration| {
             table
-                .places
+                .slots
                 .values()
                 .map(Arc::as_ref)
-                .filter(|place| !place.must_go())
-                .filter(|place| now.saturating_sub(Duration::from_millis(place.since())) >= age)
-                .filter(|place| (place.waits() && !place.has_sent()) == is_idle)
-                .min_by_key(|place| place.since())
+                .filter(|slot| !slot.is_evicted())
+                .filter(|slot| now.saturating_sub(Duration::from_millis(slot.since())) >= age)
+                .filter(|slot| (slot.waits() && !slot.has_sent()) == is_idle)
+                .min_by_key(|slot| slot.since())
         };
         oldest(true, IDLE).or_else(|| oldest(false, STALLED))
     }
@@ -212,45 +211,46 @@ impl Admission {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Leave to wait for a refused client; `None` when too many are waited for already.
-    pub fn patience(&self) -> Option<Patience<'_>> {
-        if self.refusing.fetch_add(1, SeqCst) >= MAX_REFUSING {
-            self.refusing.fetch_sub(1, SeqCst);
+    /// Permission to linger for a refused client; `None` when lavaproxy lingers for too many already.
+    pub fn linger_permit(&self) -> Option<LingerPermit<'_>> {
+        if self.lingering.fetch_add(1, SeqCst) >= MAX_LINGERING {
+            self.lingering.fetch_sub(1, SeqCst);
             return None;
         }
-        Some(Patience(self))
+        Some(LingerPermit(self))
     }
 
-    /// From here on nobody is idle: kept-alive connections end now, and whoever has a request under way, or has sent
-    /// none yet, is answered once more.
+    /// Ends idle keep-alive connections now. A connection with a request under way, or without one so far, gets one
+    /// more answer.
     pub fn begin_to_stop(&self) {
         self.stopping.store(true, SeqCst);
         let table = self.table.lock();
-        table.places.values().filter(|place| place.is(Phase::Idle)).for_each(|place| place.stop_reading());
+        table.slots.values().filter(|slot| slot.is(Phase::Idle)).for_each(|slot| slot.stop_reading());
         drop(table);
         self.left.notify_all();
     }
 
-    /// Ends what is inside, after [`begin_to_stop`](Self::begin_to_stop): requests when they are answered, who has
-    /// sent none yet after a moment, then the tunnels; all of it at the deadline. Returns how many would not go.
+    /// Ends all connections, after [`begin_to_stop`](Self::begin_to_stop): those with a request when it is answered,
+    /// those without one after [`FIRST_REQUEST`], then the tunnels, and all of them at the deadline. Returns how many
+    /// did not end.
     pub fn drain(&self, deadline: Instant, tunnels: Tunnels) -> usize {
         let hurried = || self.hurried.load(SeqCst);
         let mut table = self.table.lock();
         let moment = deadline.min(Instant::now() + FIRST_REQUEST);
-        let silent = |place: &Arc<Place>| place.is(Phase::New);
-        self.wait_while(&mut table, moment, |table| table.places.values().any(silent));
-        table.places.values().filter(|place| silent(place)).for_each(|place| place.stop_reading());
+        let silent = |slot: &Arc<Slot>| slot.is(Phase::New);
+        self.wait_while(&mut table, moment, |table| table.slots.values().any(silent));
+        table.slots.values().filter(|slot| silent(slot)).for_each(|slot| slot.stop_reading());
         self.wait_while(&mut table, deadline, |table| {
-            table.places.values().any(|place| !place.is(Phase::Tunnel) || (tunnels == Tunnels::Keep && !hurried()))
+            table.slots.values().any(|slot| !slot.is(Phase::Tunnel) || (tunnels == Tunnels::Keep && !hurried()))
         });
-        table.places.values().for_each(|place| place.end());
-        self.wait_while_they_go(&mut table);
-        table.places.values().for_each(|place| place.cut());
-        self.wait_while_they_go(&mut table);
-        table.places.len()
+        table.slots.values().for_each(|slot| slot.end());
+        self.wait_for_ends(&mut table);
+        table.slots.values().for_each(|slot| slot.cut());
+        self.wait_for_ends(&mut table);
+        table.slots.len()
     }
 
-    /// Lets a [`drain`](Self::drain) that is under way keep tunnels no longer.
+    /// Makes a [`drain`](Self::drain) that is under way end its tunnels now.
     pub fn hurry(&self) {
         self.hurried.store(true, SeqCst);
         drop(self.table.lock());
@@ -266,21 +266,22 @@ impl Admission {
     }
 
     /// Waits until all have gone, for as long as some still go.
-    fn wait_while_they_go(&self, table: &mut MutexGuard<'_, Table>) {
-        let mut inside = usize::MAX;
-        while !table.places.is_empty() && table.places.len() < inside {
-            inside = table.places.len();
-            self.wait_while(table, Instant::now() + FAREWELL, |table| !table.places.is_empty());
+    /// Waits as long as connections end within [`END_TIME`] of each other.
+    fn wait_for_ends(&self, table: &mut MutexGuard<'_, Table>) {
+        let mut before = usize::MAX;
+        while !table.slots.is_empty() && table.slots.len() < before {
+            before = table.slots.len();
+            self.wait_while(table, Instant::now() + END_TIME, |table| !table.slots.is_empty());
         }
     }
 }
 
-impl Place {
+impl Slot {
     fn is(&self, phase: Phase) -> bool {
         self.phase.load(SeqCst) == phase as u8
     }
 
-    /// True while it asks for nothing.
+    /// True while no request is under way.
     fn waits(&self) -> bool {
         self.is(Phase::New) || self.is(Phase::Idle)
     }
@@ -289,8 +290,8 @@ impl Place {
         self.since.load(SeqCst)
     }
 
-    fn must_go(&self) -> bool {
-        self.must_go.load(SeqCst)
+    fn is_evicted(&self) -> bool {
+        self.evicted.load(SeqCst)
     }
 
     /// True when something lies in its socket that nobody has read yet.
@@ -303,7 +304,7 @@ impl Place {
         let _ = self.client.shutdown(Shutdown::Read);
     }
 
-    /// Ends a tunnel from its backend's side, so that it can take leave of the client; anything else at once.
+    /// Ends a tunnel from its backend's side, so that the client still gets a close frame. Ends anything else at once.
     fn end(&self) {
         self.ending.store(true, SeqCst);
         let backend = self.backend.lock().clone().filter(|_| self.is(Phase::Tunnel));
@@ -323,19 +324,19 @@ impl Place {
     }
 }
 
-/// A place inside, given back on drop.
+/// A slot, given back on drop.
 pub struct Permit {
     admission: Arc<Admission>,
     key: u64,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
 impl Permit {
-    /// Says what the connection does from here on. False when it should stop instead of becoming idle.
+    /// Notes what the connection does from here on. False when lavaproxy is stopping, and an idle connection should end.
     pub fn enter(&self, phase: Phase) -> bool {
-        self.place.phase.store(phase as u8, SeqCst);
-        if self.admission.clears {
-            self.place.since.store(self.admission.millis(), SeqCst);
+        self.slot.phase.store(phase as u8, SeqCst);
+        if self.admission.evicts {
+            self.slot.since.store(self.admission.millis(), SeqCst);
         }
         let stopping = self.admission.is_stopping();
         if stopping {
@@ -346,14 +347,14 @@ impl Permit {
         !stopping
     }
 
-    /// True when somebody waits for a place: whoever has just been served should make room.
+    /// True when a new client waits for this slot: a connection that was just answered should end.
     pub fn is_wanted(&self) -> bool {
-        self.admission.waiting.load(SeqCst) > 0
+        self.admission.evicts && !self.admission.table.lock().queue.is_empty()
     }
 
-    /// True from the moment that this connection's end is wanted, rather than being its peers'.
+    /// Set when lavaproxy ends this connection, rather than one of its peers.
     pub fn is_ending(&self) -> &AtomicBool {
-        &self.place.ending
+        &self.slot.ending
     }
 
     /// True when there will be no further request on this connection.
@@ -361,47 +362,47 @@ impl Permit {
         self.admission.is_stopping()
     }
 
-    /// True when this place was given to somebody else.
-    pub fn must_go(&self) -> bool {
-        self.place.must_go()
+    /// True when this slot was given to another connection.
+    pub fn is_evicted(&self) -> bool {
+        self.slot.is_evicted()
     }
 
-    /// Waits, but not when this place is wanted or everybody must stop.
+    /// Waits, but no longer than until the slot is evicted or lavaproxy stops.
     pub fn pause(&self, time: Duration) {
         let deadline = Instant::now() + time;
         let mut table = self.admission.table.lock();
-        while !self.must_go() && !self.admission.is_stopping() {
+        while !self.is_evicted() && !self.admission.is_stopping() {
             if self.admission.left.wait_until(&mut table, deadline).timed_out() {
                 return;
             }
         }
     }
 
-    /// Lets stopping reach the tunnel's other end too.
+    /// Lets a stop reach the tunnel's backend side too.
     pub fn attach(&self, backend: Arc<Socket>) {
-        *self.place.backend.lock() = Some(backend);
+        *self.slot.backend.lock() = Some(backend);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut table = self.admission.table.lock();
-        table.places.remove(&self.key);
-        // Under the lock, as a place that is given to somebody else must not be given back as well.
-        if !self.must_go() {
-            self.admission.inside.fetch_sub(1, SeqCst);
+        table.slots.remove(&self.key);
+        // Under the lock: a slot that was given to another connection must not be given back as well.
+        if !self.is_evicted() {
+            self.admission.taken.fetch_sub(1, SeqCst);
         }
         drop(table);
         self.admission.left.notify_all();
     }
 }
 
-/// Leave to wait for one refused client, given back on drop.
-pub struct Patience<'a>(&'a Admission);
+/// Permission to linger for one refused client, given back on drop.
+pub struct LingerPermit<'a>(&'a Admission);
 
-impl Drop for Patience<'_> {
+impl Drop for LingerPermit<'_> {
     fn drop(&mut self) {
-        self.0.refusing.fetch_sub(1, SeqCst);
+        self.0.lingering.fetch_sub(1, SeqCst);
     }
 }
 
@@ -413,37 +414,37 @@ mod tests {
 
     use super::*;
 
-    /// A client, and its place, which it may have to wait for.
-    fn come_in(admission: &Arc<Admission>) -> (TcpStream, Permit) {
+    /// A client and its slot, which it may have to wait for.
+    fn connect(admission: &Arc<Admission>) -> (TcpStream, Permit) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (client, admission.admit(Arc::new(listener.accept().unwrap().0)).unwrap())
     }
 
     #[test]
-    fn who_has_asked_is_not_cut_off_for_a_worker_that_is_late() {
-        let admission = Admission::clearing(Capacity { connections: 2, rule: "a test" });
-        let come_in = || come_in(&admission);
-        let (mut asking, unread) = come_in();
+    fn a_connection_with_unread_bytes_is_not_evicted() {
+        let admission = Admission::evicting(Capacity { connections: 2, rule: "a test" });
+        let connect = || connect(&admission);
+        let (mut asking, unread) = connect();
         asking.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-        while !unread.place.has_sent() {}
-        let (_silent, idle) = come_in();
-        let _newcomer = come_in();
-        assert!(idle.must_go() && !unread.must_go());
+        while !unread.slot.has_sent() {}
+        let (_silent, idle) = connect();
+        let _third = connect();
+        assert!(idle.is_evicted() && !unread.is_evicted());
     }
 
     #[test]
-    fn newcomers_get_places_in_the_order_in_which_they_came() {
-        const NEWCOMERS: usize = 8;
-        let admission = Admission::clearing(Capacity { connections: 1, rule: "a test" });
-        let (first, admitted) = (come_in(&admission), Mutex::new(Vec::new()));
+    fn new_clients_get_slots_in_the_order_of_their_arrival() {
+        const CLIENTS: usize = 8;
+        let admission = Admission::evicting(Capacity { connections: 1, rule: "a test" });
+        let (first, admitted) = (connect(&admission), Mutex::new(Vec::new()));
         first.1.enter(Phase::Busy);
         std::thread::scope(|scope| {
-            for number in 0..NEWCOMERS {
+            for number in 0..CLIENTS {
                 let (admitted, admission) = (&admitted, &admission);
                 scope.spawn(move || {
-                    let (_client, permit) = come_in(admission);
-                    let at = permit.place.since();
+                    let (_client, permit) = connect(admission);
+                    let at = permit.slot.since();
                     // The next one's time is another.
                     while admission.millis() == at {}
                     admitted.lock().push((number, at));
@@ -454,7 +455,7 @@ mod tests {
         });
         let mut admitted = admitted.into_inner();
         admitted.sort_unstable();
-        assert!(admitted.len() == NEWCOMERS && admitted.is_sorted_by_key(|(_, at)| *at), "{admitted:?}");
+        assert!(admitted.len() == CLIENTS && admitted.is_sorted_by_key(|(_, at)| *at), "{admitted:?}");
         assert!(admission.table.lock().queue.is_empty());
     }
 }

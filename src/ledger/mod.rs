@@ -3,8 +3,8 @@
 //! It knows nothing of HTTP or sockets and is told what happens; it never decides. Its mutex is taken when a
 //! connection opens or closes, at each tick and for a snapshot, never where bytes pass.
 
+mod client_addr;
 mod meter;
-mod origin;
 mod rate;
 mod rows;
 mod tally;
@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 
 use crate::config::Lavalink;
 use crate::error::End;
+pub use client_addr::ClientAddr;
 pub use meter::{Meter, Metered};
-pub use origin::Origin;
 use rate::{Clock, Window};
 pub use rows::{ConnectionRow, Snapshot, Totals, UsageRow};
 use tally::{Amount, Versions};
@@ -32,22 +32,22 @@ pub const MAX_ADDRESSES: usize = 10_000;
 /// How many of them are folded at once, so that a flood of new addresses does not pay for each.
 const FOLD_AT_ONCE: usize = MAX_ADDRESSES / 16;
 
-/// The books of one kind of door.
+/// The books of one kind of listener.
 pub struct Ledger {
     started: Instant,
     started_at: u64,
     next_id: AtomicU64,
     refused: [AtomicU64; End::ALL.len()],
-    books: Mutex<Books>,
+    state: Mutex<State>,
 }
 
-struct Books {
-    live: HashMap<u64, Arc<Connection>>,
+struct State {
+    live: HashMap<u64, Arc<Live>>,
     usage: HashMap<IpAddr, Usage>,
     others: Usage,
     total: Usage,
     ended: [u64; End::ALL.len()],
-    doors: BTreeMap<&'static str, u64>,
+    listeners: BTreeMap<&'static str, u64>,
     versions: Versions,
     clock: Clock,
 }
@@ -78,7 +78,7 @@ impl Usage {
 }
 
 /// One live connection.
-struct Connection {
+struct Live {
     id: u64,
     opened: Instant,
     connected_at: u64,
@@ -88,7 +88,7 @@ struct Connection {
     notes: Mutex<Notes>,
 }
 
-impl Connection {
+impl Live {
     fn amount(&self) -> Amount {
         Amount {
             requests: self.requests.load(Relaxed),
@@ -100,7 +100,7 @@ impl Connection {
 
 /// What is known of a connection beyond its bytes; changes with its requests.
 struct Notes {
-    client: Origin,
+    client: ClientAddr,
     backend: Option<Arc<str>>,
     version: Option<Lavalink>,
     user_id: String,
@@ -108,13 +108,13 @@ struct Notes {
     user_agent: String,
     rate: Window,
     /// What was already added to versions that it used before this one.
-    tallied: Amount,
+    counted_by_version: Amount,
     /// What was already added to clients that it was from before this one.
-    settled: Amount,
+    attributed: Amount,
 }
 
 impl Notes {
-    fn of(client: Origin) -> Self {
+    fn of(client: ClientAddr) -> Self {
         Self {
             client,
             backend: None,
@@ -123,15 +123,15 @@ impl Notes {
             client_name: String::new(),
             user_agent: String::new(),
             rate: Window::default(),
-            tallied: Amount::default(),
-            settled: Amount::default(),
+            counted_by_version: Amount::default(),
+            attributed: Amount::default(),
         }
     }
 }
 
 /// What a request says of its sender; empty where it says nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Caller<'r> {
+pub struct ClientInfo<'r> {
     /// The `User-Id` field: the bot's Discord user.
     pub user_id: &'r [u8],
     /// The `Client-Name` field.
@@ -144,15 +144,15 @@ pub struct Caller<'r> {
 const MAX_NAME: usize = 256;
 
 impl Ledger {
-    /// Empty books.
+    /// Empty state.
     pub fn new() -> Arc<Self> {
-        let books = Books {
+        let state = State {
             live: HashMap::new(),
             usage: HashMap::new(),
             others: Usage::default(),
             total: Usage::default(),
             ended: [0; End::ALL.len()],
-            doors: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             versions: Versions::default(),
             clock: Clock::new(Instant::now()),
         };
@@ -161,15 +161,15 @@ impl Ledger {
             started_at: unix_millis(),
             next_id: AtomicU64::new(1),
             refused: Default::default(),
-            books: Mutex::new(books),
+            state: Mutex::new(state),
         })
     }
 
-    /// Enters a connection that was just accepted at this door.
-    pub fn open(self: &Arc<Self>, client: SocketAddr, door: &'static str) -> Entry {
-        let client = Origin::from(client);
+    /// Enters a connection that was just accepted at this listener.
+    pub fn open(self: &Arc<Self>, client: SocketAddr, listener: &'static str) -> Entry {
+        let client = ClientAddr::from(client);
         let now = unix_millis();
-        let connection = Arc::new(Connection {
+        let connection = Arc::new(Live {
             id: self.next_id.fetch_add(1, Relaxed),
             opened: Instant::now(),
             connected_at: now,
@@ -178,72 +178,72 @@ impl Ledger {
             websocket: AtomicBool::new(false),
             notes: Mutex::new(Notes::of(client)),
         });
-        let mut books = self.books.lock();
-        let books = &mut *books;
-        books.make_room_for(client.address);
-        *books.doors.entry(door).or_default() += 1;
-        for usage in [books.usage.entry(client.address).or_default(), &mut books.total] {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.make_room_for(client.address);
+        *state.listeners.entry(listener).or_default() += 1;
+        for usage in [state.usage.entry(client.address).or_default(), &mut state.total] {
             usage.active += 1;
             usage.connections += 1;
             usage.last_seen = now;
         }
-        books.live.insert(connection.id, Arc::clone(&connection));
+        state.live.insert(connection.id, Arc::clone(&connection));
         Entry { ledger: Arc::clone(self), connection, end: OnceLock::new() }
     }
 
     /// Takes the samples that rates are made of; to be called once a second.
     pub fn tick(&self) {
-        let mut books = self.books.lock();
-        let books = &mut *books;
-        books.clock.tick(Instant::now());
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.clock.tick(Instant::now());
         let mut live: HashMap<IpAddr, Amount> = HashMap::new();
-        let mut sum = books.total.used;
-        for connection in books.live.values() {
+        let mut sum = state.total.used;
+        for connection in state.live.values() {
             let so_far = connection.amount();
             let mut notes = connection.notes.lock();
             notes.rate.push(so_far.bytes());
-            live.entry(notes.client.address).or_default().add(so_far.less(notes.settled));
+            live.entry(notes.client.address).or_default().add(so_far.less(notes.attributed));
             sum.add(so_far);
         }
-        for (address, usage) in &mut books.usage {
+        for (address, usage) in &mut state.usage {
             let mut so_far = live.get(address).copied().unwrap_or_default();
             so_far.add(usage.used);
             usage.rate.push(so_far.bytes());
         }
-        books.others.rate.push(books.others.used.bytes());
-        books.total.rate.push(sum.bytes());
+        state.others.rate.push(state.others.used.bytes());
+        state.total.rate.push(sum.bytes());
     }
 
     /// Everything as of now: exact counts, rates as of the last tick.
     pub fn snapshot(&self) -> Snapshot {
         let now = unix_millis();
-        let books = self.books.lock();
-        let clock = books.clock;
-        // What is settled must be as of the same moment as the books.
-        let live: Vec<_> = (books.live.values())
+        let state = self.state.lock();
+        let clock = state.clock;
+        // What is attributed must be as of the same moment as the state.
+        let live: Vec<_> = (state.live.values())
             .map(|connection| {
                 let notes = connection.notes.lock();
-                (Arc::clone(connection), notes.client.address, notes.settled)
+                (Arc::clone(connection), notes.client.address, notes.attributed)
             })
             .collect();
-        let ended = End::ALL.iter().map(|end| (end.name(), books.ended[*end as usize])).collect();
-        let mut total = UsageRow::new(String::new(), &books.total, &clock);
-        let mut usage: HashMap<IpAddr, UsageRow> = HashMap::with_capacity(books.usage.len());
-        for (address, used) in &books.usage {
+        let ended = End::ALL.iter().map(|end| (end.name(), state.ended[*end as usize])).collect();
+        let mut total = UsageRow::new(String::new(), &state.total, &clock);
+        let mut usage: HashMap<IpAddr, UsageRow> = HashMap::with_capacity(state.usage.len());
+        for (address, used) in &state.usage {
             usage.insert(*address, UsageRow::new(String::new(), used, &clock));
         }
-        let others = (books.others.connections > 0).then(|| UsageRow::new("others".to_owned(), &books.others, &clock));
-        drop(books);
+        let others = (state.others.connections > 0).then(|| UsageRow::new("others".to_owned(), &state.others, &clock));
+        drop(state);
 
         let mut websockets = 0;
         let mut connections: Vec<ConnectionRow> = Vec::with_capacity(live.len());
-        for (connection, address, settled) in live {
+        for (connection, address, attributed) in live {
             let row = ConnectionRow::new(&connection, &clock);
             websockets += u64::from(row.kind == "websocket");
             let so_far = row.amount();
             total.add(so_far, now);
             if let Some(usage) = usage.get_mut(&address) {
-                usage.add(so_far.less(settled), now);
+                usage.add(so_far.less(attributed), now);
             }
             connections.push(row);
         }
@@ -276,17 +276,17 @@ impl Ledger {
         }
     }
 
-    fn close(&self, connection: &Connection, end: End) {
+    fn close(&self, connection: &Live, end: End) {
         let now = unix_millis();
-        let mut books = self.books.lock();
-        let books = &mut *books;
-        books.live.remove(&connection.id);
-        books.ended[end as usize] += 1;
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.live.remove(&connection.id);
+        state.ended[end as usize] += 1;
         let notes = connection.notes.lock();
         let used = connection.amount();
-        books.versions.add(notes.version, used.less(notes.tallied));
-        let last = books.usage.get_mut(&notes.client.address).map(|usage| (usage, used.less(notes.settled)));
-        for (usage, used) in last.into_iter().chain([(&mut books.total, used)]) {
+        state.versions.add(notes.version, used.less(notes.counted_by_version));
+        let last = state.usage.get_mut(&notes.client.address).map(|usage| (usage, used.less(notes.attributed)));
+        for (usage, used) in last.into_iter().chain([(&mut state.total, used)]) {
             usage.active = usage.active.saturating_sub(1);
             usage.used.add(used);
             usage.last_seen = now;
@@ -294,7 +294,7 @@ impl Ledger {
     }
 }
 
-impl Books {
+impl State {
     /// Keeps the number of addresses in bounds before this one is entered.
     fn make_room_for(&mut self, address: IpAddr) {
         if self.usage.len() >= MAX_ADDRESSES && !self.usage.contains_key(&address) {
@@ -325,7 +325,7 @@ impl Books {
 /// A connection's place in the books, closed when dropped.
 pub struct Entry {
     ledger: Arc<Ledger>,
-    connection: Arc<Connection>,
+    connection: Arc<Live>,
     end: OnceLock<End>,
 }
 
@@ -341,20 +341,20 @@ impl Entry {
     }
 
     /// The client that the current request is from.
-    pub fn client(&self) -> Origin {
+    pub fn client(&self) -> ClientAddr {
         self.connection.notes.lock().client
     }
 
     /// Enters the current request under this client. Of what was read so far the last `unread` bytes are this
     /// request's and what comes behind it.
-    pub fn hand_over(&self, client: Origin, unread: usize) {
+    pub fn attribute_to(&self, client: ClientAddr, unread: usize) {
         let so_far = self.connection.amount();
         let so_far = Amount {
             requests: so_far.requests.saturating_sub(1),
             bytes_in: so_far.bytes_in.saturating_sub(unread as u64),
             ..so_far
         };
-        self.ledger.hand_over(&self.connection, client, so_far);
+        self.ledger.attribute_to(&self.connection, client, so_far);
     }
 
     /// How long the connection has been open.
@@ -383,15 +383,15 @@ impl Entry {
     }
 
     /// Notes where a request goes and who says to have sent it; silence leaves what was said before.
-    pub fn note_request(&self, version: Option<Lavalink>, backend: &Arc<str>, caller: Caller<'_>) {
+    pub fn note_request(&self, version: Option<Lavalink>, backend: &Arc<str>, info: ClientInfo<'_>) {
         self.ledger.change_version(&self.connection, version);
         let mut notes = self.connection.notes.lock();
         if !notes.backend.as_ref().is_some_and(|known| Arc::ptr_eq(known, backend)) {
             notes.backend = Some(Arc::clone(backend));
         }
-        keep(&mut notes.user_id, caller.user_id);
-        keep(&mut notes.client_name, caller.client_name);
-        keep(&mut notes.user_agent, caller.user_agent);
+        keep(&mut notes.user_id, info.user_id);
+        keep(&mut notes.client_name, info.client_name);
+        keep(&mut notes.user_agent, info.user_agent);
     }
 
     /// The version and the backend of the last request.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::rate::Clock;
 use super::tally::Amount;
-use super::{Connection, Origin, Usage, millis};
+use super::{ClientAddr, Live, Usage, millis};
 use crate::config::Lavalink;
 
 /// The whole ledger.
@@ -62,7 +62,7 @@ pub struct ConnectionRow {
     /// Unique since the start.
     pub id: u64,
     /// Address and port of the last request's client; the address alone where a front told no port.
-    pub client: Origin,
+    pub client: ClientAddr,
     /// Address alone.
     pub address: IpAddr,
     /// Address of the last request's backend.
@@ -94,7 +94,7 @@ pub struct ConnectionRow {
 }
 
 impl ConnectionRow {
-    pub(super) fn new(connection: &Connection, clock: &Clock) -> Self {
+    pub(super) fn new(connection: &Live, clock: &Clock) -> Self {
         let notes = connection.notes.lock();
         let (rate_in, rate_out) = notes.rate.per_second(clock);
         Self {

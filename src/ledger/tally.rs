@@ -1,4 +1,4 @@
-//! Counters that only grow, by door, version and reason: what metrics are made of.
+//! Counters that only grow, by listener, version and reason: what metrics are made of.
 //!
 //! A connection's bytes count for the version it uses; when that changes, what it has used so far stays with the
 //! old one. No sum ever goes back, as all of it happens under the books' lock.
@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Connection, Ledger, millis, unix_millis};
+use super::{Ledger, Live, millis, unix_millis};
 use crate::config::Lavalink;
 use crate::error::End;
 
@@ -77,8 +77,8 @@ pub struct Tallies {
     pub now: u64,
     /// The time between the two in milliseconds, by a clock that nobody sets.
     pub uptime: u64,
-    /// Connections ever opened, by door.
-    pub doors: BTreeMap<&'static str, u64>,
+    /// Connections ever opened, by listener.
+    pub listeners: BTreeMap<&'static str, u64>,
     /// Without a version, then v3, then v4.
     pub versions: [Tally; 3],
     /// Ended connections, in the order of [`End::ALL`].
@@ -90,17 +90,17 @@ pub struct Tallies {
 impl Ledger {
     /// The counters as of now.
     pub fn tallies(&self) -> Tallies {
-        let books = self.books.lock();
+        let state = self.state.lock();
         let mut versions = [None, Some(Lavalink::V3), Some(Lavalink::V4)].map(|version| Tally {
             version,
             http: 0,
             websockets: 0,
-            amount: books.versions.0[place(version)],
+            amount: state.versions.0[place(version)],
         });
-        for connection in books.live.values() {
+        for connection in state.live.values() {
             let notes = connection.notes.lock();
             let tally = &mut versions[place(notes.version)];
-            tally.amount.add(connection.amount().less(notes.tallied));
+            tally.amount.add(connection.amount().less(notes.counted_by_version));
             match connection.websocket.load(Relaxed) {
                 true => tally.websockets += 1,
                 false => tally.http += 1,
@@ -111,26 +111,26 @@ impl Ledger {
             started_at: self.started_at,
             now: unix_millis(),
             uptime: millis(self.started.elapsed()),
-            doors: books.doors.clone(),
+            listeners: state.listeners.clone(),
             versions,
-            ended: books.ended,
+            ended: state.ended,
             refused,
         }
     }
 
     /// Leaves what a connection has used so far with the version it used, but for the request that changes it.
-    pub(super) fn change_version(&self, connection: &Connection, version: Option<Lavalink>) {
+    pub(super) fn change_version(&self, connection: &Live, version: Option<Lavalink>) {
         let known = connection.notes.lock().version;
         if known == version {
             return;
         }
-        let mut books = self.books.lock();
+        let mut state = self.state.lock();
         let mut notes = connection.notes.lock();
         if known.is_some() {
             let mut so_far = connection.amount();
             so_far.requests = so_far.requests.saturating_sub(1);
-            books.versions.add(known, so_far.less(notes.tallied));
-            notes.tallied = so_far;
+            state.versions.add(known, so_far.less(notes.counted_by_version));
+            notes.counted_by_version = so_far;
         }
         notes.version = version;
     }

@@ -16,7 +16,7 @@ pub(super) fn pass(entry: &Entry, bytes_in: usize, bytes_out: usize) {
 #[test]
 fn bytes_count_while_live_and_stay_after_the_close() {
     let ledger = Ledger::new();
-    let entry = ledger.open(address(1), "bots");
+    let entry = ledger.open(address(1), "proxy");
     entry.count_request();
     pass(&entry, 10, 20);
     let live = ledger.snapshot();
@@ -36,7 +36,7 @@ fn bytes_count_while_live_and_stay_after_the_close() {
 #[test]
 fn an_entry_that_nobody_ended_counts_as_a_defect() {
     let ledger = Ledger::new();
-    drop(ledger.open(address(1), "bots"));
+    drop(ledger.open(address(1), "proxy"));
     assert_eq!(ledger.snapshot().ended["internal-error"], 1);
     assert_eq!(ledger.snapshot().totals.active, 0);
 }
@@ -44,9 +44,9 @@ fn an_entry_that_nobody_ended_counts_as_a_defect() {
 #[test]
 fn addresses_are_bounded_and_totals_still_add_up() {
     let ledger = Ledger::new();
-    let live = ledger.open(address(0), "bots");
+    let live = ledger.open(address(0), "proxy");
     for number in 1..=(MAX_ADDRESSES as u32 + 2000) {
-        pass(&ledger.open(address(number), "bots"), 1, 2);
+        pass(&ledger.open(address(number), "proxy"), 1, 2);
     }
     let snapshot = ledger.snapshot();
     assert!(snapshot.usage.len() <= MAX_ADDRESSES + 1, "{}", snapshot.usage.len());
@@ -60,8 +60,8 @@ fn addresses_are_bounded_and_totals_still_add_up() {
 #[test]
 fn a_mapped_address_is_the_address_it_maps() {
     let ledger = Ledger::new();
-    let _v6 = ledger.open("[::ffff:10.0.0.9]:1".parse().unwrap(), "bots");
-    let _v4 = ledger.open("10.0.0.9:2".parse().unwrap(), "bots");
+    let _v6 = ledger.open("[::ffff:10.0.0.9]:1".parse().unwrap(), "proxy");
+    let _v4 = ledger.open("10.0.0.9:2".parse().unwrap(), "proxy");
     let snapshot = ledger.snapshot();
     assert_eq!(snapshot.usage.len(), 1);
     assert_eq!(snapshot.connections[0].client.to_string(), "10.0.0.9:1");
@@ -71,8 +71,8 @@ fn a_mapped_address_is_the_address_it_maps() {
 fn rates_follow_the_bytes_of_live_and_of_ended_connections() {
     let ledger = Ledger::new();
     ledger.tick();
-    pass(&ledger.open(address(1), "bots"), 1000, 5000);
-    let live = ledger.open(address(1), "bots");
+    pass(&ledger.open(address(1), "proxy"), 1000, 5000);
+    let live = ledger.open(address(1), "proxy");
     pass(&live, 1000, 5000);
     ledger.tick();
     let snapshot = ledger.snapshot();
@@ -87,15 +87,15 @@ fn rates_follow_the_bytes_of_live_and_of_ended_connections() {
 #[test]
 fn notes_keep_what_was_said_last_and_bound_it() {
     let ledger = Ledger::new();
-    let entry = ledger.open(address(1), "bots");
+    let entry = ledger.open(address(1), "proxy");
     let backend: Arc<str> = "127.0.0.1:8807".into();
     let long = vec![b'x'; 10_000];
     entry.note_request(
         Some(Lavalink::V4),
         &backend,
-        Caller { user_id: b"42", client_name: &long, user_agent: b"bot/\xff" },
+        ClientInfo { user_id: b"42", client_name: &long, user_agent: b"bot/\xff" },
     );
-    entry.note_request(Some(Lavalink::V4), &backend, Caller::default());
+    entry.note_request(Some(Lavalink::V4), &backend, ClientInfo::default());
     let row = &ledger.snapshot().connections[0];
     assert_eq!(
         (row.user_id.as_str(), row.client_name.len(), row.user_agent.as_str()),
@@ -110,11 +110,11 @@ fn versions_keep_what_was_used_while_they_were_used_and_never_go_back() {
     let backend: Arc<str> = "127.0.0.1:8807".into();
     let shares = || ledger.tallies().versions.map(|tally| tally.amount);
     let amount = |requests, bytes_in, bytes_out| tally::Amount { requests, bytes_in, bytes_out };
-    let entry = ledger.open(address(1), "bots");
+    let entry = ledger.open(address(1), "proxy");
     let ask = |version, bytes_in, bytes_out| {
         pass(&entry, bytes_in, 0);
         entry.count_request();
-        entry.note_request(Some(version), &backend, Caller::default());
+        entry.note_request(Some(version), &backend, ClientInfo::default());
         pass(&entry, 0, bytes_out);
     };
     ask(Lavalink::V3, 10, 100);
@@ -135,13 +135,13 @@ fn versions_keep_what_was_used_while_they_were_used_and_never_go_back() {
     let ended = ledger.tallies();
     assert_eq!(ended.refused[End::RejectedPassword as usize], 1);
     assert_eq!(ended.ended[End::ClientClosed as usize], 1);
-    assert_eq!(ended.doors["bots"], 1);
+    assert_eq!(ended.listeners["proxy"], 1);
 }
 
 #[test]
 fn what_never_named_a_version_is_counted_without_one() {
     let ledger = Ledger::new();
-    let entry = ledger.open(address(1), "bots");
+    let entry = ledger.open(address(1), "proxy");
     pass(&entry, 5, 7);
     assert_eq!(ledger.tallies().versions[0].http, 1);
     drop(entry);

@@ -11,12 +11,12 @@ use super::VERSION;
 use super::process::Process;
 use super::{Setup, Sources, named};
 use crate::config::Lavalink;
-use crate::proxy::health::Report;
-use crate::proxy::prober::Prober;
+use crate::nodes::health::Report;
+use crate::nodes::prober::Prober;
 
-/// How long the first one who asks waits for the nodes to be asked.
+/// How long the very first call waits for the nodes' answers.
 const FIRST_CHECK: Duration = Duration::from_millis(500);
-/// How long `check now` waits; it answers with what is known by then.
+/// How long `check now` waits. It answers with what is known by then.
 const CHECK: Duration = Duration::from_secs(8);
 
 /// All of it.
@@ -30,7 +30,7 @@ pub struct Health<'s> {
     uptime: u64,
     process: Process,
     limit: Limit,
-    doors: Vec<Door<'s>>,
+    listeners: Vec<Listener<'s>>,
     backends: Vec<Report>,
     settings: Vec<Setting>,
     ended: BTreeMap<&'static str, u64>,
@@ -43,7 +43,7 @@ struct Limit {
 }
 
 #[derive(Serialize)]
-struct Door<'s> {
+struct Listener<'s> {
     name: &'s str,
     address: SocketAddr,
     version: Option<&'static str>,
@@ -69,10 +69,14 @@ impl<'s> Health<'s> {
             uptime: tallies.uptime,
             process,
             limit: Limit { connections: sources.capacity.connections, rule: sources.capacity.rule },
-            doors: sources
-                .doors
+            listeners: sources
+                .listeners
                 .iter()
-                .map(|(name, address, version)| Door { name, address: *address, version: version.map(Lavalink::name) })
+                .map(|(name, address, version)| Listener {
+                    name,
+                    address: *address,
+                    version: version.map(Lavalink::name),
+                })
                 .collect(),
             backends,
             settings: setup.settings.iter().map(|(name, value)| Setting { name, value: value.clone() }).collect(),
@@ -81,7 +85,7 @@ impl<'s> Health<'s> {
     }
 }
 
-/// What is known of the nodes; the very first one who wants to know has them asked.
+/// What is known of the nodes. The very first call has them asked.
 pub fn reports(setup: &Setup) -> Vec<Report> {
     let unknown: Vec<_> = setup.probers.iter().filter(|prober| !prober.has_checked()).collect();
     for prober in &unknown {
@@ -91,8 +95,8 @@ pub fn reports(setup: &Setup) -> Vec<Report> {
     setup.probers.iter().map(|prober| prober.report()).collect()
 }
 
-/// Has the nodes asked now, unless that has just been done. Only the one who caused it waits for it, so that a
-/// node that takes its time cannot gather a crowd here.
+/// Has the nodes asked now, unless that has just been done. Only the call that causes a round waits for it, so that a
+/// slow node cannot hold many callers here.
 pub fn check(sources: &Sources) {
     let setup = sources.setup();
     let asked = setup.probers.iter().filter(|prober| prober.check_now()).collect();

@@ -8,7 +8,7 @@ use super::process::Process;
 use super::{Sources, named};
 use crate::config::Lavalink;
 use crate::ledger::Tallies;
-use crate::proxy::health::{CONNECT_BOUNDS, Connects};
+use crate::nodes::health::{CONNECT_BOUNDS, Connects};
 
 /// What the format is called.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,13 +39,13 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
     }
 
     let name = "lavaproxy_connections_total";
-    out.family(name, "counter", "Connections accepted since the start, by door.");
-    let people = sources.people.tallies();
-    for door in sources.doors.iter().map(|(door, ..)| *door) {
-        out.sample(name, &[("door", door)], tallies.doors.get(door).copied().unwrap_or(0));
+    out.family(name, "counter", "Connections accepted since the start, by listener.");
+    let web = sources.web_ledger.tallies();
+    for listener in sources.listeners.iter().map(|(listener, ..)| *listener) {
+        out.sample(name, &[("listener", listener)], tallies.listeners.get(listener).copied().unwrap_or(0));
     }
-    for (door, count) in &people.doors {
-        out.sample(name, &[("door", door)], count);
+    for (listener, count) in &web.listeners {
+        out.sample(name, &[("listener", listener)], count);
     }
 
     let name = "lavaproxy_connections_ended_total";

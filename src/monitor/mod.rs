@@ -1,8 +1,8 @@
 //! The web pages and the API: a tiny_http loop that reads snapshots of the others' state and decides nothing.
-//! Nothing but the server knows of it: without this module lavaproxy is a proxy without pages.
+//! Only the server knows it: without this module lavaproxy is a proxy without pages.
 //!
-//! tiny_http stands on a private Unix socket behind the people's door, never on the network: alone it would abort
-//! on absurd lengths, leak threads on `HTTP/2.0` and wait for ever on a silent client.
+//! tiny_http listens on a private Unix socket behind the web listener, never on the network. On the network it would
+//! abort on absurd lengths, leak threads on `HTTP/2.0` and wait for ever for a silent client.
 
 mod api;
 mod filter;
@@ -27,12 +27,12 @@ use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tiny_http::{Request, Server};
 
+use crate::admission::capacity::Capacity;
 use crate::config::Lavalink;
 use crate::error::End;
 use crate::ledger::Ledger;
 use crate::logfmt::Quoted;
-use crate::proxy::capacity::Capacity;
-use crate::proxy::prober::Prober;
+use crate::nodes::prober::Prober;
 use process::Load;
 use socket::PrivateSocket;
 
@@ -45,15 +45,15 @@ const CHECK: Duration = Duration::from_secs(1);
 
 /// What the monitor reads.
 pub struct Sources {
-    /// The books of the bots' doors.
+    /// The ledger of the proxy listeners.
     pub ledger: Arc<Ledger>,
-    /// The books of the people's door.
-    pub people: Arc<Ledger>,
-    /// How many bots' connections there may be.
+    /// The ledger of the web listener.
+    pub web_ledger: Arc<Ledger>,
+    /// How many connections the proxy listeners may have.
     pub capacity: Capacity,
-    /// The bots' doors: name, address, and the version that one is pinned to.
-    pub doors: Vec<(&'static str, SocketAddr, Option<Lavalink>)>,
-    /// True when nobody beyond this machine can reach the people's door.
+    /// The proxy listeners: name, address, and the version that one is pinned to.
+    pub listeners: Vec<(&'static str, SocketAddr, Option<Lavalink>)>,
+    /// True when no other machine can reach the web listener.
     pub loopback: bool,
     /// What follows from the settings in force.
     pub setup: Mutex<Arc<Setup>>,
@@ -61,7 +61,7 @@ pub struct Sources {
 
 /// What a reload of the settings changes.
 pub struct Setup {
-    /// How the nodes are.
+    /// The probers of the nodes.
     pub probers: Vec<Arc<Prober>>,
     /// Every setting with its value, secrets hidden.
     pub settings: Vec<(&'static str, String)>,
@@ -97,7 +97,7 @@ impl Monitor {
         *self.service.sources.setup.lock() = Arc::new(setup);
     }
 
-    /// Where it listens, for the people's door alone.
+    /// Where it listens, for the web listener alone.
     pub fn address(&self) -> &SockAddr {
         self.service.socket.address()
     }
@@ -163,18 +163,18 @@ impl Service {
         Ok(())
     }
 
-    /// Each answer leaves in a thread of its own: a reader that never reads holds up nobody else. Their number is
-    /// bounded by the people's door.
+    /// Each answer is written by a thread of its own, so that a client that never reads holds up no other. The slots of
+    /// the web listener bound their number.
     fn answer(self: &Arc<Self>, request: Request) {
         let service = Arc::clone(self);
         let started = thread::Builder::new().name("monitor-answer".to_owned()).spawn(move || {
             let answered = catch_unwind(AssertUnwindSafe(|| respond(request, &service)));
             if answered.is_err() {
-                error!("event=panic door=web hint=\"a defect in lavaproxy; please report it\"");
+                error!("event=panic listener=web hint=\"a defect in lavaproxy; please report it\"");
             }
         });
         if let Err(error) = started {
-            warn!("event=no-thread door=web error={}", Quoted(error));
+            warn!("event=no-thread listener=web error={}", Quoted(error));
         }
     }
 }

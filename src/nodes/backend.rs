@@ -1,6 +1,5 @@
-//! The node of a version: connecting to it with a deadline, and its idle connections that all clients share.
-//!
-//! It opens and keeps sockets; what is said on them is the exchange's and the tunnel's business.
+//! Connections to a node, or to the monitor: it connects with a deadline and keeps idle connections that all clients
+//! share. What is sent on them is the business of the exchange and of the tunnel.
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -9,14 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use log::error;
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::health::Health;
 use super::resolve::{self, Resolver};
 use crate::config::{Lavalink, Node, Secret, Timeouts};
-use crate::error::{self, End, Fault};
+use crate::error::{self, BackendFault, End, Fault};
 use crate::http::head::Field;
+use crate::log_limit::LogLimit;
 
 /// Lavalink closes a connection that was idle for 60 seconds; one near that age is not used again.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
@@ -27,12 +28,12 @@ const MAX_IDLE: usize = 128;
 const MONITOR_FIELDS: [&str; 3] = ["Host", "Origin", "Sec-Fetch-Site"];
 
 /// A peer that is gone without a word is found after 60 s of silence and three probes, 10 s apart.
-pub(super) fn keepalive() -> TcpKeepalive {
+pub fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3)
 }
 
 /// How long sent bytes may stay unacknowledged (RFC 5482): as long as keepalive takes to find a dead peer.
-pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(90);
+pub const USER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Where requests go.
 pub struct Backend {
@@ -43,6 +44,7 @@ pub struct Backend {
     idle: Mutex<Vec<Idle>>,
     retired: AtomicBool,
     health: Health,
+    refusals: LogLimit,
 }
 
 enum Target {
@@ -72,14 +74,22 @@ impl Backend {
         Arc::new(Self::new(name, target, Some(node.password.clone()), timeouts))
     }
 
-    /// The monitor behind the people's door, on a Unix socket; it gets one connection per request.
+    /// The monitor behind the web listener, on a Unix socket. It gets one connection per request.
     pub fn monitor(address: SockAddr, timeouts: Timeouts) -> Arc<Self> {
         Arc::new(Self::new("monitor".to_owned(), Target::Monitor(address), None, timeouts))
     }
 
     fn new(name: String, target: Target, password: Option<Secret>, timeouts: Timeouts) -> Self {
-        let (idle, retired, health) = (Mutex::default(), AtomicBool::new(false), Health::default());
-        Self { name: name.into(), target, password, timeouts, idle, retired, health }
+        Self {
+            name: name.into(),
+            target,
+            password,
+            timeouts,
+            idle: Mutex::default(),
+            retired: AtomicBool::new(false),
+            health: Health::default(),
+            refusals: LogLimit::every(Duration::from_secs(60)),
+        }
     }
 
     /// Its address as configured, for people.
@@ -92,7 +102,18 @@ impl Backend {
         self.password.as_ref()
     }
 
-    /// What is known of how it is.
+    /// Notes that the node refused its password: an error in the log, at most once a minute.
+    pub fn password_refused(&self) -> BackendFault {
+        let setting = self.password_setting();
+        if self.refusals.count().is_some() {
+            error!(
+                "event=password-refused backend={self} setting={setting} hint=\"set it to the password in the node's application.yml\""
+            );
+        }
+        BackendFault::RefusesPassword { backend: self.to_string(), setting }
+    }
+
+    /// What is known of its health.
     pub fn health(&self) -> &Health {
         &self.health
     }
@@ -130,7 +151,7 @@ impl Backend {
         linked
     }
 
-    /// Keeps a connection for whoever comes next. Only for one whose last exchange ended cleanly.
+    /// Keeps a connection for a later request. Only for one whose last exchange ended cleanly.
     pub fn give_back(&self, link: Link) {
         if !self.keeps_connections() {
             return;
@@ -191,8 +212,16 @@ impl Backend {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => Fault::NoDescriptor,
             _ if error.kind() == resolve::NO_THREAD => Fault::NoThread,
-            _ if error::is_timeout(&error) => Fault::ConnectTimeout { backend },
-            _ => Fault::Unreachable { backend, setting: self.setting(), error },
+            _ if error::is_timeout(&error) => BackendFault::ConnectTimeout { backend }.into(),
+            _ => BackendFault::Unreachable { backend, setting: self.setting(), error }.into(),
+        }
+    }
+
+    /// The setting that holds its password.
+    pub fn password_setting(&self) -> String {
+        match self.target {
+            Target::Lavalink(version, _) => format!("LAVALINK_{}_PASSWORD", version.name().to_ascii_uppercase()),
+            Target::Monitor(_) => String::new(),
         }
     }
 
@@ -238,7 +267,7 @@ fn stands(socket: &Socket) -> bool {
 }
 
 /// Looks at what has come without waiting and without taking it; 0 is the end of the stream.
-pub(super) fn peek(socket: &Socket) -> io::Result<usize> {
+pub fn peek(socket: &Socket) -> io::Result<usize> {
     socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT)
 }
 
@@ -248,12 +277,12 @@ impl Link {
         self.reused
     }
 
-    /// True when the backend has said something, or has closed.
+    /// True when bytes of the backend have arrived, or its end.
     pub fn has_news(&self) -> bool {
         !stands(&self.socket)
     }
 
-    /// Waits until the backend says something, for `time` at the most.
+    /// Waits for bytes of the backend or its end, for `time` at the most.
     pub fn wait_for_news(&self, time: Duration) -> io::Result<bool> {
         let usual = self.socket.read_timeout()?;
         self.socket.set_read_timeout(Some(time))?;
@@ -305,7 +334,7 @@ impl Write for &Link {
 }
 
 /// Makes the close of a socket a reset, so that its peer can tell that it was no proper end.
-pub(super) fn close_with_reset<'s>(socket: impl Into<SockRef<'s>>) {
+pub fn close_with_reset<'s>(socket: impl Into<SockRef<'s>>) {
     // Fails on a socket that is dead already, which is what was wanted.
     let _ = socket.into().set_linger(Some(Duration::ZERO));
 }

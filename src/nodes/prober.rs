@@ -151,9 +151,10 @@ impl Rounds {
                 finding.stats = stats.and_then(|stats| serde_json::from_slice(&stats.body).ok());
             }
             401 | 403 => {
-                finding.error = Some(format!(
-                    "the node refuses the password; set LAVALINK_{name}_PASSWORD to the one in its application.yml"
-                ));
+                self.backend.password_refused();
+                let setting = self.backend.password_setting();
+                finding.error =
+                    Some(format!("the node refuses the password; set {setting} to the one in its application.yml"));
             }
             status => finding.error = Some(format!("the node answers GET /version with {status}; see its log")),
         }

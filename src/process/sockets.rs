@@ -1,5 +1,5 @@
-//! The doors' listening sockets: opened here, or inherited from whoever held them before, so that nobody who waits in
-//! their queues is lost in a restart. Reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID (sd_listen_fds(3)).
+//! The listening sockets: bound here, or inherited from a supervisor or a predecessor, so that a client that connects
+//! during a restart waits in the accept queue. Reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID (sd_listen_fds(3)).
 
 use std::env;
 use std::io;
@@ -11,18 +11,18 @@ use socket2::SockRef;
 
 use crate::config::{Lavalink, Listen, Settings};
 use crate::error::StartError;
-use crate::proxy;
+use crate::listener;
 
-/// The doors' names, as logs show them and as LISTEN_FDNAMES may have them.
-pub const DOORS: [&str; 4] = ["bots", "bots-v3", "bots-v4", WEB];
-/// The people's door.
+/// The names of the listeners, in logs and in LISTEN_FDNAMES.
+pub const LISTENERS: [&str; 4] = ["proxy", "proxy-v3", "proxy-v4", WEB];
+/// The listener for the web pages.
 pub const WEB: &str = "web";
 
-/// The version that the door of this name is for alone.
-pub fn pinned(door: &str) -> Option<Lavalink> {
-    match door {
-        "bots-v3" => Some(Lavalink::V3),
-        "bots-v4" => Some(Lavalink::V4),
+/// The version that the listener of this name is pinned to.
+pub fn pinned(name: &str) -> Option<Lavalink> {
+    match name {
+        "proxy-v3" => Some(Lavalink::V3),
+        "proxy-v4" => Some(Lavalink::V4),
         _ => None,
     }
 }
@@ -36,7 +36,7 @@ const HINT: &str = "let the .socket unit have nothing but ListenStream= with por
 pub struct Inherited {
     /// With their names, where they have any.
     sockets: Vec<(String, TcpListener)>,
-    /// True when they are those of another lavaproxy, whose settings may have had its doors elsewhere.
+    /// True when they are those of another lavaproxy, whose settings may have had its listeners elsewhere.
     from_predecessor: bool,
 }
 
@@ -73,41 +73,41 @@ impl Inherited {
         Ok(Self { sockets, from_predecessor })
     }
 
-    /// The socket for a door: the one that has its name, else the one on its port. Whoever names a socket for a door
-    /// says with it where that is; a predecessor only says where it was.
-    fn take(&mut self, door: &str, at: &Listen) -> Option<TcpListener> {
+    /// The socket for a listener: the one with its name, else the one on its port. A supervisor that names a socket
+    /// decides where the listener is. A predecessor only says where it was.
+    fn take(&mut self, wanted: &str, at: &Listen) -> Option<TcpListener> {
         let address = |listener: &TcpListener| listener.local_addr().ok();
         let is_still_right = |listener: &TcpListener| address(listener).is_some_and(|address| may_be_at(at, address));
         let named = self
             .sockets
             .iter()
-            .position(|(name, listener)| name == door && (!self.from_predecessor || is_still_right(listener)));
+            .position(|(name, listener)| name == wanted && (!self.from_predecessor || is_still_right(listener)));
         let on_port = || {
             self.sockets.iter().position(|(name, listener)| {
-                !DOORS.contains(&&**name) && address(listener).is_some_and(|address| address.port() == at.port)
+                !LISTENERS.contains(&&**name) && address(listener).is_some_and(|address| address.port() == at.port)
             })
         };
         named.or_else(on_port).map(|index| self.sockets.swap_remove(index).1)
     }
 
-    /// Nothing may be left over that somebody hoped to be served at.
+    /// A socket that fits no listener is an error: clients may wait in its queue.
     fn check_rest(self) -> Result<(), StartError> {
         let Some((name, listener)) = self.sockets.first().filter(|_| !self.from_predecessor) else { return Ok(()) };
         let address = listener.local_addr().map_or_else(|_| "no address".to_owned(), |address| address.to_string());
         let hint = "let ListenStream= name the port of PROXY_PORT, PROXY_V3_PORT, PROXY_V4_PORT or WEB_PORT, \
-                    or FileDescriptorName= one of bots, bots-v3, bots-v4, web";
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "no door is meant to listen there");
+                    or FileDescriptorName= one of proxy, proxy-v3, proxy-v4, web";
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "no listener is meant to be there");
         Err(StartError::new(format!("cannot use the inherited socket {name} at {address}"), error, hint))
     }
 }
 
-/// True when a door with these settings may be at `address`.
+/// True when a listener with these settings may be at `address`.
 fn may_be_at(at: &Listen, address: SocketAddr) -> bool {
     let is_elsewhere = at.host.parse::<IpAddr>().is_ok_and(|ip| ip != address.ip());
     !is_elsewhere && (at.port == 0 || at.port == address.port())
 }
 
-/// A listening socket for each door that the settings name, the people's last.
+/// A listening socket for each listener that the settings name, the web listener last.
 ///
 /// # Errors
 /// When an address cannot be listened on, or an inherited socket is left over.
@@ -120,24 +120,24 @@ pub fn listen(settings: &Settings, mut inherited: Inherited) -> Result<Vec<(&'st
         Some(settings.web.clone()),
     ];
     let mut listeners = Vec::new();
-    for (door, at) in DOORS.into_iter().zip(wanted) {
+    for (name, at) in LISTENERS.into_iter().zip(wanted) {
         let Some(at) = at else { continue };
-        let listener = match inherited.take(door, &at) {
-            Some(listener) => check(door, listener, settings)?,
-            None => bind(door, &at)?,
+        let listener = match inherited.take(name, &at) {
+            Some(listener) => check(name, listener, settings)?,
+            None => bind(name, &at)?,
         };
-        listeners.push((door, listener));
+        listeners.push((name, listener));
     }
     inherited.check_rest()?;
     Ok(listeners)
 }
 
-fn check(door: &str, listener: TcpListener, settings: &Settings) -> Result<TcpListener, StartError> {
+fn check(name: &str, listener: TcpListener, settings: &Settings) -> Result<TcpListener, StartError> {
     let address = listener.local_addr().map_err(|error| {
-        StartError::new(format!("cannot use the inherited socket for the door `{door}`"), error, HINT)
+        StartError::new(format!("cannot use the inherited socket for the listener `{name}`"), error, HINT)
     })?;
-    check_pages(door, address, settings)?;
-    info!("event=inherited door={door} address={address}");
+    check_pages(name, address, settings)?;
+    info!("event=inherited listener={name} address={address}");
     Ok(listener)
 }
 
@@ -146,8 +146,8 @@ fn check(door: &str, listener: TcpListener, settings: &Settings) -> Result<TcpLi
 ///
 /// # Errors
 /// When these settings would do so at `address`.
-pub fn check_pages(door: &str, address: SocketAddr, settings: &Settings) -> Result<(), StartError> {
-    if door != WEB || settings.web_password.is_some() || address.ip().to_canonical().is_loopback() {
+pub fn check_pages(name: &str, address: SocketAddr, settings: &Settings) -> Result<(), StartError> {
+    if name != WEB || settings.web_password.is_some() || address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
     let error = io::Error::new(io::ErrorKind::PermissionDenied, "other machines would see the web pages");
@@ -155,11 +155,11 @@ pub fn check_pages(door: &str, address: SocketAddr, settings: &Settings) -> Resu
     Err(StartError::new(format!("cannot do without a WEB_PASSWORD at {address}"), error, hint))
 }
 
-fn bind(door: &str, at: &Listen) -> Result<TcpListener, StartError> {
+fn bind(name: &str, at: &Listen) -> Result<TcpListener, StartError> {
     let addresses = (at.host.trim_matches(['[', ']']), at.port).to_socket_addrs();
     let bound = addresses.and_then(|mut addresses| {
         let address = addresses.next().ok_or(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
-        proxy::listen(address)
+        listener::bind(address)
     });
     bound.map_err(|error| {
         let hint = match error.kind() {
@@ -168,6 +168,6 @@ fn bind(door: &str, at: &Listen) -> Result<TcpListener, StartError> {
             io::ErrorKind::AddrNotAvailable => "this machine has no such address: set one that it has, or 0.0.0.0",
             _ => "set a host and port that can be listened on",
         };
-        StartError::new(format!("cannot listen on {}:{} for the door `{door}`", at.host, at.port), error, hint)
+        StartError::new(format!("cannot listen on {}:{} for the listener `{name}`", at.host, at.port), error, hint)
     })
 }

@@ -1,4 +1,4 @@
-//! A client's socket as the corridor sees it: counted, with a deadline, and closed so that answers arrive.
+//! A client's socket as a connection uses it: counted, with a deadline, and ended so that answers arrive.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,22 +6,24 @@ use std::time::{Duration, Instant};
 
 use crate::error::is_timeout;
 use crate::ledger::{Meter, Metered};
+use crate::nodes::backend;
 
-/// How long, and for how many bytes, a client is waited for that still sends while its answer is under way.
-const LINGER: Duration = Duration::from_secs(2);
+/// So many bytes are read of a client that still sends after its last answer.
 const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// One client's connection, borrowed for as long as its session lasts.
+/// The socket of one client.
 pub struct Client<'s> {
     stream: &'s TcpStream,
     metered: Metered<'s, &'s TcpStream>,
     read_timeout: Option<Duration>,
+    /// True when nothing more can come from the client, or nothing can reach it.
+    has_ended: bool,
 }
 
 impl<'s> Client<'s> {
-    /// Counts on `meter`. The socket's deadline for reads is taken as unknown.
+    /// Counts on `meter`. The socket's deadline for reads counts as unknown.
     pub fn new(stream: &'s TcpStream, meter: &'s Meter) -> Self {
-        Self { stream, metered: Metered::new(stream, meter), read_timeout: None }
+        Self { stream, metered: Metered::new(stream, meter), read_timeout: None, has_ended: false }
     }
 
     /// The socket itself, for the tunnel.
@@ -29,7 +31,7 @@ impl<'s> Client<'s> {
         self.stream
     }
 
-    /// How long one read may wait; the system is asked only when that changes.
+    /// Sets how long one read may wait. The system is called only when that changes.
     ///
     /// # Errors
     /// When the socket is dead.
@@ -41,42 +43,57 @@ impl<'s> Client<'s> {
         Ok(())
     }
 
-    /// Waits until something comes, the end of the stream included; true when nothing has within `time`.
+    /// Waits for bytes or for the end of the stream. True when neither has come within `time`.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.set_read_timeout(time).is_ok() && matches!(self.stream.peek(&mut [0]), Err(error) if is_timeout(&error))
     }
 
-    /// Ends our side, then reads what still comes, for a while: to close over unread bytes would be a reset, which
-    /// can overtake the answer (RFC 9112 section 9.6). All failures mean that the client is gone, as it should be.
-    pub fn close_gently(&mut self) {
-        let deadline = Instant::now() + LINGER;
+    /// Ends our side, then reads what still comes until the client ends its side, or for `time`, or for a bound in
+    /// bytes. A close over unread bytes would be a reset, and a reset destroys what was not yet delivered (RFC 9112
+    /// section 9.6). Every connection that was answered ends here.
+    pub fn linger(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
         let mut sink = [0; 4096];
         let mut left = MAX_LINGER_BYTES;
-        if self.stream.shutdown(Shutdown::Write).is_err() {
+        if self.has_ended || self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        while left > 0 {
+        while left > 0 && !self.has_ended {
             let time = deadline.saturating_duration_since(Instant::now());
             if time.is_zero() || self.set_read_timeout(time).is_err() {
                 return;
             }
             match self.read(&mut sink) {
-                Ok(0) | Err(_) => return,
                 Ok(count) => left = left.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
             }
         }
+    }
+
+    /// Makes the close of this socket a reset, so that the client can tell that its answer is incomplete.
+    pub fn reset(&mut self) {
+        backend::close_with_reset(self.stream);
+        self.has_ended = true;
     }
 }
 
 impl Read for Client<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.metered.read(buffer)
+        let read = self.metered.read(buffer);
+        self.has_ended |= match &read {
+            Ok(count) => *count == 0 && !buffer.is_empty(),
+            Err(error) => !is_timeout(error) && error.kind() != io::ErrorKind::Interrupted,
+        };
+        read
     }
 }
 
 impl Write for Client<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.metered.write(buffer)
+        let written = self.metered.write(buffer);
+        self.has_ended |= matches!(&written, Err(error) if error.kind() != io::ErrorKind::Interrupted);
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,131 +1,122 @@
-//! The corridor itself: one connection from its first request to its end, through the stages in their order.
+//! The spine: one connection from its first request to its end, through the stages in their order.
 //!
-//! Here alone an error becomes an HTTP answer, and here alone the closing log line is written.
+//! Only here does an error become an HTTP answer, and only here is the closing log line written.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use serde::Serialize;
 use socket2::Socket;
 
-use super::admit::{Admission, Permit, Phase};
-use super::backend::{self, Backend, Link};
 use super::client::Client;
 use super::exchange::{self, Buffers, Outcome, Plan};
 use super::forwarded::Source;
 use super::proxy_protocol::{self, HEADER_TIME, HeaderError};
+use super::reply::{self, RequestSummary};
+use super::service::{Routes, Rules, Service};
 use super::tunnel::{self, Switch};
-use super::{Door, Routes, Rules, Voice, forward, route};
+use super::{forward, route};
+use crate::admission::{Admission, Permit, Phase};
 use crate::config::Lavalink;
-use crate::error::{End, Fault, is_timeout};
+use crate::error::{BackendFault, End, Fault, is_timeout};
 use crate::http::body::Framing;
 use crate::http::head::{self, HeadError, ReadError, Request, Slots};
-use crate::ledger::{Caller, Entry};
+use crate::ledger::{ClientInfo, Entry};
 use crate::logfmt::Quoted;
+use crate::nodes::backend::{Backend, Link};
 
 /// A refused request's body is read up to this many bytes, so that the connection can go on.
 const MAX_DISCARD: u64 = 64 * 1024;
-/// How long a client that gets no place is waited for, to read its request before it reads the refusal.
+/// The longest wait for the request of a client that gets no slot. It reads the refusal only after it has sent one.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
-/// How long a wrong password for the web pages takes: nobody types faster, and a guesser should not.
+/// The delay of the answer to a wrong password for the web pages. It slows guessing down.
 const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
-/// A client that says nothing for so long keeps no memory of a large body.
+/// A client that is silent for so long keeps no memory of a large body.
 const LARGE_TIME: Duration = Duration::from_secs(1);
+/// The longest wait for the client to end its side when much of a node's answer may still be on its way,
+const LINGER: Duration = Duration::from_secs(30);
+/// and when only answers of our own were sent, or lavaproxy is stopping.
+const SHORT_LINGER: Duration = Duration::from_secs(2);
 /// The stack of the thread that carries a tunnel: the copy's buffer, a few frames, and in the end a log line's.
 const CARRIER_STACK: usize = 96 * 1024;
 
-/// A connection that was let in. Its row in the books is closed first, then its place is free, then its socket closed.
-pub struct Visit {
-    /// Its row in the books.
+/// A connection that has a slot. On drop its ledger row is closed first, then its slot is freed, then its socket closed.
+pub struct Admitted {
+    /// Its row in the ledger.
     pub entry: Entry,
-    /// Its place.
+    /// Its slot.
     pub permit: Permit,
     /// Its client's socket.
     pub stream: Arc<TcpStream>,
 }
 
-/// Serves one admitted client until its connection ends, or threads of its own carry it on as a tunnel.
-pub fn serve(door: &Arc<Door>, visit: Visit, buffers: &mut Buffers) {
-    let visit = Arc::new(visit);
-    let mut session = Session::new(door, &visit, buffers);
-    if let Some(end) = session.run() {
-        session.close(end);
+/// Serves one admitted client until its connection ends, or until threads of its own carry it on as a tunnel.
+pub fn serve(service: &Arc<Service>, admitted: Admitted, buffers: &mut Buffers) {
+    let admitted = Arc::new(admitted);
+    let mut connection = Connection::new(service, &admitted, buffers);
+    if let Some(end) = connection.run() {
+        connection.close(end);
     }
 }
 
-/// Tells a client that there is no place for it, and why. `wait` is false when not even a moment can be spared.
-pub fn refuse(door: &Door, stream: &TcpStream, entry: &Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
+/// Answers a client that gets no slot with the reason. `wait` is false when no time can be spent on it.
+pub fn refuse(service: &Service, stream: &TcpStream, entry: &Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
     let mut client = Client::new(stream, entry.meter());
-    // What comes does not matter, but for whom it is from; it only must not lie unread when the connection closes.
+    let mut summary = RequestSummary::default();
+    // The request is read so that no byte is left unread when the connection closes.
     if wait {
-        let _ = meet(&door.rules(), entry, &mut client, buffers, REFUSAL_TIME);
+        let _ = read_proxy_header(&service.rules(), entry, &mut client, buffers, REFUSAL_TIME);
     }
     if wait && client.set_read_timeout(REFUSAL_TIME).is_ok() {
         let _ = head::read(&mut client, &mut buffers.client, |_, _| Ok(()));
+        summary.guess(buffers.client.data());
     }
     entry.count_refusal(fault.end());
-    let answered = client.write_all(&answer(door.voice, fault, &Asked::default(), true));
+    let answered = client.write_all(&reply::error(service.error_format(), fault, &summary, true));
     if wait && answered.is_ok() {
-        client.close_gently();
+        client.linger(SHORT_LINGER);
     }
-    log_end(door, entry, fault.end(), &fault.to_string());
+    log_end(service, entry, fault.end(), &fault.to_string());
     entry.ends_as(fault.end());
 }
 
-struct Session<'s> {
-    door: &'s Arc<Door>,
-    /// Those that the present request goes by.
+struct Connection<'s> {
+    service: &'s Arc<Service>,
+    /// Those that hold for the present request.
     rules: Arc<Rules>,
-    visit: &'s Arc<Visit>,
+    admitted: &'s Arc<Admitted>,
     permit: &'s Permit,
     entry: &'s Entry,
     client: Client<'s>,
     source: Source,
     buffers: &'s mut Buffers,
     last_version: Option<Lavalink>,
-    asked: Asked,
+    summary: RequestSummary,
+    /// True once a node's answer was relayed.
+    has_relayed: bool,
     detail: String,
 }
 
-/// What an answer of our own must know of the request it answers.
-#[derive(Default)]
-struct Asked {
-    path: String,
-    is_head: bool,
-    keep_alive: bool,
-    framing: Option<Framing>,
-}
-
-impl Asked {
-    /// Forgets the last request but keeps its memory.
-    fn clear(&mut self) {
-        let mut path = std::mem::take(&mut self.path);
-        path.clear();
-        *self = Self { path, ..Self::default() };
-    }
-}
-
-/// Where a request goes that may pass.
-enum Ready {
+/// Where a request goes that passed all checks.
+enum Prepared {
     Exchange(Plan, Arc<Backend>),
-    /// Nowhere: the door itself says whether bots are served.
+    /// To no backend: the service answers by itself whether the proxy listeners serve.
     Healthz(Arc<Admission>),
 }
 
-/// How one round of the corridor ended.
-enum Round {
-    Again,
-    Over(End),
+/// What follows a request.
+enum Next {
+    Request,
+    End(End),
     Tunnel(Link, Switch),
 }
 
-/// Learns from the PROXY header, where one is due, whom a connection is from.
-fn meet(
+/// Reads the client's address from the PROXY header, where one is due.
+fn read_proxy_header(
     rules: &Rules,
     entry: &Entry,
     client: &mut Client<'_>,
@@ -133,7 +124,7 @@ fn meet(
     time: Duration,
 ) -> Result<Source, HeaderError> {
     let peer = entry.client();
-    if !rules.expects_header(peer.address) {
+    if !rules.expects_proxy_header(peer.address) {
         return Ok(Source::plain(peer));
     }
     let announced =
@@ -142,89 +133,102 @@ fn meet(
             left => client.set_read_timeout(left),
         })?;
     let source = Source::announced(peer, announced);
-    entry.hand_over(source.client(), buffers.client.data().len());
+    entry.attribute_to(source.client(), buffers.client.data().len());
     Ok(source)
 }
 
-impl<'s> Session<'s> {
-    fn new(door: &'s Arc<Door>, visit: &'s Arc<Visit>, buffers: &'s mut Buffers) -> Self {
-        let Visit { entry, permit, stream } = &**visit;
-        let client = Client::new(stream, entry.meter());
-        let (rules, asked, detail) = (door.rules(), Asked::default(), String::new());
-        let source = Source::plain(entry.client());
-        Self { door, rules, visit, permit, entry, client, source, buffers, last_version: None, asked, detail }
+impl<'s> Connection<'s> {
+    fn new(service: &'s Arc<Service>, admitted: &'s Arc<Admitted>, buffers: &'s mut Buffers) -> Self {
+        let Admitted { entry, permit, stream } = &**admitted;
+        Self {
+            service,
+            rules: service.rules(),
+            admitted,
+            permit,
+            entry,
+            client: Client::new(stream, entry.meter()),
+            source: Source::plain(entry.client()),
+            buffers,
+            last_version: None,
+            summary: RequestSummary::default(),
+            has_relayed: false,
+            detail: String::new(),
+        }
     }
 
-    /// Writes down why the connection is over.
+    /// Writes the closing log line and closes the ledger row.
     fn close(&self, end: End) {
-        log_end(self.door, self.entry, end, &self.detail);
+        log_end(self.service, self.entry, end, &self.detail);
         self.entry.ends_as(end);
     }
 
     /// The reason of the connection's end, unless it is a tunnel now.
     fn run(&mut self) -> Option<End> {
-        match meet(&self.rules, self.entry, &mut self.client, self.buffers, HEADER_TIME) {
+        match read_proxy_header(&self.rules, self.entry, &mut self.client, self.buffers, HEADER_TIME) {
             Ok(source) => self.source = source,
-            Err(_) if self.door.admission.is_stopping() => return Some(End::Shutdown),
-            // Whatever it is, an answer in HTTP is not what it waits for.
+            Err(_) if self.service.admission().is_stopping() => return Some(End::Shutdown),
+            // A peer that sends no PROXY header where one is due may not speak HTTP either: it gets no answer.
             Err(error) => {
                 self.detail = error.to_string();
                 return Some(error.end());
             }
         }
         loop {
-            let fault = match self.round() {
-                Ok(Round::Again) => continue,
-                Ok(Round::Over(end)) => return Some(end),
-                Ok(Round::Tunnel(link, switch)) => match self.hand_to_tunnel(link, switch) {
+            let fault = match self.serve_request() {
+                Ok(Next::Request) => continue,
+                Ok(Next::End(end)) => return Some(self.finish(end)),
+                Ok(Next::Tunnel(link, switch)) => match self.hand_to_tunnel(link, switch) {
                     Ok(()) => return None,
                     Err(fault) => fault,
                 },
                 Err(fault) => fault,
             };
-            let end = self.answer(&fault);
-            if end.is_some() {
-                return end;
+            if let Some(end) = self.answer(&fault) {
+                return Some(self.finish(end));
             }
         }
     }
 
+    /// Ends our side of the connection so that all that was sent arrives.
+    fn finish(&mut self, end: End) -> End {
+        let is_running = self.permit.enter(Phase::Idle);
+        self.client.linger(if self.has_relayed && is_running { LINGER } else { SHORT_LINGER });
+        end
+    }
+
     /// One request through the stages: head, authentication, route, backend, exchange.
-    fn round(&mut self) -> Result<Round, Fault> {
+    fn serve_request(&mut self) -> Result<Next, Fault> {
         let length = self.await_head()?;
         self.entry.count_request();
-        let ready = self.prepare(length);
+        let prepared = self.prepare(length);
         self.buffers.client.consume(length);
-        let (plan, backend) = match ready? {
-            Ready::Exchange(plan, backend) => (plan, backend),
-            Ready::Healthz(bots) => return self.answer_healthz(&bots),
+        let (plan, backend) = match prepared? {
+            Prepared::Exchange(plan, backend) => (plan, backend),
+            Prepared::Healthz(proxy) => return self.answer_healthz(&proxy),
         };
-        match exchange::run(plan, self.rules.bounds(), &backend, self.permit, &mut self.client, self.buffers)? {
-            Outcome::Done => Ok(Round::Again),
-            Outcome::Switching(link, switch) => Ok(Round::Tunnel(link, switch)),
-            Outcome::Last { unread } => {
-                if unread || !self.buffers.client.is_empty() {
-                    self.client.close_gently();
-                }
-                Ok(Round::Over(match (self.asked.keep_alive, self.permit.is_last_call()) {
-                    (false, _) => End::ClientClosed,
-                    (true, false) => End::BackendClosed,
-                    (true, true) => End::Shutdown,
-                }))
-            }
+        let outcome = exchange::run(plan, self.rules.bounds(), &backend, self.permit, &mut self.client, self.buffers)?;
+        self.has_relayed = true;
+        match outcome {
+            Outcome::Done => Ok(Next::Request),
+            Outcome::Switching(link, switch) => Ok(Next::Tunnel(link, switch)),
+            Outcome::Last => Ok(Next::End(match (self.summary.keep_alive, self.permit.is_last_call()) {
+                (false, _) => End::ClientClosed,
+                (true, false) => End::BackendClosed,
+                (true, true) => End::Shutdown,
+            })),
             Outcome::Broken { end, reset } => {
                 if reset {
-                    backend::close_with_reset(self.client.stream());
+                    self.client.reset();
                 }
-                Ok(Round::Over(end))
+                Ok(Next::End(end))
             }
         }
     }
 
     /// Waits for a request and reads its head, whose length this is.
     fn await_head(&mut self) -> Result<usize, Fault> {
-        self.asked.clear();
-        let Self { door, rules, permit, entry, client, buffers, .. } = self;
+        self.summary.clear();
+        let Self { service, rules, permit, entry, client, buffers, summary, .. } = self;
         let first = entry.requests() == 0;
         if !permit.enter(if first { Phase::New } else { Phase::Idle }) && !first {
             return Err(Fault::Gone(End::Shutdown));
@@ -248,67 +252,77 @@ impl<'s> Session<'s> {
             }
         });
         permit.enter(Phase::Busy);
-        self.rules = door.rules();
-        read.map_err(|error| match error {
-            ReadError::Head(error) => Fault::Head(error),
-            ReadError::Closed { .. } if door.admission.is_stopping() => Fault::Gone(End::Shutdown),
-            ReadError::Closed { .. } if permit.must_go() => Fault::Gone(End::RejectedLimit),
-            ReadError::Closed { partial: false } => Fault::Gone(End::ClientClosed),
-            ReadError::Closed { partial: true } => Fault::Head(HeadError::Malformed("it ends before its empty line")),
-            ReadError::Io { error, partial: true } if is_timeout(&error) => Fault::HeadTimeout,
-            ReadError::Io { error, .. } => Fault::Gone(End::of_client(&error)),
+        self.rules = service.rules();
+        read.map_err(|error| {
+            summary.guess(buffers.client.data());
+            match error {
+                ReadError::Head(error) => Fault::Head(error),
+                ReadError::Closed { .. } if service.admission().is_stopping() => Fault::Gone(End::Shutdown),
+                ReadError::Closed { .. } if permit.is_evicted() => Fault::Gone(End::RejectedLimit),
+                ReadError::Closed { partial: false } => Fault::Gone(End::ClientClosed),
+                ReadError::Closed { partial: true } => {
+                    Fault::Head(HeadError::Malformed("it ends before its empty line"))
+                }
+                ReadError::Io { error, partial: true } if is_timeout(&error) => Fault::HeadTimeout,
+                ReadError::Io { error, .. } => Fault::Gone(End::of_client(&error)),
+            }
         })
     }
 
     /// Authenticates and routes the request whose head is the buffer's first `length` bytes, and writes the head
     /// that its backend gets.
-    fn prepare(&mut self, length: usize) -> Result<Ready, Fault> {
-        let Self { door, rules, entry, source, buffers, last_version, asked, .. } = self;
+    fn prepare(&mut self, length: usize) -> Result<Prepared, Fault> {
+        let Self { service, rules, entry, source, buffers, last_version, summary, .. } = self;
         let mut slots = Slots::new();
-        let request = Request::parse(&buffers.client.data()[..length], &mut slots).map_err(Fault::Head)?;
+        let head = &buffers.client.data()[..length];
+        let request = Request::parse(head, &mut slots).map_err(|error| {
+            summary.guess(head);
+            Fault::Head(error)
+        })?;
         let trail = source.trace(request.fields, &rules.trusted);
-        entry.hand_over(trail.client, buffers.client.data().len());
-        request.path().clone_into(&mut asked.path);
-        asked.is_head = request.method == "HEAD";
-        asked.keep_alive = request.keep_alive && !request.expects_continue && request.method != "CONNECT";
-        asked.framing = Some(request.framing);
-        door.check_method(request.method)?;
-        if let Routes::Monitor { bots, .. } = &rules.routes {
+        entry.attribute_to(trail.client, buffers.client.data().len());
+        summary.note(&request);
+        service.check_method(request.method)?;
+        if let Routes::Monitor { proxy, .. } = &rules.routes {
             if request.path() == "/healthz" {
                 if !matches!(request.method, "GET" | "HEAD") {
                     return Err(Fault::Method { allow: "GET, HEAD" });
                 }
-                return Ok(Ready::Healthz(Arc::clone(bots)));
+                return Ok(Prepared::Healthz(Arc::clone(proxy)));
             }
         }
         rules.auth.check(&request)?;
+        forward::check_loop(&request)?;
         let (backend, upgrade) = match &rules.routes {
             Routes::Lavalink { default, nodes } => {
                 let version = route::version(&request, *last_version, *default);
+                if nodes.v3.is_none() && route::is_v3_handshake(&request) {
+                    return Err(Fault::V3Handshake);
+                }
                 *last_version = Some(version);
                 (nodes.get(version).ok_or(Fault::NoBackend(version))?, request.upgrade.is_some())
             }
             Routes::Monitor { pages, .. } => (pages, false),
         };
-        entry.note_request(*last_version, backend.name(), caller(&request));
+        entry.note_request(*last_version, backend.name(), client_info(&request));
         forward::write_request_head(&mut buffers.head, &request, backend, &trail, upgrade)?;
-        Ok(Ready::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
+        Ok(Prepared::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
     }
 
-    /// Lets threads of the tunnel's own carry the connection on.
+    /// Starts the threads that carry the connection on as a tunnel.
     fn hand_to_tunnel(&mut self, link: Link, switch: Switch) -> Result<(), Fault> {
-        let backend = Arc::new(link.into_tunnel().map_err(Fault::NoResponse)?);
+        let backend = Arc::new(link.into_tunnel().map_err(BackendFault::NoResponse)?);
         tunnel::without_deadlines(self.client.stream()).map_err(|error| Fault::Gone(End::of_client(&error)))?;
         self.permit.attach(Arc::clone(&backend));
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
-        let (door, visit) = (Arc::clone(self.door), Arc::clone(self.visit));
-        let carry = move || door.contain(&visit.entry.client(), || carry(&door, &visit, &backend, &switch));
+        let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
+        let carry = move || service.contain(&admitted.entry.client(), || carry(&service, &admitted, &backend, &switch));
         thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
         Ok(())
     }
 
-    /// Answers in the backend's place. `None` when the connection goes on.
+    /// Answers in the backend's stead. `None` when the connection goes on.
     fn answer(&mut self, fault: &Fault) -> Option<End> {
         if let Fault::Gone(end) = fault {
             return Some(*end);
@@ -319,150 +333,77 @@ impl<'s> Session<'s> {
         self.entry.count_refusal(fault.end());
         self.detail = fault.to_string();
         let close = fault.is_fatal() || self.must_close();
-        let text = answer(self.door.voice, fault, &self.asked, close);
+        let text = reply::error(self.service.error_format(), fault, &self.summary, close);
         self.send_own(&text, close).err().map(|closed| closed.unwrap_or(fault.end()))
     }
 
-    /// 200 while bots are served, 503 from the moment that they are asked to go; for whoever asks, without figures.
-    fn answer_healthz(&mut self, bots: &Admission) -> Result<Round, Fault> {
-        let (status, word) = if bots.is_stopping() { (503, "stopping") } else { (200, "ok") };
+    fn answer_healthz(&mut self, proxy: &Admission) -> Result<Next, Fault> {
         let close = self.must_close();
-        let mut text = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nDate: {}\r\nCache-Control: no-store\r\n{}\r\n",
-            reason(status),
-            word.len(),
-            httpdate::fmt_http_date(SystemTime::now()),
-            if close { "Connection: close\r\n" } else { "" },
-        );
-        if !self.asked.is_head {
-            text += word;
-        }
-        match self.send_own(text.as_bytes(), close) {
-            Ok(()) => Ok(Round::Again),
-            Err(closed) => Ok(Round::Over(closed.unwrap_or(End::ClientClosed))),
+        let text = reply::healthz(proxy.is_stopping(), &self.summary, close);
+        match self.send_own(&text, close) {
+            Ok(()) => Ok(Next::Request),
+            Err(closed) => Ok(Next::End(closed.unwrap_or(End::ClientClosed))),
         }
     }
 
     /// True when an answer of our own must be the connection's last.
     fn must_close(&self) -> bool {
-        !self.asked.keep_alive
+        !self.summary.keep_alive
             || self.permit.is_last_call()
-            || matches!(self.asked.framing, Some(Framing::Length(MAX_DISCARD..)))
+            || matches!(self.summary.framing, Some(Framing::Length(MAX_DISCARD..)))
     }
 
     /// Sends an answer of our own and steps over the request's body. `Err` when the connection is over, with the
     /// reason if it lies with the client.
     fn send_own(&mut self, text: &[u8], close: bool) -> Result<(), Option<End>> {
         self.client.write_all(text).map_err(|error| Some(End::of_client(&error)))?;
-        let framing = self.asked.framing.unwrap_or(Framing::None);
+        let framing = self.summary.framing.unwrap_or(Framing::None);
         let time = self.rules.timeouts.head;
-        if close || !exchange::discard_body(framing, MAX_DISCARD, time, &mut self.client, &mut self.buffers.client) {
-            self.client.close_gently();
-            return Err(None);
+        match close || !exchange::discard_body(framing, MAX_DISCARD, time, &mut self.client, &mut self.buffers.client) {
+            true => Err(None),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// Makes a guesser wait, and tells the log of it now and then.
+    /// Delays the answer to a wrong password and logs it now and then.
     fn slow_down(&self) {
-        if let Some(count) = self.door.wrong_passwords.count() {
-            let (door, client) = (self.door.name, self.entry.client());
-            warn!("event=wrong-password door={door} client={client} count={count}");
+        if let Some(count) = self.service.wrong_passwords.count() {
+            let (listener, client) = (self.service.name(), self.entry.client());
+            warn!("event=wrong-password listener={listener} client={client} count={count}");
         }
         self.permit.pause(WRONG_PASSWORD_TIME);
     }
 }
 
 /// Carries a tunnel to its end.
-fn carry(door: &Arc<Door>, visit: &Arc<Visit>, backend: &Socket, switch: &Switch) {
-    let is_ending = visit.permit.is_ending();
-    let ended = tunnel::run(&visit.stream, visit.entry.meter(), backend, switch, is_ending);
+fn carry(service: &Arc<Service>, admitted: &Arc<Admitted>, backend: &Socket, switch: &Switch) {
+    let is_ending = admitted.permit.is_ending();
+    let ended = tunnel::run(&admitted.stream, admitted.entry.meter(), backend, switch, is_ending);
     let mut buffers = Buffers::default();
-    let mut session = Session::new(door, visit, &mut buffers);
+    let mut connection = Connection::new(service, admitted, &mut buffers);
     let end = match ended {
         Ok(_) if is_ending.load(SeqCst) => Some(End::Shutdown),
         Ok(end) => Some(end),
-        Err(_) => session.answer(&Fault::NoThread),
+        Err(_) => connection.answer(&Fault::NoThread).map(|end| connection.finish(end)),
     };
-    session.close(end.unwrap_or(End::InternalError));
+    connection.close(end.unwrap_or(End::InternalError));
 }
 
-fn caller<'b>(request: &Request<'_, 'b>) -> Caller<'b> {
-    let said = |name| head::values(request.fields, name).next().unwrap_or_default();
-    Caller { user_id: said("user-id"), client_name: said("client-name"), user_agent: said("user-agent") }
+fn client_info<'b>(request: &Request<'_, 'b>) -> ClientInfo<'b> {
+    let sent = |name| head::values(request.fields, name).next().unwrap_or_default();
+    ClientInfo { user_id: sent("user-id"), client_name: sent("client-name"), user_agent: sent("user-agent") }
 }
 
-/// Lavalink's error body, in its order of fields.
-#[derive(Serialize)]
-struct LavalinkError<'f> {
-    timestamp: u128,
-    status: u16,
-    error: &'f str,
-    message: String,
-    path: &'f str,
-}
-
-/// A whole answer of our own, in the door's voice.
-fn answer(voice: Voice, fault: &Fault, asked: &Asked, close: bool) -> Vec<u8> {
-    let now = SystemTime::now();
-    let status = fault.status();
-    let error = reason(status);
-    let (kind, body) = match voice {
-        Voice::Lavalink => {
-            let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-            let body = LavalinkError { timestamp, status, error, message: fault.to_string(), path: &asked.path };
-            ("application/json", serde_json::to_string(&body).unwrap_or_default())
-        }
-        Voice::Plain => ("text/plain; charset=utf-8", format!("{status} {error}: {fault}\n")),
-    };
-    let mut text = format!("HTTP/1.1 {status} {error}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
-    text += &format!("Date: {}\r\n", httpdate::fmt_http_date(now));
-    match fault {
-        Fault::Method { allow } => text += &format!("Allow: {allow}\r\n"),
-        Fault::PasswordMissing { challenge: true } | Fault::WebPasswordWrong => {
-            text += "WWW-Authenticate: Basic realm=\"lavaproxy\", charset=\"UTF-8\"\r\n";
-        }
-        Fault::Full { .. } | Fault::NoThread | Fault::NoDescriptor => text += "Retry-After: 5\r\n",
-        _ => {}
-    }
-    text += if close { "Connection: close\r\n\r\n" } else { "\r\n" };
-    if !asked.is_head {
-        text += &body;
-    }
-    text.into_bytes()
-}
-
-/// The reason phrases of the statuses that answers of our own can have (RFC 9110 section 15).
-fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        200 => "OK",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
-    }
-}
-
-/// One line per ended connection: who, where to, how much, how long and why.
-fn log_end(door: &Door, entry: &Entry, end: End, detail: &str) {
+/// One line per ended connection: its client, its backend, its use, its duration and the reason of its end.
+fn log_end(service: &Service, entry: &Entry, end: End, detail: &str) {
     if !log::log_enabled!(log::Level::Info) {
         return;
     }
     let (version, backend) = entry.destination();
     info!(
-        "event=ended id={} door={} client={} kind={} version={} backend={} requests={} in={} out={} ms={} reason={end}{}",
+        "event=ended id={} listener={} client={} kind={} version={} backend={} requests={} in={} out={} ms={} reason={end}{}",
         entry.id(),
-        door.name,
+        service.name(),
         entry.client(),
         if entry.is_websocket() { "websocket" } else { "http" },
         version.map_or("none", Lavalink::name),

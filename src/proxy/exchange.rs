@@ -5,15 +5,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::admit::Permit;
-use super::backend::{Backend, Link};
 use super::client::Client;
 use super::forward;
 use super::tunnel::Switch;
-use crate::error::{End, Fault, is_timeout};
+use crate::admission::Permit;
+use crate::error::{BackendFault, End, Fault, is_timeout};
 use crate::http::body::{Body, Framing};
 use crate::http::buffer::Buffer;
 use crate::http::head::{self, ReadError, Request, Response, Slots, Version};
+use crate::nodes::backend::{Backend, Link};
 
 /// What a buffer grows to while a large body flows.
 const BODY_BUFFER: usize = 256 * 1024;
@@ -66,7 +66,7 @@ pub struct Plan {
     version: Version,
     framing: Framing,
     is_head: bool,
-    is_safe: bool,
+    is_idempotent: bool,
     keep_alive: bool,
     upgrade: bool,
     expects_continue: bool,
@@ -79,7 +79,7 @@ impl Plan {
             version: request.version,
             framing: request.framing,
             is_head: request.method == "HEAD",
-            is_safe: matches!(request.method, "GET" | "HEAD" | "OPTIONS"),
+            is_idempotent: matches!(request.method, "GET" | "HEAD" | "OPTIONS" | "DELETE" | "PUT"),
             keep_alive: request.keep_alive,
             upgrade,
             expects_continue: request.expects_continue && !matches!(request.framing, Framing::None),
@@ -102,11 +102,8 @@ pub struct Bounds {
 pub enum Outcome {
     /// The client's connection is ready for the next request.
     Done,
-    /// The response is complete and was the connection's last; `unread` says that the client may still be sending.
-    Last {
-        /// True when not all of the request was read.
-        unread: bool,
-    },
+    /// The response is complete and was the connection's last.
+    Last,
     /// The response broke off; `reset` says that only a reset can tell the client so.
     Broken {
         /// Who broke it off.
@@ -120,8 +117,8 @@ pub enum Outcome {
 
 /// Sends the request whose head is in `buffers.head` and relays what comes back.
 ///
-/// A request that may have been processed is never sent twice: only a safe one, sent whole on a reused connection
-/// that died without a byte of an answer, is tried once more on a fresh one (RFC 9110 section 9.2.2).
+/// A request that may have been processed is sent again only if it is idempotent, was sent whole on a reused connection,
+/// and that died without a byte of an answer: then once, on a fresh connection (RFC 9110 section 9.2.2).
 ///
 /// # Errors
 /// A [`Fault`] as long as nothing of a final response was sent to the client.
@@ -143,11 +140,11 @@ pub fn run(
         upload.discard_window(&mut buffers.client);
     }
 
-    let may_repeat = plan.is_safe && upload.is_complete() && link.is_reused();
+    let may_repeat = plan.is_idempotent && upload.is_complete() && link.is_reused();
     let mut exchange = Exchange { plan, bounds, backend, permit, link, client, buffers, upload };
     let answer = match exchange.run() {
-        Err(Fault::NoResponse(_)) if may_repeat => {
-            exchange.link = backend.link(true).map_err(|_| Fault::NoResponse(End::BackendUnreachable))?;
+        Err(Fault::Backend(BackendFault::NoResponse(_))) if may_repeat => {
+            exchange.link = backend.link(true).map_err(|_| BackendFault::NoResponse(End::BackendUnreachable))?;
             exchange.run()?
         }
         other => other?,
@@ -212,14 +209,14 @@ impl Exchange<'_, '_> {
                 return Ok(answer);
             }
         }
-        Err(Fault::BadResponse("too many interim answers"))
+        Err(BackendFault::BadResponse("too many interim answers").into())
     }
 
     /// Sends the rest of the request body until it is complete or the backend speaks up, whichever is first.
     fn send_body(&mut self, continued: bool) -> Result<(), Fault> {
         let started = Instant::now();
         self.client.set_read_timeout(TURN).map_err(gone)?;
-        self.link.set_write_timeout(TURN).map_err(|error| Fault::NoResponse(End::of_backend(&error)))?;
+        self.link.set_write_timeout(TURN).map_err(|error| BackendFault::NoResponse(End::of_backend(&error)))?;
         if self.plan.expects_continue && !continued && self.buffers.client.is_empty() {
             // The client waits for the backend's word, though not for ever (RFC 9110 section 10.1.1).
             if self.link.wait_for_news(TURN).unwrap_or(true) {
@@ -265,7 +262,7 @@ impl Exchange<'_, '_> {
                 Ok(count) => self.upload.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if !is_timeout(&error) || self.has_news() => return Ok(true),
-                Err(_) if Instant::now() > deadline => return Err(Fault::ResponseTimeout),
+                Err(_) if Instant::now() > deadline => return Err(BackendFault::ResponseTimeout.into()),
                 Err(_) => {}
             }
         }
@@ -287,21 +284,26 @@ impl Exchange<'_, '_> {
             Ok(())
         })
         .map_err(|error| match error {
-            ReadError::Head(error) => Fault::BadResponseHead(error),
-            ReadError::Closed { partial: false } if !answered => Fault::NoResponse(End::BackendClosed),
-            ReadError::Closed { .. } => Fault::BadResponse("it ends within its head"),
-            ReadError::Io { error, .. } if is_timeout(&error) => Fault::ResponseTimeout,
-            ReadError::Io { partial: false, .. } if !answered => Fault::NoResponse(End::BackendReset),
-            ReadError::Io { .. } => Fault::BadResponse("it breaks off within its head"),
+            ReadError::Head(error) => BackendFault::BadResponseHead(error),
+            ReadError::Closed { partial: false } if !answered => BackendFault::NoResponse(End::BackendClosed),
+            ReadError::Closed { .. } => BackendFault::BadResponse("it ends within its head"),
+            ReadError::Io { error, .. } if is_timeout(&error) => BackendFault::ResponseTimeout,
+            ReadError::Io { partial: false, .. } if !answered => BackendFault::NoResponse(End::BackendReset),
+            ReadError::Io { .. } => BackendFault::BadResponse("it breaks off within its head"),
         })?;
         let mut slots = Slots::new();
         let response = Response::parse(&self.buffers.backend.data()[..length], &mut slots, self.plan.is_head)
-            .map_err(Fault::BadResponseHead)?;
+            .map_err(BackendFault::BadResponseHead)?;
+        if forward::refuses_password(&response) {
+            return Err(self.backend.password_refused().into());
+        }
         let switching = response.status == 101;
         if switching {
             let agreed = response.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
             if !(self.plan.upgrade && agreed) {
-                return Err(Fault::BadResponse("it switches to a protocol that nobody asked for"));
+                return Err(
+                    BackendFault::BadResponse("it switches to a protocol that the client did not ask for").into()
+                );
             }
         } else if response.is_interim() {
             if self.plan.version == Version::Http11 {
@@ -326,7 +328,7 @@ impl Exchange<'_, '_> {
 
     /// Relays the final response and keeps the backend's connection if nothing about it was irregular.
     fn relay_response(mut self, answer: Answer) -> Result<Outcome, Fault> {
-        let mut body = Body::new(answer.framing, u64::MAX).map_err(Fault::BadResponseBody)?;
+        let mut body = Body::new(answer.framing, u64::MAX).map_err(BackendFault::BadResponseBody)?;
         let unchunk = self.plan.version == Version::Http10 && answer.framing == Framing::Chunked;
         if unchunk {
             body = body.unchunked();
@@ -338,7 +340,7 @@ impl Exchange<'_, '_> {
         if answer.keep_alive && complete && !self.plan.upgrade && self.buffers.backend.is_empty() {
             self.backend.give_back(self.link);
         }
-        Ok(if answer.last { Outcome::Last { unread: !complete } } else { Outcome::Done })
+        Ok(if answer.last { Outcome::Last } else { Outcome::Done })
     }
 
     /// Head and the body's first bytes leave in one write, the rest as it comes. Why it broke off, if it did.
@@ -347,7 +349,7 @@ impl Exchange<'_, '_> {
         loop {
             let step = match body.step(self.buffers.backend.data_mut()) {
                 Ok(step) => step,
-                Err(error) if first => return Err(Fault::BadResponseBody(error)),
+                Err(error) if first => return Err(BackendFault::BadResponseBody(error).into()),
                 Err(_) => return Ok(Some(End::BadResponse)),
             };
             let mut window = &self.buffers.backend.data()[..step.produced];

@@ -1,13 +1,30 @@
 //! What of a head travels on, in either direction, and what is put in its place; writes to memory only.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
+use std::sync::LazyLock;
 
-use super::backend::Backend;
 use super::forwarded::Trail;
 use crate::error::Fault;
 use crate::http::body::Framing;
 use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, Request, Response, Version};
+use crate::nodes::backend::Backend;
+
+/// The name under which this process passes requests on (RFC 9110 section 7.6.3). No other process has it.
+static VIA: LazyLock<String> = LazyLock::new(|| format!("lavaproxy-{:016x}", RandomState::new().hash_one(())));
+
+/// Refuses a request that this process has passed on before.
+///
+/// # Errors
+/// 508 when `Via` has this process's name.
+pub fn check_loop(request: &Request<'_, '_>) -> Result<(), Fault> {
+    let name = VIA.as_bytes();
+    match head::values(request.fields, "via").any(|value| value.windows(name.len()).any(|part| part == name)) {
+        true => Err(Fault::Loop),
+        false => Ok(()),
+    }
+}
 
 /// Writes the head that the backend gets.
 ///
@@ -49,15 +66,23 @@ pub fn write_request_head(
         _ if !backend.keeps_connections() => write_field(out, "Connection", b"close"),
         _ => {}
     }
-    let without = out.len();
-    if request.fields.len() < MAX_FIELDS {
-        write_forwarded_for(out, trail);
-    }
-    if out.len() + 2 > MAX_HEAD {
-        out.truncate(without);
+    if request.fields.len() + 1 < MAX_FIELDS {
+        write_if_it_fits(out, |out| write_forwarded_for(out, trail));
+        if backend.keeps_connections() {
+            write_if_it_fits(out, |out| print(out, format_args!("Via: 1.1 {}\r\n", *VIA)));
+        }
     }
     out.extend_from_slice(b"\r\n");
     if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
+}
+
+/// Writes a field, unless the head would then be larger than Lavalink reads.
+fn write_if_it_fits(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let without = out.len();
+    write(out);
+    if out.len() + 2 > MAX_HEAD {
+        out.truncate(without);
+    }
 }
 
 /// What tells of a client beside the `X-Forwarded-For` that we write, which says all that can be believed. Fronts
@@ -105,6 +130,14 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
         Framing::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
         Framing::None | Framing::UntilClose => {}
     }
+}
+
+/// True for the answer of a Lavalink that refuses the password. It has no body, unlike the answers of plugins, and no
+/// `Session-Resumed`, unlike the 403 to a foreign Origin.
+pub fn refuses_password(response: &Response<'_, '_>) -> bool {
+    matches!(response.status, 401 | 403)
+        && response.framing == Framing::Length(0)
+        && head::values(response.fields, "session-resumed").next().is_none()
 }
 
 fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {

@@ -8,13 +8,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::proxy_protocol::Announced;
 use crate::config::Trusted;
 use crate::http::head::{self, Field};
-use crate::ledger::Origin;
+use crate::ledger::ClientAddr;
 
 /// Where a connection comes from, before any request on it has spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The other end of the TCP connection.
-    peer: Origin,
+    peer: ClientAddr,
     /// Whom its PROXY header spoke for; without a header, itself.
     announced: Announced,
 }
@@ -23,7 +23,7 @@ pub struct Source {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Trail {
     /// Whom it is from.
-    pub client: Origin,
+    pub client: ClientAddr,
     /// The fronts that it came through, the one next to us last.
     pub fronts: Vec<IpAddr>,
     /// True when the request's fields were written or let through by a front.
@@ -32,17 +32,17 @@ pub struct Trail {
 
 impl Source {
     /// A connection from `peer` without a PROXY header.
-    pub fn plain(peer: Origin) -> Self {
+    pub fn plain(peer: ClientAddr) -> Self {
         Self { peer, announced: Announced::Itself }
     }
 
     /// The same with one.
-    pub fn announced(peer: Origin, announced: Announced) -> Self {
+    pub fn announced(peer: ClientAddr, announced: Announced) -> Self {
         Self { peer, announced }
     }
 
     /// Whom the connection itself is from.
-    pub fn client(&self) -> Origin {
+    pub fn client(&self) -> ClientAddr {
         match self.announced {
             Announced::Client(client) => client.into(),
             Announced::Itself | Announced::Unknown => self.peer,
@@ -74,7 +74,7 @@ impl Trail {
     fn follow<'b>(
         &mut self,
         mut entries: impl Iterator<Item = &'b [u8]>,
-        read: impl Fn(&[u8]) -> Option<Origin>,
+        read: impl Fn(&[u8]) -> Option<ClientAddr>,
         trusted: &Trusted,
     ) {
         let mut behind = Vec::new();
@@ -99,7 +99,7 @@ fn entries<'h, 'b: 'h>(fields: &'h [Field<'b>], name: &'h str) -> impl Iterator<
 }
 
 /// The `for` of one element of `Forwarded`; `None` unless there is exactly one and it is an address.
-fn forwarded_for(element: &[u8]) -> Option<Origin> {
+fn forwarded_for(element: &[u8]) -> Option<ClientAddr> {
     let mut found = None;
     for pair in element.split(|byte| *byte == b';') {
         let pair = pair.trim_ascii();
@@ -117,15 +117,15 @@ fn forwarded_for(element: &[u8]) -> Option<Origin> {
 }
 
 /// An address, also in brackets or with a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
-fn node(text: &[u8]) -> Option<Origin> {
+fn node(text: &[u8]) -> Option<ClientAddr> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(Origin::new(address, None));
+        return Some(ClientAddr::new(address, None));
     }
     if let Some(bare) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return bare.parse::<Ipv6Addr>().ok().map(|address| Origin::new(address.into(), None));
+        return bare.parse::<Ipv6Addr>().ok().map(|address| ClientAddr::new(address.into(), None));
     }
-    text.parse::<SocketAddr>().ok().map(Origin::from)
+    text.parse::<SocketAddr>().ok().map(ClientAddr::from)
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn peer(address: &str) -> Source {
-        Source::plain(Origin::new(address.parse().unwrap(), Some(4000)))
+        Source::plain(ClientAddr::new(address.parse().unwrap(), Some(4000)))
     }
 
     /// `client < front < front`
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_proxy_header_is_the_first_hop() {
-        let front = Origin::new("10.0.0.1".parse().unwrap(), Some(4000));
+        let front = ClientAddr::new("10.0.0.1".parse().unwrap(), Some(4000));
         let by = |announced| Source::announced(front, announced);
         let client = |address: &str| by(Announced::Client(address.parse().unwrap()));
         let spoofed = [("X-Forwarded-For", "192.0.2.66"), ("Forwarded", "for=192.0.2.66")];

@@ -1,12 +1,17 @@
-//! Which Lavalink is a request for? From its path, else its header, else what went before; pure.
+//! The Lavalink version that a request is for: by its path, else its header, else what went before. Pure.
 
 use crate::config::Lavalink;
 use crate::http::head::{self, Request};
 
 /// The version a request is for; the first that matches wins, the query never counts:
-/// a path segment, the field `Lavalink-Version`, the connection's last version, the door's default.
+/// a path segment, the field `Lavalink-Version`, the connection's last version, the listener's default.
 pub fn version(request: &Request<'_, '_>, last: Option<Lavalink>, default: Lavalink) -> Lavalink {
     in_path(request.path()).or_else(|| in_field(request)).or(last).unwrap_or(default)
+}
+
+/// True for a WebSocket handshake at `/`. Only Lavalink v3 has one there; Lavalink v4 answers it with an empty 200.
+pub fn is_v3_handshake(request: &Request<'_, '_>) -> bool {
+    request.upgrade.is_some() && request.path() == "/"
 }
 
 fn in_path(path: &str) -> Option<Lavalink> {

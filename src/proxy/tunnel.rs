@@ -10,10 +10,10 @@ use std::thread;
 
 use socket2::{SockRef, Socket};
 
-use super::backend;
 use super::frames::{Frames, GOING_AWAY};
 use crate::error::End;
 use crate::ledger::{Meter, Metered};
+use crate::nodes::backend;
 
 /// What a direction reads into while little comes; lies on its thread's stack.
 const SMALL: usize = 4096;
@@ -86,7 +86,7 @@ fn take_leave(copied: &Result<(), Broken>, frames: &Frames, mut client: impl Wri
     }
 }
 
-/// How the two directions tell each other, and the session, that something ended.
+/// How each direction notes its end for the other one and for the connection.
 struct Ending<'t> {
     client: &'t TcpStream,
     backend: &'t Socket,

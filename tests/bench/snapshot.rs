@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use lavaproxy::config::{Lavalink, Settings};
-use lavaproxy::ledger::Caller;
+use lavaproxy::ledger::ClientInfo;
 use lavaproxy::server::Server;
 
 const CONNECTIONS: u32 = 5000;
@@ -22,9 +22,9 @@ fn main() {
     let backend: Arc<str> = "127.0.0.1:8807".into();
     let entries: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
-            let entry = server.ledger().open((Ipv4Addr::from(0x0A00_0000 + number), 40_000).into(), "bots");
+            let entry = server.ledger().open((Ipv4Addr::from(0x0A00_0000 + number), 40_000).into(), "proxy");
             let caller =
-                Caller { user_id: b"170939974227591168", client_name: b"bot/1.0", user_agent: b"Lavalink.py/5" };
+                ClientInfo { user_id: b"170939974227591168", client_name: b"bot/1.0", user_agent: b"Lavalink.py/5" };
             entry.note_request(Some(Lavalink::V4), &backend, caller);
             entry
         })

@@ -50,10 +50,10 @@ impl Lavaproxy {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut first = Log::default();
-        while !first.doors.contains_key("bots") || !first.doors.contains_key("web") {
+        while !first.doors.contains_key("proxy") || !first.doors.contains_key("web") {
             first.read(&lines.next().expect("it ended before its doors were open").unwrap());
         }
-        let (bots, web) = (first.doors["bots"], first.doors["web"]);
+        let (bots, web) = (first.doors["proxy"], first.doors["web"]);
         let log = Arc::new(Mutex::new(first));
         let reader = thread::spawn({
             let log = Arc::clone(&log);
@@ -131,10 +131,10 @@ impl Log {
         let event = value("event").unwrap_or_default();
         match event {
             "listening" => {
-                let door = value("door").unwrap_or_default().to_owned();
+                let door = value("listener").unwrap_or_default().to_owned();
                 self.doors.insert(door, value("address").unwrap().parse().unwrap());
             }
-            "ended" if value("door") == Some("bots") => {
+            "ended" if value("listener") == Some("proxy") => {
                 let client: SocketAddr = value("client").unwrap().parse().unwrap();
                 let counted =
                     Counted { requests: number("requests"), bytes_in: number("in"), bytes_out: number("out") };

@@ -39,7 +39,7 @@ impl Proxy {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.door("bots")
+        self.door("proxy")
     }
 
     pub fn door(&self, name: &str) -> SocketAddr {

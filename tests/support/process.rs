@@ -59,7 +59,7 @@ impl Running {
     }
 
     pub fn door(&mut self, name: &str) -> SocketAddr {
-        value(&self.line(&["event=listening ", &format!("door={name} ")]), "address").parse().unwrap()
+        value(&self.line(&["event=listening ", &format!("listener={name} ")]), "address").parse().unwrap()
     }
 
     pub fn signal(&self, name: &str) {

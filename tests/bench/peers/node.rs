@@ -71,7 +71,7 @@ pub fn run() -> io::Result<()> {
 
 fn listen() -> io::Result<TcpListener> {
     let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = lavaproxy::proxy::listen(address)?;
+    let listener = lavaproxy::listener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(TcpListener::from_std(listener))
 }

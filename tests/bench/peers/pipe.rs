@@ -12,7 +12,7 @@ const BUFFER: usize = 16 * 1024;
 /// Serves until it is killed.
 pub fn run(port: u16, node: u16) -> io::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let listener = lavaproxy::proxy::listen((Ipv4Addr::LOCALHOST, port).into())?;
+    let listener = lavaproxy::listener::bind((Ipv4Addr::LOCALHOST, port).into())?;
     loop {
         let (client, _) = listener.accept()?;
         thread::Builder::new().stack_size(STACK).spawn(move || serve(client, (Ipv4Addr::LOCALHOST, node).into()))?;

@@ -1,0 +1,24 @@
+//! The way of a connection, one file per stage, in their order:
+//!
+//! ```text
+//! connection: proxy_protocol, [ head (client) -> forwarded -> auth -> route -> forward
+//!     -> a node's backend -> exchange ]* -> tunnel (frames) -> ledger
+//! ```
+//!
+//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. [`reply`] writes the answers
+//! that lavaproxy gives itself. Nothing here knows a listener.
+
+pub mod auth;
+mod client;
+pub mod connection;
+mod exchange;
+mod forward;
+mod forwarded;
+mod frames;
+mod proxy_protocol;
+mod reply;
+mod route;
+pub mod service;
+mod tunnel;
+
+pub use exchange::Buffers;

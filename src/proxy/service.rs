@@ -1,0 +1,175 @@
+//! What a listener offers to its connections: rules, the format of errors, slots and the ledger.
+//!
+//! Rules are swapped whole on a reload. Each request follows the rules that held when its head arrived.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use log::error;
+use parking_lot::Mutex;
+
+use super::auth::Auth;
+use super::exchange::Bounds;
+
+use crate::admission::Admission;
+use crate::config::{Lavalink, Timeouts, Trusted};
+use crate::error::Fault;
+use crate::ledger::Ledger;
+use crate::log_limit::LogLimit;
+use crate::nodes::backend::Backend;
+
+/// The format of the errors that lavaproxy answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// Lavalink's error JSON.
+    Lavalink,
+    /// A line of text; JSON under `/api`.
+    Plain,
+}
+
+/// Where requests can go.
+pub enum Routes {
+    /// To a node, by version.
+    Lavalink {
+        /// For requests that name no version on a connection that has used none.
+        default: Lavalink,
+        /// The nodes there are.
+        nodes: Nodes,
+    },
+    /// To the web pages.
+    Monitor {
+        /// The private socket of the monitor.
+        pages: Arc<Backend>,
+        /// The slots of the proxy listeners; `/healthz` tells whether they are stopping.
+        proxy: Arc<Admission>,
+    },
+}
+
+/// The backend of each version that has one.
+#[derive(Clone, Default)]
+pub struct Nodes {
+    /// Lavalink v3.
+    pub v3: Option<Arc<Backend>>,
+    /// Lavalink v4.
+    pub v4: Option<Arc<Backend>>,
+}
+
+impl Nodes {
+    /// The backend of this version.
+    pub fn get(&self, version: Lavalink) -> Option<&Arc<Backend>> {
+        match version {
+            Lavalink::V3 => self.v3.as_ref(),
+            Lavalink::V4 => self.v4.as_ref(),
+        }
+    }
+}
+
+/// What a service decides by.
+pub struct Rules {
+    /// The password, and how it is sent.
+    pub auth: Auth,
+    /// Where requests go.
+    pub routes: Routes,
+    /// The fronts that may name the client of a request.
+    pub trusted: Trusted,
+    /// True when connections from trusted fronts begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// The longest waits.
+    pub timeouts: Timeouts,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+}
+
+impl Rules {
+    /// True when a connection from this address must begin with a PROXY header.
+    pub(super) fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol && self.trusted.contains(peer)
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { max_body: self.max_body, pause: self.timeouts.head, response: self.timeouts.response }
+    }
+}
+
+/// What one listener offers.
+pub struct Service {
+    name: &'static str,
+    error_format: ErrorFormat,
+    rules: Mutex<Arc<Rules>>,
+    admission: Arc<Admission>,
+    ledger: Arc<Ledger>,
+    pub(super) wrong_passwords: LogLimit,
+}
+
+impl Service {
+    /// A service with the name of its listener.
+    pub fn new(
+        name: &'static str,
+        rules: Rules,
+        error_format: ErrorFormat,
+        admission: &Arc<Admission>,
+        ledger: &Arc<Ledger>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            error_format,
+            rules: Mutex::new(Arc::new(rules)),
+            admission: Arc::clone(admission),
+            ledger: Arc::clone(ledger),
+            wrong_passwords: LogLimit::default(),
+        })
+    }
+
+    /// The name of the listener, in logs and in the API.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The slots for connections.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// Where the use of connections is counted.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.lock())
+    }
+
+    /// Changes the rules. Requests under way and tunnels go on under the old ones.
+    pub fn change_rules(&self, rules: Rules) {
+        *self.rules.lock() = Arc::new(rules);
+    }
+
+    pub(super) fn error_format(&self) -> ErrorFormat {
+        self.error_format
+    }
+
+    /// Refuses the methods that no request may have here.
+    pub(super) fn check_method(&self, method: &str) -> Result<(), Fault> {
+        match method {
+            // TRACE would echo the password (Lavalink has it on); CONNECT is for forward proxies.
+            "TRACE" | "CONNECT" => Err(Fault::Method {
+                allow: match self.error_format {
+                    ErrorFormat::Lavalink => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+                    ErrorFormat::Plain => "GET, HEAD, POST",
+                },
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a task for one client. A panic ends that client's connection alone.
+    pub fn contain(&self, client: &impl Display, task: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(task)).is_err() {
+            let listener = self.name;
+            error!("event=panic listener={listener} client={client} hint=\"a defect in lavaproxy; please report it\"");
+        }
+    }
+}
