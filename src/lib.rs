@@ -14,7 +14,7 @@
 //! | 6 | [`process`] | inherited sockets, the successor, the supervisor |
 //! | 5 | [`listener`] | the accept loops |
 //! | 4 | [`proxy`], [`monitor`] | the way of a connection; the web pages and the API |
-//! | 3 | [`admission`] | slots for connections |
+//! | 3 | [`sessions`], [`admission`] | which node has which Lavalink session; slots for connections |
 //! | 2 | [`nodes`], [`ledger`] | Lavalink nodes; the use of connections |
 //! | 1 | [`error`], [`demo`], [`healthcheck`] | faults and ends; pretend nodes and bots; `--healthcheck` |
 //! | 0 | [`http`], [`config`], [`log_limit`], [`logfmt`] | the protocol; the settings; log lines |
@@ -36,4 +36,5 @@ pub mod nodes;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod sessions;
 pub mod signals;

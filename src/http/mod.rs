@@ -9,4 +9,4 @@ pub mod head;
 pub mod peer;
 
 #[cfg(test)]
-mod random;
+pub(crate) mod random;

@@ -1,6 +1,8 @@
-//! Lavalink nodes: the sockets to them, the addresses of their names, and what is known of their health.
+//! Lavalink nodes: the sockets to them, the addresses of their names, what is known of their health,
+//! and which of them a session or a request goes to.
 
 pub mod backend;
+pub mod choice;
 pub mod health;
 pub mod prober;
 mod resolve;

@@ -15,6 +15,7 @@ mod exchange;
 mod forward;
 mod forwarded;
 mod frames;
+pub mod load;
 mod proxy_protocol;
 mod reply;
 mod route;

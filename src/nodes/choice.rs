@@ -1,0 +1,170 @@
+//! Which node takes a session or a request. Pure functions over what the pool knows of each node; the pool keeps the
+//! figures, and it must choose and count what it gave under one lock.
+
+/// What a system that is wholly busy reports as its load.
+const FULL_LOAD: f64 = 1.0;
+
+/// A node as the choice sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// In rotation, and not tried yet for this request. The others are never chosen.
+    pub eligible: bool,
+    /// `playingPlayers` of the node's newest stats.
+    pub playing_players: u64,
+    /// `cpu.systemLoad` of the node's newest stats, as it came.
+    pub system_load: f64,
+    /// Sessions that the node was given since these stats.
+    pub given: u64,
+    /// Requests under way.
+    pub requests: u64,
+}
+
+/// How busy a node is, by the formula of the client libraries, plus one for each session that its newest stats do not
+/// know of yet. A load that is not a number counts as full, one below 0 as none.
+pub fn penalty(playing_players: u64, system_load: f64, given_since_stats: u64) -> f64 {
+    let load = if system_load.is_nan() { FULL_LOAD } else { system_load.clamp(0.0, FULL_LOAD) };
+    playing_players as f64 + 1.05_f64.powf(100.0 * load) * 10.0 - 10.0 + given_since_stats as f64
+}
+
+/// The node for a new session: the one with the least penalty; of equal ones, the one that was given the fewest. Among
+/// those that are still equal, `turn` decides, which the pool counts up with each choice of this kind.
+pub fn least_penalty(candidates: &[Candidate], turn: usize) -> Option<usize> {
+    least(candidates, turn, |node| (penalty(node.playing_players, node.system_load, node.given), node.given))
+}
+
+/// The node for a request without a session: the one with the fewest requests under way. Among equal ones `turn`
+/// decides, which the pool counts up with each choice of this kind.
+pub fn fewest_requests(candidates: &[Candidate], turn: usize) -> Option<usize> {
+    least(candidates, turn, |node| node.requests)
+}
+
+/// The index of an eligible candidate with the least `cost`. Equal ones take turns.
+fn least<C: PartialOrd>(candidates: &[Candidate], turn: usize, cost: impl Fn(&Candidate) -> C) -> Option<usize> {
+    let eligible = || candidates.iter().enumerate().filter(|(_, node)| node.eligible);
+    let least = eligible().map(|(_, node)| cost(node)).reduce(|least, next| if next < least { next } else { least })?;
+    let equal = || eligible().filter(|(_, node)| cost(node) == least).map(|(index, _)| index);
+    equal().nth(turn % equal().count().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const IDLE: Candidate = Candidate { eligible: true, playing_players: 0, system_load: 0.0, given: 0, requests: 0 };
+    const OUT: Candidate = Candidate { eligible: false, ..IDLE };
+
+    /// How many of `count` sessions each node gets when none of them sends new stats meanwhile.
+    fn give_sessions(mut nodes: Vec<Candidate>, count: usize) -> Vec<u64> {
+        for turn in 0..count {
+            let chosen = least_penalty(&nodes, turn).unwrap();
+            nodes[chosen].given += 1;
+        }
+        nodes.iter().map(|node| node.given).collect()
+    }
+
+    #[test]
+    fn the_penalty_is_the_one_of_the_client_libraries() {
+        let expected = [
+            ((0, 0.0, 0), 0.0),
+            ((7, 0.0, 0), 7.0),
+            ((7, 0.0, 5), 12.0),
+            ((0, 0.5, 0), 104.674),
+            ((3, 0.25, 1), 27.864),
+            ((0, 1.0, 0), 1305.013),
+        ];
+        for ((players, load, given), expected) in expected {
+            let penalty = penalty(players, load, given);
+            assert!((penalty - expected).abs() < 0.001, "{players} {load} {given}: {penalty}");
+        }
+    }
+
+    #[test]
+    fn a_load_that_makes_no_sense_counts_as_none_or_as_full() {
+        for (load, like) in [
+            (-1.0, 0.0),
+            (-0.0, 0.0),
+            (f64::NEG_INFINITY, 0.0),
+            (f64::MIN, 0.0),
+            (f64::NAN, 1.0),
+            (-f64::NAN, 1.0),
+            (f64::INFINITY, 1.0),
+            (f64::MAX, 1.0),
+            (1.5, 1.0),
+        ] {
+            assert_eq!(penalty(3, load, 2), penalty(3, like, 2), "{load}");
+        }
+        let sane = Candidate { system_load: 0.9, ..IDLE };
+        for load in [f64::NAN, f64::INFINITY] {
+            assert_eq!(least_penalty(&[Candidate { system_load: load, ..IDLE }, sane], 0), Some(1));
+        }
+        assert!(penalty(u64::MAX, f64::MAX, u64::MAX).is_finite());
+    }
+
+    #[test]
+    fn a_thousand_sessions_spread_evenly_over_equal_nodes() {
+        for node in [IDLE, Candidate { playing_players: 40, system_load: 0.3, ..IDLE }] {
+            for count in give_sessions(vec![node; 3], 1000) {
+                assert!((300..=367).contains(&count), "{count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_with_twice_the_load_gets_fewer_sessions() {
+        let busy = Candidate { system_load: 0.6, ..IDLE };
+        let calm = Candidate { system_load: 0.3, ..IDLE };
+        let given = give_sessions(vec![calm, busy, calm], 1000);
+        assert!(given[1] < given[0] && given[1] < given[2], "{given:?}");
+        assert!(given[0].abs_diff(given[2]) <= 1, "{given:?}");
+
+        let crowded = Candidate { playing_players: 200, ..IDLE };
+        let given = give_sessions(vec![Candidate { playing_players: 100, ..IDLE }, crowded], 1000);
+        assert_eq!(given, [550, 450]);
+    }
+
+    #[test]
+    fn of_equal_penalties_the_node_that_was_given_fewer_is_chosen() {
+        let new_stats = Candidate { playing_players: 5, ..IDLE };
+        let old_stats = Candidate { given: 5, ..IDLE };
+        for turn in 0..4 {
+            assert_eq!(least_penalty(&[old_stats, new_stats], turn), Some(1));
+        }
+    }
+
+    #[test]
+    fn requests_go_where_the_fewest_are_under_way() {
+        let with = |requests| Candidate { requests, ..IDLE };
+        for turn in 0..4 {
+            assert_eq!(fewest_requests(&[with(3), with(1), with(2)], turn), Some(1));
+        }
+    }
+
+    #[test]
+    fn equal_nodes_take_turns_also_beside_others() {
+        for nodes in
+            [vec![IDLE; 3], vec![IDLE, OUT, IDLE, IDLE], vec![OUT, IDLE, Candidate { requests: 9, ..IDLE }, IDLE, IDLE]]
+        {
+            let mut counts = vec![0; nodes.len()];
+            (0..300).for_each(|turn| counts[fewest_requests(&nodes, turn).unwrap()] += 1);
+            for (node, count) in nodes.iter().zip(&counts) {
+                let expected = if node.eligible && node.requests == 0 { 100 } else { 0 };
+                assert_eq!(*count, expected, "{counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_turn_count_may_wrap() {
+        assert!(fewest_requests(&[IDLE; 3], usize::MAX).is_some());
+    }
+
+    #[test]
+    fn only_eligible_nodes_are_chosen() {
+        let busy = Candidate { playing_players: 1000, system_load: 1.0, given: 1000, requests: 1000, ..IDLE };
+        assert_eq!(least_penalty(&[OUT, busy, OUT], 7), Some(1));
+        assert_eq!(fewest_requests(&[OUT, busy, OUT], 7), Some(1));
+        assert_eq!(least_penalty(&[OUT, OUT], 0), None);
+        assert_eq!(fewest_requests(&[], 0), None);
+    }
+}
