@@ -115,12 +115,13 @@ fn people(proxy: &Proxy, method: &str, target: &str, fields: &str) -> Response {
     client.response_to(method)
 }
 
-const PAGES: [(&str, &str, &str); 5] = [
+const PAGES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("../static/index.html")),
     ("/health", "text/html; charset=utf-8", include_str!("../static/health.html")),
     ("/data-usage", "text/html; charset=utf-8", include_str!("../static/data-usage.html")),
     ("/lavaproxy.css", "text/css; charset=utf-8", include_str!("../static/lavaproxy.css")),
-    ("/lavaproxy.js", "text/javascript; charset=utf-8", include_str!("../static/lavaproxy.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("../static/icon.svg")),
+    ("/js/connections.js", "text/javascript; charset=utf-8", include_str!("../static/js/connections.js")),
 ];
 const API: [&str; 4] = ["/api/stats", "/api/connections", "/api/data-usage", "/api/version"];
 
@@ -369,7 +370,7 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
         ("proxy", bot("GET /v4/ok HTTP/2.0", "\r\n"), 505),
         ("web", web("GET / HTTP/1.1", "\r\n"), 200),
         ("web", web("GET /health HTTP/1.1", "\r\n"), 200),
-        ("web", web("GET /lavaproxy.js HTTP/1.1", "\r\n"), 200),
+        ("web", web("GET /js/connections.js HTTP/1.1", "\r\n"), 200),
         ("web", web("GET /api/stats HTTP/1.1", "\r\n"), 200),
         ("web", web("GET /api/connections HTTP/1.1", "\r\n"), 200),
         ("web", web("GET /api/version HTTP/1.1", "\r\n"), 200),

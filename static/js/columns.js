@@ -1,0 +1,20 @@
+// The kinds of columns that tables are made of; table.js says what a column has.
+
+import { setFigure } from "./dom.js";
+import { rate } from "./format.js";
+
+// A cell that shows the figure `read(row)`.
+export const figureCell = (read) => (td) => (row) => setFigure(td, read(row));
+
+// A cell that shows a number, and shows zero, its usual value, in a quieter colour.
+export const liveCell = (read, format) => (td) => (row) => {
+  const value = read(row);
+  setFigure(td, format(value));
+  td.classList.toggle("idle", value === 0);
+};
+
+export const numberColumn = (name, label, hint) => ({ name, label, hint, value: (row) => row[name], first: "descending" });
+
+export const sumColumn = (name, label, format, hint) => ({ ...numberColumn(name, label, hint), cell: figureCell((row) => format(row[name])) });
+
+export const rateColumn = (name, label, hint) => ({ ...numberColumn(name, label, hint), cell: liveCell((row) => row[name], rate) });

@@ -1,0 +1,54 @@
+// The dialog "Connect a bot", and the bots' address in the toolbar.
+
+import { LIBRARIES, listenerFor, mainListener, reachable } from "./bot-settings.js";
+import { copyText } from "./clipboard.js";
+import { byId, el, setText, updateChildren } from "./dom.js";
+import { recall, remember } from "./preferences.js";
+
+export function connectDialog() {
+  const dialog = byId("connect");
+  const library = byId("library");
+  let listeners = [];
+  let health;
+  const names = LIBRARIES.map(({ name }) => name);
+  library.append(...names.map((name) => new Option(name)));
+  library.value = recall("library", names, names[0]);
+
+  const showSettings = () => {
+    if (!listeners.length) return;
+    const wanted = LIBRARIES.find(({ name }) => name === library.value);
+    const { listener, note, problem } = listenerFor(wanted, listeners, health);
+    setText(byId("library-note"), note);
+    byId("library-note").classList.toggle("problem", Boolean(problem));
+    setText(byId("settings"), wanted.write(listener));
+  };
+  const address = () => mainListener(listeners)?.text ?? "the bots' address";
+  const open = () => dialog.showModal();
+
+  library.addEventListener("change", () => {
+    remember("library", library.value);
+    showSettings();
+  });
+  byId("connect-open").addEventListener("click", open);
+  byId("connect-close").addEventListener("click", () => dialog.close());
+  byId("copy-address").addEventListener("click", ({ currentTarget }) => copyText(address(), currentTarget));
+  byId("copy-settings").addEventListener("click", ({ currentTarget }) => copyText(byId("settings").textContent, currentTarget));
+
+  return {
+    address,
+    open,
+    update(now) {
+      health = now;
+      listeners = health.listeners.filter(({ name }) => name !== "web").map(reachable);
+      setText(byId("address"), address());
+      updateChildren(byId("listeners"), listeners, ({ text }) => text, drawListener);
+      showSettings();
+    },
+  };
+}
+
+function drawListener({ text, version }) {
+  const button = el("button", { type: "button", class: "copy", "aria-label": `Copy ${text}`, onclick: () => copyText(text, button) }, "Copy");
+  const meaning = version ? `Lavalink ${version} by default` : "Lavalink v3 and v4";
+  return { node: el("li", {}, el("code", {}, text), button, el("span", {}, meaning)), fill() {} };
+}

@@ -1,0 +1,142 @@
+// The page "Connections": the live connections, and how to connect a bot.
+
+import { fillChoice } from "./choice.js";
+import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
+import { connectDialog } from "./connect-dialog.js";
+import { byId, el, setFigure, setText, setTitle } from "./dom.js";
+import { bytes, count, duration, fullTime, integer, plural, productName, sortable, time, visible } from "./format.js";
+import { STATES, stateOf } from "./node-state.js";
+import { startPage } from "./page.js";
+import { History, sparkline } from "./sparkline.js";
+import { DataTable } from "./table.js";
+import { RATES_HINT, fillUnitChoice, showTraffic } from "./traffic.js";
+
+function createPage() {
+  const rates = new History();
+  const totalRates = new History();
+  const sparklines = { in: sparkline(["in"]), out: sparkline(["out"]) };
+  for (const direction of ["in", "out"]) document.querySelector(`.tile.${direction}`).append(sparklines[direction].node);
+  const dialog = connectDialog();
+  let last;
+
+  const table = new DataTable({
+    name: "connections",
+    table: byId("table"),
+    columns: columnsWith(rates),
+    key: (row) => row.id,
+    text: (row) => `${row.client} ${row.backend} ${row.clientName} ${row.userId} ${row.userAgent}`,
+    sort: "bytesOut descending",
+    empty: { one: "connection", many: "connections", draw: () => noConnections(last.stats.totals.connections, dialog) },
+  });
+  fillFilter(table, "version", [["v3", "v3"], ["v4", "v4"]]);
+  fillFilter(table, "kind", [["websocket", "WebSocket"], ["http", "HTTP"]]);
+
+  const redraw = () => {
+    showTotals(last.stats, last.health);
+    for (const direction of ["in", "out"]) sparklines[direction].fill(totalRates, 0);
+    table.view();
+  };
+  fillUnitChoice(() => last && redraw());
+
+  return {
+    paths: ["api/stats", "api/health"],
+    show(stats, health) {
+      last = { stats, health };
+      rates.add(stats, stats.connections);
+      totalRates.add(stats, [{ id: 0, ...stats.totals }]);
+      table.rows = stats.connections;
+      dialog.update(health);
+      redraw();
+    },
+  };
+}
+
+function fillFilter(table, name, options) {
+  byId(name).classList.add("filter");
+  fillChoice(byId(name), [["", "All"], ...options], "", (value) => table.filter(name, value && ((row) => row[name] === value)));
+}
+
+// ---- Columns ----
+
+function columnsWith(rates) {
+  return [
+    { name: "client", label: "Client", value: (row) => sortable(row.client), cell: figureCell((row) => ({ text: row.client, title: row.client })) },
+    { name: "bot", label: "Bot", value: (row) => sortable(row.clientName || row.userAgent), cell: botCell },
+    { name: "backend", label: "Node", value: (row) => `${row.version ?? "~"} ${sortable(row.backend ?? "")}`, cell: nodeCell },
+    { name: "kind", label: "Kind", value: (row) => row.kind, cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
+    { ...numberColumn("connectedAt", "Since"), cell: figureCell((row) => time(row.connectedAt)) },
+    { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => ({ text: duration(row.uptime), title: `since ${fullTime(row.connectedAt)}` })) },
+    sumColumn("requests", "Requests", count),
+    sumColumn("bytesIn", "In", bytes, "From the bot since it connected"),
+    sumColumn("bytesOut", "Out", bytes, "To the bot since it connected"),
+    rateColumn("rateIn", "In now", RATES_HINT),
+    rateColumn("rateOut", "Out now", RATES_HINT),
+    { name: "minute", label: "Last 60 s", cell: (td) => sparklineCell(td, rates) },
+  ];
+}
+
+// The client's name without its comment, and the user's id below it; the title has all that the client said of itself.
+function botCell(td) {
+  const [name, user] = [el("bdi", { class: "name" }), el("bdi", { class: "user" })];
+  td.append(el("div", {}, name, " ", user));
+  return ({ clientName, userAgent, userId }) => {
+    setText(name, visible(productName(clientName || userAgent || (userId ? "" : "unnamed"))));
+    name.classList.toggle("idle", !clientName);
+    setText(user, visible(userId));
+    setTitle(td, [clientName, userId && `user ${userId}`, userAgent].filter(Boolean).map(visible).join("\n"));
+  };
+}
+
+function nodeCell(td) {
+  const [version, address] = [el("span"), el("span", { class: "address" })];
+  td.append(version, " ", address);
+  return (row) => {
+    version.className = row.version ? `badge ${row.version}` : "idle";
+    setText(version, row.version ?? "none yet");
+    setText(address, row.backend ?? "");
+    setTitle(td, row.backend ?? "");
+  };
+}
+
+function sparklineCell(td, rates) {
+  const { node, fill } = sparkline(["in", "out"]);
+  td.append(node);
+  return (row) => fill(rates, row.id);
+}
+
+// ---- Totals ----
+
+function showTotals({ totals, connections }, { limit, backends }) {
+  setFigure(byId("active"), count(totals.active));
+  setText(byId("active-sub"), `limit ${integer(limit.connections)}`);
+  setTitle(byId("active-sub"), limit.rule);
+  setFigure(byId("websockets"), count(totals.websockets));
+  setText(byId("websockets-sub"), `${integer(totals.active - totals.websockets)} plain HTTP`);
+  setFigure(byId("requests"), count(totals.requests));
+  setText(byId("requests-sub"), plural(totals.connections, "connection"));
+  for (const version of ["v3", "v4"]) {
+    setFigure(byId(version), count(connections.filter((row) => row.version === version).length));
+    showNodes(byId(`${version}-sub`), backends.filter((backend) => backend.version === version));
+  }
+  showTraffic(totals);
+}
+
+// The worst state among these nodes, and how many are in it.
+function showNodes(node, backends) {
+  const worst = STATES.find((state) => backends.some((backend) => stateOf(backend) === state)) ?? "";
+  const concerned = backends.filter((backend) => stateOf(backend) === worst).length;
+  const word = { "": "no node set", unknown: "not known yet" }[worst] ?? `node ${worst}`;
+  node.className = `sub ${worst}`;
+  setText(node, concerned < backends.length ? `${concerned} of ${backends.length} ${worst}` : word);
+}
+
+function noConnections(ended, dialog) {
+  return [
+    el("h2", {}, ended ? "No connection at the moment" : "No bot has connected yet"),
+    el("p", {}, ended ? `There were ${plural(ended, "connection")} since the start. ` : "",
+      "Point a bot's Lavalink settings at ", el("code", {}, dialog.address()), " and it appears here within seconds."),
+    el("button", { type: "button", class: "primary", onclick: dialog.open }, "Show settings for my bot"),
+  ];
+}
+
+startPage("connections", createPage);

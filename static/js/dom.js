@@ -1,0 +1,57 @@
+// Elements: finding, creating and changing them. Text goes in as text and as titles only; nothing here parses HTML.
+
+export const byId = (id) => document.getElementById(id);
+
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+export function svg(tag, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// Changes the text in place: a new text node would lose the reader's selection.
+export function setText(node, text) {
+  const { firstChild } = node;
+  if (!firstChild) node.append(text);
+  else if (firstChild.data !== text) firstChild.data = text;
+}
+
+export function setTitle(node, title) {
+  if (node.title !== title) node.title = title;
+}
+
+// A figure is what the functions of format.js return: a text and, where it says more, a title.
+export function setFigure(node, { text, title = "" }) {
+  setText(node, text);
+  setTitle(node, title);
+}
+
+// Keeps one child per item, found again by its key, so that a selection or the focus in it survives.
+// `create(item)` returns the child's `node` and `fill(item)`, which shows an item in it.
+export function updateChildren(parent, items, key, create) {
+  const known = (parent.known ??= new Map());
+  const wanted = new Set(items.map(key));
+  for (const [name, entry] of known) {
+    if (wanted.has(name)) continue;
+    entry.node.remove();
+    known.delete(name);
+  }
+  let cursor = parent.firstElementChild;
+  for (const item of items) {
+    let entry = known.get(key(item));
+    if (!entry) known.set(key(item), (entry = create(item)));
+    if (entry.node === cursor) cursor = cursor.nextElementSibling;
+    else parent.insertBefore(entry.node, cursor);
+    entry.fill(item);
+  }
+}

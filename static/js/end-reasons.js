@@ -1,0 +1,22 @@
+// Why connections ended, in words.
+
+export const END_REASONS = {
+  "client-closed": "the bot closed it",
+  "backend-closed": "the node closed it",
+  "client-timeout": "the bot was silent, or did not read, for too long",
+  "backend-timeout": "the node was silent for too long",
+  "client-reset": "the bot reset it",
+  "backend-reset": "the node reset it",
+  "rejected-limit": "the limit of connections was reached",
+  "rejected-threads": "no thread could be started",
+  "rejected-password": "the password was missing or wrong",
+  "rejected-version": "no node has this version of Lavalink",
+  "backend-unreachable": "the node accepted no connection",
+  "bad-request": "the bot broke the protocol",
+  "bad-response": "the node broke the protocol",
+  shutdown: "the proxy stopped",
+  "internal-error": "a defect in lavaproxy",
+};
+
+// All others point at a problem.
+export const NORMAL_ENDS = ["client-closed", "backend-closed", "shutdown"];

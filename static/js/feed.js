@@ -1,0 +1,59 @@
+// Reads the page's paths of the API again and again, one round at a time, unless paused or out of sight.
+
+import { ApiError, readJson } from "./api.js";
+import { preferences } from "./preferences.js";
+
+const LATE = 4_000; // an answer that takes longer is called late, in ms
+const RETRY = 3_000; // the longest pause between attempts while lavaproxy does not answer, in ms
+
+export class Feed {
+  paused = false;
+  #busy = false;
+  #timer = 0;
+
+  // `show(...answers)` gets one answer per path, `showState(state)` each state of the feed.
+  constructor(paths, show, showState) {
+    Object.assign(this, { paths, show, showState });
+    document.addEventListener("visibilitychange", () => this.resume());
+  }
+
+  get #waits() {
+    return this.paused || document.hidden;
+  }
+
+  resume() {
+    if (this.#waits) clearTimeout(this.#timer);
+    else this.refresh();
+  }
+
+  pause(paused) {
+    this.paused = paused;
+    this.showState(paused ? "paused" : "connecting");
+    this.resume();
+  }
+
+  async refresh() {
+    clearTimeout(this.#timer);
+    if (this.#busy) return;
+    this.#busy = true;
+    const late = setTimeout(() => this.#waits || this.showState("late"), LATE);
+    let state = "live";
+    try {
+      this.show(...(await Promise.all(this.paths.map((path) => readJson(path)))));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      ({ state } = error);
+    } finally {
+      clearTimeout(late);
+      this.#busy = false;
+      this.#schedule(state);
+    }
+    this.showState(this.paused ? "paused" : state);
+  }
+
+  #schedule(state) {
+    if (this.#waits) return;
+    const interval = preferences.refresh * 1000;
+    this.#timer = setTimeout(() => this.refresh(), state === "live" ? interval : Math.min(interval, RETRY));
+  }
+}

@@ -1,0 +1,69 @@
+// Numbers, times and names as the pages show them. A figure is { text, title }: the title has the exact value.
+
+import { preferences } from "./preferences.js";
+
+const whole = new Intl.NumberFormat();
+const rounded = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
+const percentage = new Intl.NumberFormat(undefined, { style: "percent", maximumSignificantDigits: 2 });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const long = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "long" });
+
+const BYTES = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+const BITS = ["bit", "kbit", "Mbit", "Gbit", "Tbit", "Pbit", "Ebit"];
+
+// ---- Texts ----
+
+export const integer = (value) => whole.format(value);
+export const percent = (part) => percentage.format(part);
+export const clockTime = (time) => clock.format(time);
+export const fullTime = (time) => long.format(time);
+export const plural = (value, one, many = `${one}s`) => `${whole.format(value)}\u00a0${value === 1 ? one : many}`;
+
+// The two largest units, as in "3d 4h".
+export function duration(milliseconds) {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "m"], [seconds % 60, "s"]];
+  const first = parts.findIndex(([value]) => value > 0);
+  return parts.slice(first < 0 ? 3 : first).slice(0, 2).map(([value, unit]) => value + unit).join("\u00a0");
+}
+
+function scaled(value, units) {
+  let unit = 0;
+  for (; value >= 999.5 && unit < units.length - 1; unit++) value /= 1000;
+  return `${rounded.format(unit ? value : Math.round(value))}\u00a0${units[unit]}`;
+}
+
+// Direction marks, controls and line breaks in a client's name could make it look like another name.
+export const visible = (text) => text.replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu, "\ufffd");
+
+// Clients name themselves as in "shoukaku/4.3.0 (https://...)": the comment in parentheses is left out.
+export const productName = (name) => name.replace(/\s+\(.*$/s, "") || name;
+
+// Numbers inside texts sort as numbers: 10.0.0.9 before 10.0.0.10.
+export const sortable = (text) => text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(5, "0"));
+
+// ---- Figures ----
+
+export const count = (value) => ({ text: whole.format(value) });
+
+export const bytes = (value) => ({ text: scaled(value, BYTES), title: `${whole.format(value)} bytes` });
+
+export function rate(value) {
+  const bits = preferences.unit === "bits";
+  return {
+    text: `${bits ? scaled(value * 8, BITS) : scaled(value, BYTES)}/s`,
+    title: bits ? `${whole.format(value * 8)} bits per second` : `${whole.format(value)} bytes per second`,
+  };
+}
+
+export const responseTime = (milliseconds) => ({ text: `${rounded.format(milliseconds)} ms` });
+
+export function time(milliseconds) {
+  const date = new Date(milliseconds);
+  const isToday = date.toDateString() === new Date().toDateString();
+  return { text: (isToday ? clock : day).format(date), title: long.format(date) };
+}
+
+// A dash for what is not known.
+export const orDash = (value, format) => (value === null ? { text: "–" } : format(value));

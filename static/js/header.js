@@ -1,0 +1,90 @@
+// The header that all pages share: their links, the state of the numbers, the controls and the banner.
+
+import { announce } from "./announce.js";
+import { byId, el, setText } from "./dom.js";
+import { clockTime } from "./format.js";
+import { INTERVALS, prefer, preferences } from "./preferences.js";
+import { connectThemeSwitch } from "./theme.js";
+
+const PAGES = [
+  ["connections", "./", "Connections"],
+  ["data-usage", "data-usage", "Data usage"],
+  ["health", "health", "Health"],
+];
+
+// What the header says in each state of the feed, and what its banner says where the numbers are old.
+const STATES = {
+  connecting: ["Connecting"],
+  live: ["Live"],
+  paused: ["Paused"],
+  late: ["Stale", "The proxy does not answer."],
+  gone: ["Gone", "The proxy is gone: nothing listens at this address, or the network is down."],
+  locked: ["Locked", "The proxy asks for its password: reload the page to enter it."],
+  failing: ["Failing", "The proxy answers with an error; its log says more."],
+};
+
+const shown = { state: "", asOf: null };
+
+export function drawHeader(page) {
+  const links = PAGES.map(([name, href, label]) => {
+    const link = el("a", name === page ? { href, "aria-current": "page" } : { href }, label);
+    if (name === "health") link.append(el("span", { id: "health-mark", class: "mark" }));
+    return link;
+  });
+  document.body.prepend(
+    el("a", { class: "skip", href: "#main" }, "Skip to content"),
+    el("header", { class: "top" },
+      el("a", { class: "brand", href: "./" },
+        el("img", { src: "icon.svg", alt: "", width: "22", height: "22" }), "lavaproxy", el("span", { id: "release", class: "release" })),
+      el("nav", { "aria-label": "Pages" }, ...links),
+      controls()),
+    el("p", { id: "banner", class: "banner", role: "alert" }));
+  document.body.append(el("p", { id: "spoken", class: "unseen", role: "status" }));
+}
+
+function controls() {
+  const refresh = el("select", { id: "refresh", title: "How often the numbers are refreshed" });
+  refresh.append(...INTERVALS.map((seconds) => new Option(`${seconds} s`, seconds, false, seconds === preferences.refresh)));
+  const theme = el("button", { type: "button", id: "theme", title: "Dark or light" }, "Dark");
+  connectThemeSwitch(theme);
+  return el("div", { class: "controls" },
+    el("span", { id: "as-of", class: "as-of" }),
+    el("span", { id: "state", class: "state" }),
+    el("label", { class: "unseen", for: "refresh" }, "Refresh every"),
+    refresh,
+    el("button", { type: "button", id: "pause", "aria-pressed": "false" }, "Pause"),
+    theme);
+}
+
+export function connectControls(feed) {
+  byId("refresh").addEventListener("change", ({ target }) => {
+    prefer("refresh", Number(target.value));
+    feed.resume();
+  });
+  byId("pause").addEventListener("click", ({ currentTarget }) => {
+    feed.pause(!feed.paused);
+    currentTarget.setAttribute("aria-pressed", String(feed.paused));
+  });
+}
+
+export function showState(state) {
+  if (shown.state === state) return;
+  const [word, trouble = ""] = STATES[state];
+  if (STATES[shown.state]?.[1] && state === "live") announce("The proxy answers again");
+  shown.state = state;
+  byId("state").className = `state ${state}`;
+  setText(byId("state"), word);
+  document.body.classList.toggle("stale", trouble !== "");
+  const since = shown.asOf ? ` These numbers are from ${clockTime(shown.asOf)}.` : "";
+  byId("banner").replaceChildren(...(trouble ? [`${trouble}${since} The page keeps trying and recovers by itself.`] : []));
+}
+
+// What the header takes from an answer of /api/health.
+export function showSummary({ version, status }) {
+  shown.asOf = new Date();
+  setText(byId("as-of"), clockTime(shown.asOf));
+  setText(byId("release"), version);
+  const mark = byId("health-mark");
+  mark.className = `mark ${status}`;
+  setText(mark, status === "ok" ? "" : status);
+}

@@ -1,0 +1,55 @@
+// Sparklines of rates, from the samples of the last minute.
+
+import { svg } from "./dom.js";
+
+const SPAN = 60_000; // what a sparkline shows, in ms
+const FULL_HEIGHT = 200; // the least peak that is drawn at full height, in bytes per second
+
+// The rates of each row. A row has no gaps until it ends, so its last sample belongs to the last time.
+export class History {
+  times = [];
+  samples = new Map();
+
+  // Another start means another process, which numbers its connections anew.
+  add({ now, startedAt }, rows) {
+    if (startedAt !== this.startedAt) Object.assign(this, { startedAt, times: [], samples: new Map() });
+    this.times.push(now);
+    while (this.times[0] < now - SPAN) this.times.shift();
+    const next = new Map();
+    for (const { id, rateIn, rateOut } of rows) {
+      const samples = this.samples.get(id) ?? { in: [], out: [] };
+      for (const [list, value] of [[samples.in, rateIn], [samples.out, rateOut]]) {
+        list.push(value);
+        if (list.length > this.times.length) list.splice(0, list.length - this.times.length);
+      }
+      next.set(id, samples);
+    }
+    this.samples = next;
+  }
+
+  of(id) {
+    return this.samples.get(id) ?? { in: [], out: [] };
+  }
+}
+
+// One line for each of `directions`, "in" and "out".
+export function sparkline(directions) {
+  const paths = directions.map((direction) => svg("path", { class: direction }));
+  const node = svg("svg", { class: "spark", viewBox: "0 0 60 20", preserveAspectRatio: "none", "aria-hidden": "true" }, ...paths);
+  const fill = (history, id) => {
+    const samples = history.of(id);
+    const peak = directions.reduce((most, direction) => Math.max(most, ...samples[direction]), FULL_HEIGHT);
+    directions.forEach((direction, index) => paths[index].setAttribute("d", outline(history.times, samples[direction], peak)));
+  };
+  return { node, fill };
+}
+
+function outline(times, values, peak) {
+  const offset = times.length - values.length;
+  const points = values.map((value, index) => {
+    const x = 60 - (times.at(-1) - times[offset + index]) / 1000;
+    return `${x.toFixed(1)} ${(19 - (value / peak) * 18).toFixed(1)}`;
+  });
+  if (points.length === 1) points.unshift(`58 ${points[0].split(" ")[1]}`);
+  return points.length ? `M${points.join("L")}` : "";
+}
