@@ -194,7 +194,7 @@ async function botNames(page) {
   check(titles.every((title) => title === `${BOT.clientName}\nuser ${BOT.userId}`), `the whole name in the title, not ${titles[0]}`);
   for (const viewport of [DESK, PHONE]) {
     await page.setViewportSize(viewport);
-    const cut = await page.$$eval("td.bot bdi", (all) => all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent));
+    const cut = await page.$$eval("td.bot, td.bot bdi", (all) => all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent));
     check(!cut.length, `names and ids as a whole at ${viewport.width} px, not cut off as ${cut[0]}`);
   }
   await page.setViewportSize(DESK);
