@@ -68,10 +68,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match command {
-        Command::Check => {
-            check(&loaded);
-            Ok(())
-        }
+        Command::Check => return check(&loaded),
         Command::Healthcheck => healthcheck::ask(&loaded.settings.web).map(|line| println!("{line}")),
         Command::Demo => demo(loaded).map_err(|error| error.to_string()),
         Command::Run | Command::Print(_) => run(loaded, env_file, predecessor).map_err(|error| error.to_string()),
@@ -85,13 +82,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(loaded: &Loaded) {
+/// Prints the settings, unless the name of a node leads back here.
+fn check(loaded: &Loaded) -> ExitCode {
+    let warnings = match config::check_names(&loaded.settings) {
+        Ok(warnings) => warnings,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     for (name, value) in loaded.settings.describe() {
         println!("{name}={value}");
     }
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings.iter().chain(&warnings) {
         eprintln!("warning: {warning}");
     }
+    ExitCode::SUCCESS
 }
 
 fn parse(mut flags: lexopt::Parser) -> Result<(Command, Option<PathBuf>), lexopt::Error> {

@@ -7,7 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::process::{Command, Output, Stdio};
 
 use process::{Running, SECRET, directory, lavaproxy, value};
@@ -56,6 +56,47 @@ fn all_faults_are_told_at_once_and_no_secret_with_them() {
     }
     assert!(out.is_empty() && !err.contains(SECRET), "{err}");
     assert!(err.ends_with('\n'));
+}
+
+/// Names and addresses by which this machine reaches itself, apart from those that need no look-up.
+fn own_hosts() -> Vec<String> {
+    let is_ours = |address: &SocketAddr| UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok();
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let named = (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.any(|a| a.is_ipv4() && is_ours(&a)));
+    // Connecting a UDP socket sends nothing; it only chooses the local address.
+    let outward = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    named.then_some(name).into_iter().chain(outward.ok().map(|address| address.ip().to_string())).collect()
+}
+
+#[test]
+fn check_refuses_a_node_whose_name_leads_back() {
+    let hosts = own_hosts();
+    if hosts.is_empty() {
+        eprintln!("skipped: this machine has no host name that resolves and no address besides its loopback");
+    }
+    for host in hosts {
+        let check = |port: &str| {
+            let mut command = lavaproxy(&[
+                ("PROXY_HOST", "0.0.0.0"),
+                ("PROXY_V4_PORT", "7004"),
+                ("LAVALINK_V4_HOST", &host),
+                ("LAVALINK_V4_PORT", port),
+            ]);
+            command.arg("--check");
+            run(command)
+        };
+        for port in ["6923", "7004"] {
+            let (output, out, err) = check(port);
+            assert_eq!(output.status.code(), Some(2), "{host}: {out}{err}");
+            assert!(err.starts_with(&format!("LAVALINK_V4_PORT={port}: {host}:{port} leads to ")), "{err}");
+            assert!(out.is_empty() && err.lines().count() == 1, "{err}");
+        }
+        let (output, _, err) = check("2333");
+        assert!(output.status.success(), "{host}: {err}");
+    }
 }
 
 #[test]

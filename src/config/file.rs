@@ -1,4 +1,4 @@
-//! The env file: finds it, reads it, and says by line number what cannot be read. It opens that one file only.
+//! The env file: finds it, reads it, and reports unreadable lines by their number. It opens that one file only.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -13,15 +13,15 @@ use super::{Fault, SETTINGS};
 pub struct EnvFile {
     /// The file, when there is one.
     pub path: Option<PathBuf>,
-    /// The assignments; of one name the last counts, as for a shell and for systemd.
+    /// The assignments; the last one of a name counts, as for a shell and for systemd.
     pub values: HashMap<String, String>,
     /// Lines that cannot be read.
     pub faults: Vec<Fault>,
-    /// Lines that can be read and will surprise.
+    /// Lines that can be read but are probably a mistake.
     pub warnings: Vec<Fault>,
 }
 
-/// Names that begin like this are ours, or were meant to be.
+/// A name that begins like this is meant to be a setting of ours.
 const PREFIXES: [&str; 3] = ["PROXY_", "WEB_", "LAVALINK_"];
 
 /// Larger than any env file, in bytes.
@@ -38,7 +38,10 @@ pub fn find(wanted: Option<&Path>, defaults: &[&Path]) -> Result<EnvFile, Fault>
             Ok(bytes) => return Ok(parse(path, bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.is_none() => {}
             Err(error) => {
-                return Err(fault(path, format!("the env file cannot be read: {error} (mend its path or its rights)")));
+                return Err(fault(
+                    path,
+                    format!("the env file cannot be read: {error} (correct its path or its permissions)"),
+                ));
             }
         }
     }
@@ -54,7 +57,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads every line that can be read. What a faulty line holds may be a secret, so only its number is told.
+/// Reads every line that can be read. A faulty line may hold a secret, so only its number is reported.
 fn parse(path: &Path, mut bytes: Vec<u8>) -> EnvFile {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     // dotenvy takes a blank before the end of the file for an unfinished line.
@@ -85,10 +88,10 @@ impl EnvFile {
     fn insert(&mut self, path: &Path, name: String, value: String) {
         let ours = SETTINGS.iter().any(|setting| setting.name == name);
         if !ours && PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-            self.warnings
-                .push(fault(path, format!("{name} is not a setting and does nothing (is the name misspelt?)")));
+            self.warnings.push(fault(path, format!("{name} is not a setting and has no effect (is it misspelt?)")));
         } else if ours && self.values.contains_key(&name) {
-            self.warnings.push(fault(path, format!("{name} stands there twice, and the last one counts")));
+            self.warnings
+                .push(fault(path, format!("{name} is set twice, and the last one counts (remove one of them)")));
         }
         self.values.insert(name, value);
     }
@@ -98,7 +101,7 @@ fn fault(path: &Path, reason: String) -> Fault {
     Fault { name: path.display().to_string(), value: None, reason }
 }
 
-/// Gives out one line per read, so that dotenvy, which does not count lines, is never ahead of the count.
+/// Returns one line per read. dotenvy does not count lines, and so it is never ahead of this count.
 struct LineByLine<'a> {
     rest: &'a [u8],
     lines: &'a Cell<usize>,

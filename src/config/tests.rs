@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::*;
 
@@ -19,10 +20,10 @@ fn good(pairs: Pairs<'_>) -> Settings {
     settings(pairs).unwrap_or_else(|faults| panic!("{pairs:?}: {faults}"))
 }
 
-/// The faults' text, after the check that they are of these settings and no others, in this order.
+/// The text of the faults, which must be those of `names` in this order.
 fn bad(pairs: Pairs<'_>, names: &[&str]) -> String {
     match settings(pairs) {
-        Ok(settings) => panic!("{pairs:?} was taken: {settings:?}"),
+        Ok(settings) => panic!("{pairs:?} was accepted: {settings:?}"),
         Err(faults) => {
             let found: Vec<&str> = faults.iter().map(|fault| fault.name.as_str()).collect();
             assert_eq!(found, names, "{pairs:?}: {faults}");
@@ -35,7 +36,7 @@ fn described(settings: &Settings) -> BTreeMap<&'static str, String> {
     settings.describe().collect()
 }
 
-/// A directory of its own for each test, gone afterwards.
+/// A directory for one test, removed at its end.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -95,7 +96,7 @@ fn the_defaults_are_those_of_the_manual() {
 }
 
 #[test]
-fn empty_is_the_default_but_where_it_says_something() {
+fn an_empty_value_is_the_default_unless_it_has_a_meaning() {
     let empty: Vec<(&str, &str)> =
         SETTINGS.iter().filter(|setting| !setting.empty_counts).map(|setting| (setting.name, "")).collect();
     assert_eq!(described(&good(&empty)), described(&good(&[])));
@@ -155,7 +156,7 @@ fn every_setting_is_read_and_described() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_and_no_secret_is() {
+fn all_faults_are_reported_at_once_without_secrets() {
     let text = bad(
         &[
             ("PROXY_PORT", "http"),
@@ -196,12 +197,12 @@ fn a_fault_stays_on_one_short_line() {
 fn values_that_are_not_utf8_are_faults() {
     use std::os::unix::ffi::OsStringExt;
     for setting in &SETTINGS {
-        let lookup = |name: &str| (name == setting.name).then(|| OsString::from_vec(b"tell\xff".to_vec()));
+        let lookup = |name: &str| (name == setting.name).then(|| OsString::from_vec(b"value\xff".to_vec()));
         let faults = Settings::from_lookup(lookup).unwrap_err();
         let text = faults.to_string();
         assert_eq!(faults.iter().count(), 1, "{text}");
         assert!(text.starts_with(setting.name) && text.contains("UTF-8"), "{text}");
-        assert_eq!(text.contains("tell"), !setting.secret, "{text}");
+        assert_eq!(text.contains("value"), !setting.secret, "{text}");
     }
 }
 
@@ -414,7 +415,7 @@ fn sizes() {
 }
 
 #[test]
-fn what_is_described_can_be_read_back() {
+fn a_written_value_can_be_read_back() {
     for milliseconds in [1, 999, 1000, 1001, 60_000, 90_000, 3_600_000, 5_400_000, 86_400_000, 0] {
         let duration = Duration::from_millis(milliseconds);
         assert_eq!(value::duration(&value::duration_text(duration)), Ok(duration));
@@ -454,8 +455,8 @@ fn log_levels() {
         "info/x",
         " info",
     ] {
-        let told = bad(&[("LOG_LEVEL", text)], &["LOG_LEVEL"]);
-        assert!(told.contains("debug"), "{told}");
+        let fault = bad(&[("LOG_LEVEL", text)], &["LOG_LEVEL"]);
+        assert!(fault.contains("debug"), "{fault}");
         bad(&[("RUST_LOG", text)], &["RUST_LOG"]);
     }
     assert_eq!(good(&[("LOG_LEVEL", "warn"), ("RUST_LOG", "trace")]).log_level, "warn");
@@ -484,14 +485,14 @@ fn versions() {
     for text in ["V4", "5", "v", "v3 ", "both"] {
         bad(&[("DEFAULT_VERSION", text)], &["DEFAULT_VERSION"]);
     }
-    let told = bad(&[V3_OFF, ("DEFAULT_VERSION", "v3")], &["DEFAULT_VERSION"]);
-    assert!(told.contains("LAVALINK_V3_HOST"), "{told}");
+    let text = bad(&[V3_OFF, ("DEFAULT_VERSION", "v3")], &["DEFAULT_VERSION"]);
+    assert!(text.contains("LAVALINK_V3_HOST"), "{text}");
     bad(&[V4_OFF, ("DEFAULT_VERSION", "v4")], &["DEFAULT_VERSION"]);
     bad(&[V3_OFF, ("PROXY_V3_PORT", "7000")], &["PROXY_V3_PORT"]);
     bad(&[V4_OFF, ("PROXY_V4_PORT", "7000")], &["PROXY_V4_PORT"]);
     good(&[V4_OFF, ("PROXY_V3_PORT", "7000")]);
-    let told = bad(&[V3_OFF, V4_OFF], &["LAVALINK_V3_HOST"]);
-    assert!(told.contains("LAVALINK_V4_HOST"), "{told}");
+    let text = bad(&[V3_OFF, V4_OFF], &["LAVALINK_V3_HOST"]);
+    assert!(text.contains("LAVALINK_V4_HOST"), "{text}");
     // A faulty host is not an empty one.
     bad(&[V3_OFF, ("LAVALINK_V4_HOST", "a b")], &["LAVALINK_V4_HOST"]);
     bad(&[("LAVALINK_V3_HOST", "a b"), ("DEFAULT_VERSION", "v3")], &["LAVALINK_V3_HOST"]);
@@ -512,17 +513,17 @@ fn web_pages_that_others_can_reach_need_a_password() {
         good(&[("WEB_HOST", host)]);
     }
     for host in ["0.0.0.0", "::", "10.0.0.1", "128.0.0.1", "2001:db8::1", "example.com", "localhost.example.com"] {
-        let told = bad(&[("WEB_HOST", host)], &["WEB_HOST"]);
-        assert!(told.contains("WEB_PASSWORD") && told.contains("WEB_HOST=127.0.0.1"), "{told}");
+        let text = bad(&[("WEB_HOST", host)], &["WEB_HOST"]);
+        assert!(text.contains("WEB_PASSWORD") && text.contains("WEB_HOST=127.0.0.1"), "{text}");
         bad(&[("WEB_HOST", host), ("WEB_PASSWORD", "")], &["WEB_HOST"]);
         good(&[("WEB_HOST", host), ("WEB_PASSWORD", "x")]);
-        // The faulty password is the fault.
+        // A faulty password is not a missing one.
         bad(&[("WEB_HOST", host), ("WEB_PASSWORD", "x ")], &["WEB_PASSWORD"]);
     }
 }
 
 #[test]
-fn doors_do_not_share_a_port() {
+fn listeners_do_not_share_a_port() {
     for (proxy, web, meet) in [
         ("0.0.0.0", "127.0.0.1", true),
         ("127.0.0.1", "127.0.0.1", true),
@@ -554,15 +555,15 @@ fn doors_do_not_share_a_port() {
             good(&[hosts.as_slice(), &[("PROXY_PORT", "0"), ("WEB_PORT", "0")]].concat());
         }
     }
-    let told = bad(&[("PROXY_V3_PORT", "6923")], &["PROXY_V3_PORT"]);
-    assert!(told.contains("PROXY_PORT listens on 0.0.0.0:6923"), "{told}");
+    let text = bad(&[("PROXY_V3_PORT", "6923")], &["PROXY_V3_PORT"]);
+    assert!(text.contains("PROXY_PORT listens on 0.0.0.0:6923"), "{text}");
     bad(&[("PROXY_V3_PORT", "7000"), ("PROXY_V4_PORT", "7000")], &["PROXY_V4_PORT"]);
     bad(&[("PROXY_V4_PORT", "6980")], &["WEB_PORT"]);
 }
 
 #[test]
-fn a_node_is_not_the_proxy_itself() {
-    for (node, door, loops) in [
+fn a_node_is_not_a_listener_of_ours() {
+    for (node, listener, loops) in [
         ("127.0.0.1", "0.0.0.0", true),
         ("127.0.0.9", "0.0.0.0", true),
         ("127.0.0.1", "127.0.0.1", true),
@@ -585,12 +586,12 @@ fn a_node_is_not_the_proxy_itself() {
         ("lavalink", "localhost", false),
         ("10.0.0.1", "localhost", false),
     ] {
-        let common = [("PROXY_HOST", door), ("PROXY_PORT", "7000"), ("LAVALINK_V4_HOST", node)];
+        let common = [("PROXY_HOST", listener), ("PROXY_PORT", "7000"), ("LAVALINK_V4_HOST", node)];
         let looping = [common.as_slice(), &[("LAVALINK_V4_PORT", "7000")]].concat();
         match loops {
             true => {
-                let told = bad(&looping, &["LAVALINK_V4_PORT"]);
-                assert!(told.contains("PROXY_PORT"), "{told}");
+                let text = bad(&looping, &["LAVALINK_V4_PORT"]);
+                assert!(text.contains("PROXY_PORT"), "{text}");
             }
             false => drop(good(&looping)),
         }
@@ -635,8 +636,8 @@ fn the_first_default_file_counts() {
 fn a_file_that_cannot_be_read_is_a_fault() {
     let directory = Directory::new();
     let missing = directory.0.join("missing");
-    let told = load_from(|_| None, Some(&missing), &[], None).unwrap_err().to_string();
-    assert!(told.starts_with(&missing.display().to_string()) && told.ends_with(')'), "{told}");
+    let text = load_from(|_| None, Some(&missing), &[], None).unwrap_err().to_string();
+    assert!(text.starts_with(&missing.display().to_string()) && text.ends_with(')'), "{text}");
     // A bind mount whose source is missing leaves a directory.
     load_from(|_| None, Some(&directory.0), &[], None).unwrap_err();
     load_from(|_| None, None, &[&directory.0], None).unwrap_err();
@@ -646,7 +647,7 @@ fn a_file_that_cannot_be_read_is_a_fault() {
 }
 
 #[test]
-fn a_line_that_cannot_be_read_is_told_by_its_number_alone() {
+fn an_unreadable_line_is_reported_by_its_number_only() {
     for (content, lines) in [
         ("hunter2\n", &[1][..]),
         ("\n# comment\n\nPROXY_PORT=1\nPROXY_PASSWORD=hunter2 hunter2\n", &[5]),
@@ -662,15 +663,18 @@ fn a_line_that_cannot_be_read_is_told_by_its_number_alone() {
         let faults = load_file(content).unwrap_err();
         let text = faults.to_string();
         assert!(!text.contains("hunter2"), "{text}");
-        let told: Vec<String> = faults.iter().map(|fault| fault.reason.clone()).collect();
-        assert_eq!(told.len(), lines.len(), "{content:.80}: {told:?}");
-        for (reason, line) in told.iter().zip(lines) {
-            assert!(reason.starts_with(&format!("line {line} ")), "{content:.80}: {told:?}");
+        let text: Vec<String> = faults.iter().map(|fault| fault.reason.clone()).collect();
+        assert_eq!(text.len(), lines.len(), "{content:.80}: {text:?}");
+        for (reason, line) in text.iter().zip(lines) {
+            assert!(reason.starts_with(&format!("line {line} ")), "{content:.80}: {text:?}");
         }
     }
     let faults = load_file(b"A=1\nPROXY_PASSWORD=hunter2\xff\nPROXY_PORT=nine\n").unwrap_err().to_string();
     assert!(faults.contains("line 2 is not UTF-8") && !faults.contains("hunter2"), "{faults}");
-    assert!(faults.contains("PROXY_PORT=nine"), "the file's and the settings' faults come together: {faults}");
+    assert!(
+        faults.contains("PROXY_PORT=nine"),
+        "the faults of the file and of the settings are reported together: {faults}"
+    );
 }
 
 #[test]
@@ -690,7 +694,7 @@ fn what_editors_and_shells_write_is_read() {
 }
 
 #[test]
-fn names_that_look_misspelt_are_told() {
+fn names_that_look_misspelt_are_warnings() {
     let loaded = load_file(
         "LAVALINK_HOST=x\nPROXY_PASWORD=hunter2\nWEB_PORT=1\nWEB_PORT=2\nWEB_UI=1\nDISCORD_TOKEN=x\nDISCORD_TOKEN=y\n",
     )
@@ -702,7 +706,7 @@ fn names_that_look_misspelt_are_told() {
         assert!(text.contains(name), "{text}");
     }
     assert!(!text.contains("hunter2"), "{text}");
-    // They may be the cause of a fault, and are told along with it.
+    // They may be the cause of a fault, and are reported with it.
     let faults = load_file("WEB_HOST=0.0.0.0\nWEB_PASWORD=hunter2\n").unwrap_err().to_string();
     assert!(faults.contains("WEB_PASWORD is not a setting") && !faults.contains("hunter2"), "{faults}");
 }
@@ -745,9 +749,9 @@ fn the_example_is_the_defaults() {
 }
 
 #[test]
-fn the_examples_in_the_example_hold() {
+fn each_example_in_the_example_is_valid() {
     let examples: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#   Example: ")).collect();
-    assert_eq!(examples.len(), SETTINGS.len() - 1, "the pinned doors share theirs");
+    assert_eq!(examples.len(), SETTINGS.len() - 1, "the pinned listeners share theirs");
     for example in &examples {
         let context = match example.split('=').next() {
             Some("WEB_HOST") => "WEB_PASSWORD=x\n",
@@ -765,7 +769,7 @@ fn the_examples_in_the_example_hold() {
 }
 
 #[test]
-fn a_proxy_header_needs_somebody_who_is_trusted_to_send_it() {
+fn proxy_protocol_needs_trusted_proxies() {
     assert!(!good(&[("PROXY_PROTOCOL", "off")]).proxy_protocol);
     good(&[("TRUSTED_PROXIES", "10.0.0.0/8")]);
     good(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "10.0.0.0/8")]);
@@ -775,7 +779,7 @@ fn a_proxy_header_needs_somebody_who_is_trusted_to_send_it() {
         let text = bad(&[("PROXY_PROTOCOL", word)], &["PROXY_PROTOCOL"]);
         assert!(text.ends_with("(write on or off)"), "{text}");
     }
-    // A list with a fault may still have been meant to name somebody.
+    // A faulty list is not an empty one.
     let text = bad(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "front")], &["TRUSTED_PROXIES"]);
     assert!(text.contains("neither an address nor a network"), "{text}");
 }

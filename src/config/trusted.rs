@@ -1,16 +1,16 @@
-//! The addresses whose word counts on where a request comes from. Pure: it resolves no names.
+//! The fronts that are trusted to name a request's client. Pure: it resolves no names.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// Networks of fronts; an IPv4 address counts the same where it comes mapped into IPv6.
+/// Networks of fronts. An IPv4 address and the same one mapped into IPv6 are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trusted(Vec<IpNet>);
 
 impl Trusted {
-    /// Addresses and networks (`10.0.0.0/8`) with commas between; nothing is nobody.
+    /// Addresses and networks (`10.0.0.0/8`) with commas between; an empty text trusts no address.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -18,7 +18,7 @@ impl Trusted {
         text.split(',').map(|item| network(item.trim())).collect::<Result<_, _>>().map(Self)
     }
 
-    /// True when nobody is trusted.
+    /// True when no address is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -57,7 +57,7 @@ fn network(text: &str) -> Result<IpNet, String> {
         })?,
     };
     if network.addr() != network.network() {
-        return Err(format!("it has a network with bits behind its prefix (write {} for it)", network.trunc()));
+        return Err(format!("it has a network with bits after its prefix (write {} for it)", network.trunc()));
     }
     Ok(unmapped(network))
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_networks_is_refused() {
+    fn anything_but_a_list_of_networks_is_refused() {
         for text in [
             ",",
             "10.0.0.1,",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_front_is_known_by_its_address_in_whichever_form() {
+    fn a_mapped_address_is_the_same_front() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let some = trusted("10.0.0.0/8,192.0.2.7,fd00::/8");
         for inside in ["10.0.0.0", "10.255.255.255", "192.0.2.7", "::ffff:10.1.2.3", "::ffff:192.0.2.7", "fd12::1"] {

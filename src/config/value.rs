@@ -17,10 +17,10 @@ pub fn optional<T>(parse: impl Fn(&str) -> Parsed<T>) -> impl Fn(&str) -> Parsed
 
 /// An IPv4 or IPv6 address (brackets are taken off) or a name, in the form that `std::net` resolves.
 pub fn host(text: &str) -> Parsed<String> {
-    const PORT: &str = "it has a port (write the host only; the port is a setting of its own)";
+    const PORT: &str = "it has a port (write the host only; the port is a separate setting)";
     let fail = |reason: &str| Err(reason.to_owned());
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return fail("it has a space or a line break (take it out)");
+        return fail("it has a space or a line break (remove it)");
     }
     if text.contains("://") {
         return fail("it is a URL (write the host only, without scheme, port and path)");
@@ -35,7 +35,7 @@ pub fn host(text: &str) -> Parsed<String> {
         return match rest.split_once(']') {
             Some((_, tail)) if tail.starts_with(':') => fail(PORT),
             Some((inner, "")) if inner.parse::<Ipv6Addr>().is_ok() => Ok(inner.to_owned()),
-            _ => fail("what stands in brackets is not an IPv6 address (write one such as ::1)"),
+            _ => fail("the text in brackets is not an IPv6 address (write one such as ::1)"),
         };
     }
     if text.parse::<IpAddr>().is_ok() {
@@ -47,7 +47,7 @@ pub fn host(text: &str) -> Parsed<String> {
         None => {}
     }
     let name = text.strip_suffix('.').unwrap_or(text);
-    // The system's resolver reads 127.1, 2130706433 and 0x7f.1 as addresses, which nobody means to write.
+    // The system's resolver reads 127.1, 2130706433 and 0x7f.1 as addresses; such a host is a mistake.
     let last = name.rsplit('.').next().unwrap_or(name);
     if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X") {
         return fail("it is not an IPv4 address (write four numbers from 0 to 255, such as 127.0.0.1)");
@@ -81,20 +81,20 @@ pub fn port(text: &str) -> Parsed<u16> {
 /// A port to connect to.
 pub fn node_port(text: &str) -> Parsed<u16> {
     match port(text)? {
-        0 => Err("nothing can be reached at port 0 (name the port on which Lavalink listens)".to_owned()),
+        0 => Err("no server can be reached at port 0 (write the port on which Lavalink listens)".to_owned()),
         port => Ok(port),
     }
 }
 
-/// What can be sent as a field value and comes back unchanged (RFC 9110 section 5.5).
+/// Text that is a field value as it stands (RFC 9110 section 5.5).
 pub fn password(text: &str) -> Parsed<Secret> {
     const MAX: usize = 1024;
     let fail = |reason: &str| Err(reason.to_owned());
     if text.is_empty() {
-        return fail("it is empty (set a password, or leave the setting away)");
+        return fail("it is empty (set a password, or remove the setting)");
     }
     if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
-        return fail("it begins or ends with a space or a line break, which HTTP does not carry (take it off)");
+        return fail("it begins or ends with a space or a line break, which HTTP does not carry (remove it)");
     }
     if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return fail(
@@ -102,7 +102,9 @@ pub fn password(text: &str) -> Parsed<Secret> {
         );
     }
     if text.len() > MAX {
-        return Err(format!("it is longer than {MAX} characters (a head has to hold it; shorten it)"));
+        return Err(format!(
+            "it is longer than {MAX} characters (write a shorter one, which fits into a request head)"
+        ));
     }
     Ok(Secret::new(text.to_owned()))
 }
@@ -127,7 +129,7 @@ pub fn switch(text: &str) -> Parsed<bool> {
 
 /// A level, or a list such as `info,lavaproxy::proxy=debug`.
 ///
-/// Stricter than `env_logger`, which takes a misspelt level for the name of a module and then logs nothing else.
+/// It is stricter than `env_logger`, which reads a misspelt level as the name of a module and then logs nothing else.
 pub fn log_level(text: &str) -> Parsed<String> {
     let is_level = |word: &str| word.parse::<log::LevelFilter>().is_ok();
     let is_module = |word: &str| {
@@ -148,7 +150,7 @@ pub fn log_level(text: &str) -> Parsed<String> {
 
 /// Name and length in milliseconds, longest first.
 const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-/// In milliseconds; beyond a day a timeout is a slip of the pen.
+/// In milliseconds; a timeout longer than a day is a mistake.
 const MAX_DURATION: u64 = 24 * 3_600_000;
 
 /// A whole number with its unit: `250ms`, `10s`, `5m`, `2h`; a day at the most.
@@ -175,7 +177,7 @@ pub fn duration(text: &str) -> Parsed<Duration> {
 /// A duration that is not zero.
 pub fn timeout(text: &str) -> Parsed<Duration> {
     match duration(text)? {
-        Duration::ZERO => Err("nothing happens in no time at all (write 1ms or more)".to_owned()),
+        Duration::ZERO => Err("it is zero, which leaves no time at all (write 1ms or more)".to_owned()),
         duration => Ok(duration),
     }
 }
@@ -208,7 +210,7 @@ pub fn size(text: &str) -> Parsed<u64> {
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(*length)) {
         Some(0) => Err("it would refuse every body (write 1B or more, such as 8MiB)".to_owned()),
         Some(bytes) => Ok(bytes),
-        None => Err("it is too large (no number of bytes that large can be counted)".to_owned()),
+        None => Err("it is too large (write at most 17179869183GiB)".to_owned()),
     }
 }
 

@@ -1,0 +1,89 @@
+//! Every setting: its name, default, unit and parser.
+//!
+//! It reads the process environment and one env file, and changes neither. Only [`check_names`], which `--check` calls,
+//! resolves names and opens sockets. All faults of all settings are reported together.
+
+mod check;
+mod check_names;
+mod describe;
+mod fault;
+mod file;
+mod lavalink;
+mod names;
+mod reader;
+mod secret;
+mod settings;
+mod trusted;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+pub use check_names::check_names;
+pub use fault::{Fault, Faults};
+pub use lavalink::Lavalink;
+pub use names::{SETTINGS, Setting};
+pub use secret::Secret;
+pub use settings::{Listen, Node, Settings, Timeouts};
+pub use trusted::Trusted;
+
+/// What [`load`] or [`reload`] found.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// The env file that was read, if there was one.
+    pub file: Option<PathBuf>,
+    /// What is probably a mistake but makes no setting wrong, such as a misspelt name.
+    pub warnings: Vec<String>,
+    /// Settings that have changed and take effect only after a restart.
+    pub need_restart: Vec<&'static str>,
+}
+
+const DEFAULT_FILES: [&str; 2] = ["lavaproxy.env", ".env"];
+
+/// The settings from the process environment, which wins, and from `env_file`, else `./lavaproxy.env`, else `./.env`.
+///
+/// # Errors
+/// All faults at once: of the settings, and of the file when it cannot be read or parsed. It is no fault when neither
+/// of the two default files exists.
+pub fn load(env_file: Option<&Path>) -> Result<Loaded, Faults> {
+    load_from(|name| std::env::var_os(name), env_file, &DEFAULT_FILES.map(Path::new), None)
+}
+
+/// The same as [`load`] for a running process: the listeners keep the addresses that `present` has.
+///
+/// # Errors
+/// All faults at once, including those that the new settings have only together with the present listeners.
+pub fn reload(env_file: Option<&Path>, present: &Settings) -> Result<Loaded, Faults> {
+    load_from(|name| std::env::var_os(name), env_file, &DEFAULT_FILES.map(Path::new), Some(present))
+}
+
+fn load_from(
+    environment: impl Fn(&str) -> Option<OsString>,
+    env_file: Option<&Path>,
+    default_files: &[&Path],
+    present: Option<&Settings>,
+) -> Result<Loaded, Faults> {
+    let file = file::find(env_file, default_files).map_err(|fault| Faults(vec![fault]))?;
+    let lookup =
+        |name: &str| environment(name).or_else(|| file.values.get(name).map(|value| OsString::from(value.as_str())));
+    let outcome = Settings::from_lookup(lookup).and_then(|settings| match present {
+        None => Ok((settings, Vec::new())),
+        Some(present) => settings.with_listeners_of(present, lookup),
+    });
+    match outcome {
+        Ok((settings, need_restart)) if file.faults.is_empty() => {
+            let warnings = file.warnings.iter().map(Fault::to_string).collect();
+            Ok(Loaded { settings, file: file.path, warnings, need_restart })
+        }
+        // A misspelt name is often the cause of the other faults.
+        outcome => {
+            let of_settings = outcome.err().map_or_else(Vec::new, |faults| faults.0);
+            Err(Faults([file.faults, of_settings, file.warnings].concat()))
+        }
+    }
+}

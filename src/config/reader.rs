@@ -1,0 +1,93 @@
+//! Reads the settings one after the other and collects their faults.
+
+use std::ffi::OsString;
+
+use super::names::{
+    CONNECT_TIMEOUT, DRAIN_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_TIMEOUT, LOG_LEVEL, RESPONSE_TIMEOUT, RUST_LOG, Setting,
+};
+use super::secret::HIDDEN;
+use super::{Fault, Listen, Node, Secret, Timeouts, value};
+
+/// Reads one setting after the other and collects their faults.
+///
+/// Its methods return `None` after a fault, so that settings which depend on a faulty one are not reported as well.
+pub struct Reader<F> {
+    lookup: F,
+    pub faults: Vec<Fault>,
+}
+
+impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
+    pub fn new(lookup: F) -> Self {
+        Self { lookup, faults: Vec::new() }
+    }
+
+    pub fn read<T>(&mut self, setting: &Setting, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let raw = (self.lookup)(setting.name)
+            .filter(|raw| setting.empty_counts || !raw.is_empty())
+            .unwrap_or_else(|| setting.default.into());
+        let parsed = match raw.to_str() {
+            Some(text) => parse(text),
+            None => Err("it is not UTF-8 (write it again, in plain ASCII)".to_owned()),
+        };
+        match parsed {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.fault(setting, &raw.to_string_lossy(), reason);
+                None
+            }
+        }
+    }
+
+    pub fn fault(&mut self, setting: &Setting, value: &str, reason: String) {
+        const MAX_SHOWN: usize = 100;
+        // An `@` in a host comes after `user:password`.
+        let value = if setting.secret || value.contains('@') {
+            HIDDEN.to_owned()
+        } else if value.chars().count() > MAX_SHOWN {
+            let start: String = value.chars().take(MAX_SHOWN).collect();
+            format!("{}...", start.escape_debug())
+        } else {
+            value.escape_debug().to_string()
+        };
+        self.faults.push(Fault { name: setting.name.to_owned(), value: Some(value), reason });
+    }
+
+    pub fn listen(&mut self, host: &Setting, port: &Setting) -> Option<Listen> {
+        let host = self.read(host, value::host);
+        let port = self.read(port, value::port);
+        Some(Listen { host: host?, port: port? })
+    }
+
+    /// `Some(None)` for a version that is off.
+    pub fn node(
+        &mut self,
+        host: &Setting,
+        port: &Setting,
+        password: &Setting,
+        fallback: Option<&Secret>,
+    ) -> Option<Option<Node>> {
+        let host = self.read(host, value::optional(value::host));
+        let port = self.read(port, value::node_port);
+        let password = self.read(password, value::optional(value::password));
+        let Some(host) = host? else {
+            return Some(None);
+        };
+        // Without a fallback there is a fault already, and this placeholder is never used.
+        let password = password?.or_else(|| fallback.cloned()).unwrap_or_else(|| Secret::new(String::new()));
+        Some(Some(Node { host, port: port?, password }))
+    }
+
+    pub fn log_level(&mut self) -> Option<String> {
+        let named = (self.lookup)(LOG_LEVEL.name).is_some_and(|level| !level.is_empty());
+        self.read(if named { &LOG_LEVEL } else { &RUST_LOG }, value::log_level)
+    }
+
+    pub fn timeouts(&mut self) -> Option<Timeouts> {
+        let head = self.read(&HEAD_TIMEOUT, value::timeout);
+        let keepalive = self.read(&KEEPALIVE_TIMEOUT, value::timeout);
+        let connect = self.read(&CONNECT_TIMEOUT, value::timeout);
+        let response = self.read(&RESPONSE_TIMEOUT, value::timeout);
+        let drain = self.read(&DRAIN_TIMEOUT, value::duration);
+        Some(Timeouts { head: head?, keepalive: keepalive?, connect: connect?, response: response?, drain: drain? })
+    }
+}
