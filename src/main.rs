@@ -190,13 +190,14 @@ fn start_nodes(settings: &mut config::Settings) -> Result<Vec<Node>, std::io::Er
     for version in Lavalink::ALL {
         let node = Node::start(version, settings.proxy_password.expose())?;
         let address = config::Node {
+            name: version.name().into(),
             host: node.address().ip().to_string(),
             port: node.address().port(),
             password: settings.proxy_password.clone(),
         };
         match version {
-            Lavalink::V3 => settings.v3 = Some(address),
-            Lavalink::V4 => settings.v4 = Some(address),
+            Lavalink::V3 => settings.nodes.v3 = vec![address],
+            Lavalink::V4 => settings.nodes.v4 = vec![address],
         }
         nodes.push(node);
     }

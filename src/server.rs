@@ -231,7 +231,7 @@ impl Drop for Server {
 fn node_handles(settings: &Settings, before: &[NodeHandle]) -> Result<Vec<NodeHandle>, StartError> {
     let mut nodes = Vec::new();
     for version in Lavalink::ALL {
-        let Some(node) = settings.node(version) else { continue };
+        let Some(node) = settings.nodes(version).first() else { continue };
         let timeouts = settings.timeouts;
         let same = |old: &&NodeHandle| old.version == version && old.node == *node && old.timeouts == timeouts;
         if let Some(old) = before.iter().find(same) {
@@ -248,7 +248,7 @@ fn node_handles(settings: &Settings, before: &[NodeHandle]) -> Result<Vec<NodeHa
 
 fn setup(settings: &Settings, nodes: &[NodeHandle]) -> Setup {
     let probers = nodes.iter().map(|node| Arc::clone(&node.prober)).collect();
-    Setup { probers, settings: settings.describe().collect() }
+    Setup { probers, settings: settings.describe() }
 }
 
 fn proxy_rules(name: &str, settings: &Settings, nodes: &[NodeHandle]) -> Rules {

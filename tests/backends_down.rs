@@ -135,7 +135,7 @@ fn a_name_that_leads_nowhere_is_a_502_within_connect_timeout() {
     // No label may be this long, so that the system's resolver knows by itself and asks nobody.
     let nowhere = "x".repeat(64);
     let mut settings = settings(&[("LAVALINK_V3_PORT", &*alive.address.port().to_string())]);
-    settings.v4.as_mut().unwrap().host.clone_from(&nowhere);
+    settings.nodes.v4[0].host.clone_from(&nowhere);
     let proxy = Proxy { server: Server::start(&settings).unwrap() };
     let mut bot = proxy.connect();
     for _ in 0..2 {

@@ -100,6 +100,28 @@ fn check_refuses_a_node_whose_name_leads_back() {
 }
 
 #[test]
+fn check_prints_the_nodes_without_their_passwords() {
+    let set = [
+        ("LAVALINK_V4_NODES", "eu1=127.0.0.1:2333,eu2=[::1]:2334"),
+        ("LAVALINK_V4_PASSWORD_EU2", SECRET),
+        ("LAVALINK_V4_PATHS", "/youtube"),
+    ];
+    let mut command = lavaproxy(&set);
+    command.arg("--check");
+    let (output, out, err) = run(command);
+    assert!(output.status.success() && err.is_empty(), "{err}");
+    for line in [
+        "LAVALINK_V4_NODES=eu1=127.0.0.1:2333, eu2=[::1]:2334",
+        "LAVALINK_V4_PASSWORD_EU2=***",
+        "LAVALINK_V4_PATHS=/youtube",
+        "HEALTH_INTERVAL=5s",
+    ] {
+        assert!(out.lines().any(|printed| printed == line), "{line} in {out}");
+    }
+    assert!(!out.contains(SECRET), "{out}");
+}
+
+#[test]
 fn settings_come_from_the_file_and_the_environment_wins() {
     let home = directory("files");
     fs::write(home.join("lavaproxy.env"), "PROXY_PORT=1111\nWEB_PORT=2222\n").unwrap();

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 
 use super::names::{
-    DEFAULT_VERSION, LAVALINK_V3_HOST, PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT, Setting, WEB_HOST,
+    self, DEFAULT_VERSION, LAVALINK_V3_HOST, LAVALINK_V3_PATHS, LAVALINK_V4_PATHS, PROXY_PROTOCOL, Setting, WEB_HOST,
 };
 use super::reader::Reader;
-use super::{Lavalink, Listen, Node, Secret, Trusted};
+use super::{Lavalink, Listen, Node, PerVersion, Secret, Trusted};
 
 impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     /// The web pages show the clients' addresses, so other machines need a password for them.
@@ -35,7 +35,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     }
 
     /// No two listeners share a port.
-    pub fn check_listeners(&mut self, listeners: &[(&Setting, Listen)]) {
+    pub fn check_listeners(&mut self, listeners: &[(&Setting<'_>, Listen)]) {
         for (index, (setting, listen)) in listeners.iter().enumerate() {
             for (other, taken) in &listeners[..index] {
                 let meet = || Host::of(&listen.host).meets(&Host::of(&taken.host));
@@ -47,41 +47,64 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         }
     }
 
-    /// A node is not one of our own listeners.
-    pub fn check_node(&mut self, setting: &Setting, node: &Node, listeners: &[(&Setting, Listen)]) {
-        for (other, listen) in listeners {
-            if node.port == listen.port && Host::of(&node.host).leads_to(&Host::of(&listen.host)) {
+    /// No node is one of our own listeners.
+    pub fn check_nodes(&mut self, version: Lavalink, nodes: &[Node], listeners: &[(&Setting<'_>, Listen)]) {
+        for node in nodes {
+            let leads_to = |listen: &Listen| Host::of(&node.host).leads_to(&Host::of(&listen.host));
+            for (other, _) in listeners.iter().filter(|(_, listen)| listen.port == node.port && leads_to(listen)) {
                 let reason = format!(
                     "{node} is lavaproxy itself, by {}, so requests would go round in circles \
                      (set the port on which Lavalink listens)",
                     other.name
                 );
-                self.fault(setting, &node.port.to_string(), reason);
+                match node.is_listed() {
+                    true => self.fault(&names::of(version).nodes, &node.entry(), reason),
+                    false => self.fault(&names::of(version).port, &node.port.to_string(), reason),
+                }
             }
         }
     }
 
-    /// At least one version has a node, and no setting needs a version that has none. `off` and `pinned` have v3 first.
-    pub fn check_versions(&mut self, off: [bool; 2], default: Option<Lavalink>, pinned: [Option<u16>; 2]) {
-        if off == [true, true] {
+    /// No request belongs to both versions by its path.
+    pub fn check_paths(&mut self, v3: &[String], v4: &[String]) {
+        let is_below = |path: &str, prefix: &str| {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        for path in v4 {
+            if let Some(other) = v3.iter().find(|other| is_below(path, other) || is_below(other, path)) {
+                let reason = format!(
+                    "{} has {other}, so a request could belong to both (remove one of the two)",
+                    LAVALINK_V3_PATHS.name
+                );
+                self.fault(&LAVALINK_V4_PATHS, path, reason);
+            }
+        }
+    }
+
+    /// At least one version has a node, and no setting needs a version that has none.
+    pub fn check_versions(
+        &mut self,
+        is_off: &PerVersion<bool>,
+        default: Option<Lavalink>,
+        pinned: &PerVersion<Option<u16>>,
+        paths: &PerVersion<Option<Vec<String>>>,
+    ) {
+        if is_off.v3 && is_off.v4 {
             let reason = "LAVALINK_V4_HOST is empty as well, so there is no node to connect to (set one of the two)";
             self.fault(&LAVALINK_V3_HOST, "", reason.to_owned());
             return;
         }
-        for (version, is_off, pinned_setting, pinned_port) in
-            [(Lavalink::V3, off[0], &PROXY_V3_PORT, pinned[0]), (Lavalink::V4, off[1], &PROXY_V4_PORT, pinned[1])]
-        {
-            if !is_off {
-                continue;
-            }
-            let host = format!("LAVALINK_{}_HOST", version.name().to_ascii_uppercase());
-            if let Some(port) = pinned_port {
-                let reason = format!("{version} is off, since {host} is empty (set {host}, or remove this port)");
-                self.fault(pinned_setting, &port.to_string(), reason);
+        for version in Lavalink::ALL.into_iter().filter(|version| *is_off.get(*version)) {
+            let settings = names::of(version);
+            let off = format!("{version} is off, since {0} is empty (set {0}", settings.host.name);
+            if let Some(port) = pinned.get(version) {
+                self.fault(&settings.listener_port, &port.to_string(), format!("{off}, or remove this port)"));
             }
             if default == Some(version) {
-                let reason = format!("{version} is off, since {host} is empty (set {host}, or name the other version)");
-                self.fault(&DEFAULT_VERSION, version.name(), reason);
+                self.fault(&DEFAULT_VERSION, version.name(), format!("{off}, or name the other version)"));
+            }
+            if let Some(paths) = paths.get(version).as_ref().filter(|paths| !paths.is_empty()) {
+                self.fault(&settings.paths, &paths.join(","), format!("{off}, or remove these paths)"));
             }
         }
     }
@@ -89,14 +112,14 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
 
 /// A host as far as it is known without resolving names.
 #[derive(PartialEq, Eq)]
-enum Host {
+pub enum Host {
     Ip(IpAddr),
     Localhost,
     Name(String),
 }
 
 impl Host {
-    fn of(host: &str) -> Self {
+    pub fn of(host: &str) -> Self {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Self::Ip(address.to_canonical());
         }

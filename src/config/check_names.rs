@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::names::{LAVALINK_V3_HOST, LAVALINK_V3_PORT, LAVALINK_V4_HOST, LAVALINK_V4_PORT, PROXY_HOST, WEB_HOST};
-use super::{Fault, Faults, Listen, Node, Setting, Settings};
+use super::names::{self, PROXY_HOST, WEB_HOST};
+use super::{Fault, Faults, Lavalink, Listen, Node, Setting, Settings};
 
 /// The longest that all names together may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,10 +31,17 @@ pub fn check_names(settings: &Settings) -> Result<Vec<String>, Faults> {
 }
 
 /// The host of each node and listener, with its setting.
-fn hosts(settings: &Settings) -> Vec<(&'static Setting, &str)> {
-    let of_nodes = [(&LAVALINK_V3_HOST, &settings.v3), (&LAVALINK_V4_HOST, &settings.v4)];
-    let of_nodes = of_nodes.into_iter().filter_map(|(setting, node)| Some((setting, node.as_ref()?.host.as_str())));
-    [(&PROXY_HOST, settings.proxy.host.as_str()), (&WEB_HOST, &settings.web.host)].into_iter().chain(of_nodes).collect()
+fn hosts(settings: &Settings) -> Vec<(&'static Setting<'static>, &str)> {
+    let mut hosts = vec![(&PROXY_HOST, settings.proxy.host.as_str()), (&WEB_HOST, settings.web.host.as_str())];
+    for (version, node) in nodes(settings) {
+        let names = names::of(version);
+        hosts.push((if node.is_listed() { &names.nodes } else { &names.host }, node.host.as_str()));
+    }
+    hosts
+}
+
+fn nodes(settings: &Settings) -> impl Iterator<Item = (Lavalink, &Node)> {
+    Lavalink::ALL.into_iter().flat_map(|version| settings.nodes(version).iter().map(move |node| (version, node)))
 }
 
 /// Asks the system's resolver for all hosts at once, since it may take long for each. A thread that has no answer
@@ -66,10 +73,10 @@ fn resolve<'h>(hosts: impl Iterator<Item = &'h str>) -> HashMap<&'h str, Address
     found
 }
 
-fn warnings(hosts: &[(&Setting, &str)], addresses: &HashMap<&str, Addresses>) -> Vec<String> {
-    let warning = |(setting, host): &(&Setting, &str)| {
+fn warnings(hosts: &[(&Setting<'_>, &str)], addresses: &HashMap<&str, Addresses>) -> Vec<String> {
+    let warning = |(setting, host): &(&Setting<'_>, &str)| {
         let reason = addresses.get(host)?.as_ref().err()?;
-        Some(format!("{}={host}: the name has no address at present: {reason} (is it misspelt?)", setting.name))
+        Some(format!("{}: {host} has no address at present: {reason} (is it misspelt?)", setting.name))
     };
     hosts.iter().filter_map(warning).collect()
 }
@@ -88,19 +95,20 @@ fn faults(
             Some((*setting, listen, at.ip()))
         })
     };
-    let fault = |(setting, node): (&Setting, &Node)| {
+    let fault = |(version, node): (Lavalink, &Node)| {
         let (other, listen, ip) = leads_back(node)?;
-        Some(Fault {
-            name: setting.name.to_owned(),
-            value: Some(node.port.to_string()),
-            reason: loop_reason(node, ip, other, listen),
-        })
+        let names = names::of(version);
+        let (setting, value) = match node.is_listed() {
+            true => (&names.nodes, node.entry()),
+            false => (&names.port, node.port.to_string()),
+        };
+        let reason = loop_reason(node, ip, other, listen);
+        Some(Fault { name: setting.name.to_owned(), value: Some(value), reason })
     };
-    let nodes = [(&LAVALINK_V3_PORT, &settings.v3), (&LAVALINK_V4_PORT, &settings.v4)];
-    nodes.into_iter().filter_map(|(setting, node)| fault((setting, node.as_ref()?))).collect()
+    nodes(settings).filter_map(fault).collect()
 }
 
-fn loop_reason(node: &Node, ip: IpAddr, other: &Setting, listen: &Listen) -> String {
+fn loop_reason(node: &Node, ip: IpAddr, other: &Setting<'_>, listen: &Listen) -> String {
     format!(
         "{node} leads to {ip}, an address of this machine, and lavaproxy listens on {listen} by {}, so requests would go \
          round in circles (set the host and port on which Lavalink listens)",
@@ -199,6 +207,23 @@ mod tests {
     }
 
     #[test]
+    fn each_listed_node_that_leads_back_is_a_fault() {
+        let list = "a=elsewhere.example:6923,b=here.example:6923,c=here.example:6980,d=here.example:2333";
+        let lookup = |name: &str| (name == "LAVALINK_V4_NODES").then(|| list.into());
+        let settings = Settings::from_lookup(lookup).unwrap();
+        let address = |host: &str| match host {
+            "elsewhere.example" => "192.0.2.1:0".parse().unwrap(),
+            "here.example" => "127.0.1.1:0".parse().unwrap(),
+            host => SocketAddr::new(host.parse().unwrap(), 0),
+        };
+        let addresses = hosts(&settings).into_iter().map(|(_, host)| (host, Ok(vec![address(host)]))).collect();
+        let faults = faults(&settings, &addresses, |address| address.ip().is_loopback());
+        // WEB_HOST is 127.0.0.1, to which 127.0.1.1 does not lead.
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].to_string().starts_with("LAVALINK_V4_NODES=b=here.example:6923: "), "{faults:?}");
+    }
+
+    #[test]
     fn a_name_without_an_address_is_a_warning_and_never_a_fault() {
         let pairs = [("LAVALINK_V4_HOST", "gone.example"), ("LAVALINK_V4_PORT", "6923")];
         let lookup = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
@@ -210,7 +235,7 @@ mod tests {
         assert_eq!(faults(&settings, &addresses, is_of_this_machine), []);
         let warnings = warnings(&hosts, &addresses);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].starts_with("LAVALINK_V4_HOST=gone.example: "), "{warnings:?}");
+        assert!(warnings[0].starts_with("LAVALINK_V4_HOST: gone.example "), "{warnings:?}");
     }
 
     #[test]

@@ -2,62 +2,125 @@
 
 use std::fmt;
 
-use super::names::SETTINGS;
-use super::{Node, Secret, Settings, value};
+use super::names::{self, SETTINGS};
+use super::{Lavalink, Node, Secret, Settings, nodes, value};
+
+/// The value of a setting. It displays in the form that it is written in: `***` for a secret, empty for none.
+#[derive(PartialEq)]
+pub(super) enum Value<'s> {
+    Text(String),
+    Secret(&'s Secret),
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => out.write_str(text),
+            Self::Secret(secret) => secret.fmt(out),
+        }
+    }
+}
+
+impl<'s> Value<'s> {
+    fn text(value: impl fmt::Display) -> Self {
+        Self::Text(value.to_string())
+    }
+
+    fn optional(value: Option<impl fmt::Display>) -> Self {
+        value.map_or_else(Self::none, Self::text)
+    }
+
+    fn switch(on: bool) -> Self {
+        Self::text(if on { "on" } else { "off" })
+    }
+
+    fn secret(secret: Option<&'s Secret>) -> Self {
+        secret.map_or_else(Self::none, Value::Secret)
+    }
+
+    fn none() -> Self {
+        Self::Text(String::new())
+    }
+}
 
 impl Settings {
     /// Every setting with its value in the form that it is written in: `***` for a secret, empty for none.
-    pub fn describe(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
-        SETTINGS.iter().map(|setting| (setting.name, self.text(setting.name)))
+    pub fn describe(&self) -> Vec<(String, String)> {
+        self.values().into_iter().map(|(name, value)| (name, value.to_string())).collect()
     }
 
-    /// The names of the settings whose values differ, in the order of the manual.
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        fn secret(settings: &Settings, name: &str) -> Option<Secret> {
-            let of_node = |node: &Option<Node>| node.as_ref().map(|node| node.password.clone());
-            match name {
-                "PROXY_PASSWORD" => Some(settings.proxy_password.clone()),
-                "WEB_PASSWORD" => settings.web_password.clone(),
-                "LAVALINK_V3_PASSWORD" => of_node(&settings.v3),
-                "LAVALINK_V4_PASSWORD" => of_node(&settings.v4),
-                _ => None,
+    /// The names of the settings whose values differ, in the order of the manual; those that are set only in `other`
+    /// come last.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (here, there) = (self.values(), other.values());
+        let is_in = |values: &[(String, Value<'_>)], name: &str| values.iter().any(|(known, _)| known == name);
+        let gone = there.iter().filter(|(name, _)| !is_in(&here, name));
+        here.iter().filter(|setting| !there.contains(setting)).chain(gone).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Every setting, and behind the list of nodes each password that a node has for itself.
+    fn values(&self) -> Vec<(String, Value<'_>)> {
+        let mut values = Vec::new();
+        for setting in &SETTINGS {
+            values.push((setting.name.to_owned(), self.value(setting.name)));
+            for version in Lavalink::ALL.into_iter().filter(|version| names::of(*version).nodes.name == setting.name) {
+                let inherited = self.node_passwords.get(version);
+                let with_own = |node: &&Node| node.is_listed() && node.password != *inherited;
+                let password = |node: &'_ Node| nodes::password_name(version, &node.name);
+                let own = self.nodes(version).iter().filter(with_own);
+                values.extend(own.map(|node| (password(node), Value::Secret(&node.password))));
             }
         }
-        let differ = |name: &&str| self.text(name) != other.text(name) || secret(self, name) != secret(other, name);
-        SETTINGS.iter().map(|setting| setting.name).filter(differ).collect()
+        values
     }
 
-    pub(super) fn text(&self, name: &str) -> String {
-        fn or_none(value: Option<impl fmt::Display>) -> String {
-            value.map_or_else(String::new, |value| value.to_string())
-        }
-        let (v3, v4, timeouts) = (self.v3.as_ref(), self.v4.as_ref(), &self.timeouts);
+    pub(super) fn value(&self, name: &str) -> Value<'_> {
+        let timeouts = &self.timeouts;
         match name {
-            "PROXY_HOST" => self.proxy.host.clone(),
-            "PROXY_PORT" => self.proxy.port.to_string(),
-            "PROXY_PASSWORD" => self.proxy_password.to_string(),
-            "PROXY_V3_PORT" => or_none(self.proxy_v3_port),
-            "PROXY_V4_PORT" => or_none(self.proxy_v4_port),
-            "PROXY_PROTOCOL" => if self.proxy_protocol { "on" } else { "off" }.to_owned(),
-            "TRUSTED_PROXIES" => self.trusted_proxies.to_string(),
-            "WEB_HOST" => self.web.host.clone(),
-            "WEB_PORT" => self.web.port.to_string(),
-            "WEB_PASSWORD" => or_none(self.web_password.as_ref()),
-            "LAVALINK_V3_HOST" => or_none(v3.map(|node| &node.host)),
-            "LAVALINK_V3_PORT" => or_none(v3.map(|node| node.port)),
-            "LAVALINK_V3_PASSWORD" => or_none(v3.map(|node| &node.password)),
-            "LAVALINK_V4_HOST" => or_none(v4.map(|node| &node.host)),
-            "LAVALINK_V4_PORT" => or_none(v4.map(|node| node.port)),
-            "LAVALINK_V4_PASSWORD" => or_none(v4.map(|node| &node.password)),
-            "DEFAULT_VERSION" => self.default_version.to_string(),
-            "LOG_LEVEL" => self.log_level.clone(),
-            "HEAD_TIMEOUT" => value::duration_text(timeouts.head),
-            "KEEPALIVE_TIMEOUT" => value::duration_text(timeouts.keepalive),
-            "CONNECT_TIMEOUT" => value::duration_text(timeouts.connect),
-            "RESPONSE_TIMEOUT" => value::duration_text(timeouts.response),
-            "DRAIN_TIMEOUT" => value::duration_text(timeouts.drain),
-            "MAX_BODY" => value::size_text(self.max_body),
-            _ => String::new(),
+            "PROXY_HOST" => Value::text(&self.proxy.host),
+            "PROXY_PORT" => Value::text(self.proxy.port),
+            "PROXY_PASSWORD" => Value::Secret(&self.proxy_password),
+            "PROXY_V3_PORT" => Value::optional(self.proxy_v3_port),
+            "PROXY_V4_PORT" => Value::optional(self.proxy_v4_port),
+            "PROXY_PROTOCOL" => Value::switch(self.proxy_protocol),
+            "TRUSTED_PROXIES" => Value::text(&self.trusted_proxies),
+            "WEB_HOST" => Value::text(&self.web.host),
+            "WEB_PORT" => Value::text(self.web.port),
+            "WEB_PASSWORD" => Value::secret(self.web_password.as_ref()),
+            "DEFAULT_VERSION" => Value::text(self.default_version),
+            "HEALTH_INTERVAL" => Value::Text(value::duration_text(self.health_interval)),
+            "FAILOVER_AFTER" => Value::Text(value::duration_text(self.failover_after.unwrap_or_default())),
+            "LOAD_RETRY" => Value::switch(self.load_retry),
+            "LOG_LEVEL" => Value::text(&self.log_level),
+            "HEAD_TIMEOUT" => Value::Text(value::duration_text(timeouts.head)),
+            "KEEPALIVE_TIMEOUT" => Value::Text(value::duration_text(timeouts.keepalive)),
+            "CONNECT_TIMEOUT" => Value::Text(value::duration_text(timeouts.connect)),
+            "RESPONSE_TIMEOUT" => Value::Text(value::duration_text(timeouts.response)),
+            "DRAIN_TIMEOUT" => Value::Text(value::duration_text(timeouts.drain)),
+            "MAX_BODY" => Value::Text(value::size_text(self.max_body)),
+            name => self.value_of_version(name),
         }
+    }
+
+    fn value_of_version(&self, name: &str) -> Value<'_> {
+        for version in Lavalink::ALL {
+            let (settings, nodes) = (names::of(version), self.nodes(version));
+            let single = nodes.first().filter(|node| !node.is_listed());
+            let value = match name {
+                name if name == settings.host.name => Value::optional(single.map(|node| &node.host)),
+                name if name == settings.port.name => Value::optional(single.map(|node| node.port)),
+                name if name == settings.password.name => {
+                    Value::secret(nodes.first().map(|_| self.node_passwords.get(version)))
+                }
+                name if name == settings.nodes.name => {
+                    let listed = nodes.iter().filter(|node| node.is_listed());
+                    Value::Text(listed.map(Node::entry).collect::<Vec<_>>().join(", "))
+                }
+                name if name == settings.paths.name => Value::Text(self.paths.get(version).join(",")),
+                _ => continue,
+            };
+            return value;
+        }
+        Value::none()
     }
 }

@@ -1,7 +1,7 @@
 //! The env file: finds it, reads it, and reports unreadable lines by their number. It opens that one file only.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ pub struct EnvFile {
 
 /// A name that begins like this is meant to be a setting of ours.
 const PREFIXES: [&str; 3] = ["PROXY_", "WEB_", "LAVALINK_"];
+
+/// The passwords of single nodes begin like this.
+const NODE_PASSWORDS: [&str; 2] = ["LAVALINK_V3_PASSWORD_", "LAVALINK_V4_PASSWORD_"];
 
 /// Larger than any env file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -85,8 +88,20 @@ fn parse(path: &Path, mut bytes: Vec<u8>) -> EnvFile {
 }
 
 impl EnvFile {
+    /// A warning for each node password that is not one of `known`.
+    pub fn useless_passwords(&self, known: &HashSet<String>) -> Vec<Fault> {
+        let mut names: Vec<&String> =
+            self.values.keys().filter(|name| is_node_password(name) && !known.contains(*name)).collect();
+        names.sort();
+        let warning = |name: &String| {
+            let reason = format!("{name} belongs to no node and has no effect (is it misspelt?)");
+            Fault { name: self.path.as_deref().unwrap_or(Path::new("")).display().to_string(), value: None, reason }
+        };
+        names.into_iter().map(warning).collect()
+    }
+
     fn insert(&mut self, path: &Path, name: String, value: String) {
-        let ours = SETTINGS.iter().any(|setting| setting.name == name);
+        let ours = SETTINGS.iter().any(|setting| setting.name == name) || is_node_password(&name);
         if !ours && PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             self.warnings.push(fault(path, format!("{name} is not a setting and has no effect (is it misspelt?)")));
         } else if ours && self.values.contains_key(&name) {
@@ -95,6 +110,10 @@ impl EnvFile {
         }
         self.values.insert(name, value);
     }
+}
+
+fn is_node_password(name: &str) -> bool {
+    NODE_PASSWORDS.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn fault(path: &Path, reason: String) -> Fault {

@@ -30,3 +30,28 @@ impl fmt::Display for Lavalink {
         out.write_str(self.name())
     }
 }
+
+/// One value for each version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PerVersion<T> {
+    /// The value for v3.
+    pub v3: T,
+    /// The value for v4.
+    pub v4: T,
+}
+
+impl<T> PerVersion<T> {
+    /// The value that `of` returns for each version, for v3 first.
+    pub fn new(mut of: impl FnMut(Lavalink) -> T) -> Self {
+        Self { v3: of(Lavalink::V3), v4: of(Lavalink::V4) }
+    }
+
+    /// The value for this version.
+    #[must_use]
+    pub fn get(&self, version: Lavalink) -> &T {
+        match version {
+            Lavalink::V3 => &self.v3,
+            Lavalink::V4 => &self.v4,
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod fault;
 mod file;
 mod lavalink;
 mod names;
+mod nodes;
 mod reader;
 mod secret;
 mod settings;
@@ -24,10 +25,11 @@ use std::path::{Path, PathBuf};
 
 pub use check_names::check_names;
 pub use fault::{Fault, Faults};
-pub use lavalink::Lavalink;
+pub use lavalink::{Lavalink, PerVersion};
 pub use names::{SETTINGS, Setting};
+pub use nodes::Node;
 pub use secret::Secret;
-pub use settings::{Listen, Node, Settings, Timeouts};
+pub use settings::{Listen, Settings, Timeouts};
 pub use trusted::Trusted;
 
 /// What [`load`] or [`reload`] found.
@@ -71,19 +73,20 @@ fn load_from(
     let file = file::find(env_file, default_files).map_err(|fault| Faults(vec![fault]))?;
     let lookup =
         |name: &str| environment(name).or_else(|| file.values.get(name).map(|value| OsString::from(value.as_str())));
+    let warnings = [&*file.warnings, &file.useless_passwords(&nodes::password_names(lookup))].concat();
     let outcome = Settings::from_lookup(lookup).and_then(|settings| match present {
         None => Ok((settings, Vec::new())),
         Some(present) => settings.with_listeners_of(present, lookup),
     });
     match outcome {
         Ok((settings, need_restart)) if file.faults.is_empty() => {
-            let warnings = file.warnings.iter().map(Fault::to_string).collect();
+            let warnings = warnings.iter().map(Fault::to_string).collect();
             Ok(Loaded { settings, file: file.path, warnings, need_restart })
         }
         // A misspelt name is often the cause of the other faults.
         outcome => {
             let of_settings = outcome.err().map_or_else(Vec::new, |faults| faults.0);
-            Err(Faults([file.faults, of_settings, file.warnings].concat()))
+            Err(Faults([file.faults, of_settings, warnings].concat()))
         }
     }
 }

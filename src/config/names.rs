@@ -1,10 +1,12 @@
 //! The name, default and unit of every setting.
 
+use super::Lavalink;
+
 /// What is fixed about a setting.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting {
+pub struct Setting<'n> {
     /// The environment variable.
-    pub name: &'static str,
+    pub name: &'n str,
     /// The value when the variable is unset; empty for none.
     pub default: &'static str,
     /// The form of the value.
@@ -15,52 +17,59 @@ pub struct Setting {
     pub(super) empty_counts: bool,
 }
 
-impl Setting {
-    pub(super) const fn new(name: &'static str, default: &'static str, unit: &'static str) -> Self {
+impl<'n> Setting<'n> {
+    pub(super) const fn new(name: &'n str, default: &'static str, unit: &'static str) -> Self {
         Self { name, default, unit, secret: false, empty_counts: false }
     }
 
-    pub(super) const fn secret(name: &'static str, default: &'static str) -> Self {
+    pub(super) const fn secret(name: &'n str, default: &'static str) -> Self {
         Self { name, default, unit: "text", secret: true, empty_counts: true }
     }
 
-    pub(super) const fn node_host(name: &'static str, default: &'static str) -> Self {
+    pub(super) const fn node_host(name: &'n str, default: &'static str) -> Self {
         Self { name, default, unit: "host", secret: false, empty_counts: true }
     }
 }
 
 pub const DEFAULT_PASSWORD: &str = "DevamOP";
 
-pub const PROXY_HOST: Setting = Setting::new("PROXY_HOST", "0.0.0.0", "host");
-pub const PROXY_PORT: Setting = Setting::new("PROXY_PORT", "6923", "port");
-pub const PROXY_PASSWORD: Setting = Setting::secret("PROXY_PASSWORD", DEFAULT_PASSWORD);
-pub const PROXY_V3_PORT: Setting = Setting::new("PROXY_V3_PORT", "", "port");
-pub const PROXY_V4_PORT: Setting = Setting::new("PROXY_V4_PORT", "", "port");
-pub const PROXY_PROTOCOL: Setting = Setting::new("PROXY_PROTOCOL", "off", "off or on");
-pub const TRUSTED_PROXIES: Setting = Setting::new("TRUSTED_PROXIES", "", "addresses");
-pub const WEB_HOST: Setting = Setting::new("WEB_HOST", "127.0.0.1", "host");
-pub const WEB_PORT: Setting = Setting::new("WEB_PORT", "6980", "port");
-pub const WEB_PASSWORD: Setting = Setting::secret("WEB_PASSWORD", "");
-pub const LAVALINK_V3_HOST: Setting = Setting::node_host("LAVALINK_V3_HOST", "127.0.0.1");
-pub const LAVALINK_V3_PORT: Setting = Setting::new("LAVALINK_V3_PORT", "8806", "port");
-pub const LAVALINK_V3_PASSWORD: Setting = Setting::secret("LAVALINK_V3_PASSWORD", "");
-pub const LAVALINK_V4_HOST: Setting = Setting::node_host("LAVALINK_V4_HOST", "127.0.0.1");
-pub const LAVALINK_V4_PORT: Setting = Setting::new("LAVALINK_V4_PORT", "8807", "port");
-pub const LAVALINK_V4_PASSWORD: Setting = Setting::secret("LAVALINK_V4_PASSWORD", "");
-pub const DEFAULT_VERSION: Setting = Setting::new("DEFAULT_VERSION", "", "v3 or v4");
-pub const LOG_LEVEL: Setting = Setting::new("LOG_LEVEL", "info", "level");
-pub const HEAD_TIMEOUT: Setting = Setting::new("HEAD_TIMEOUT", "10s", "duration");
-pub const KEEPALIVE_TIMEOUT: Setting = Setting::new("KEEPALIVE_TIMEOUT", "75s", "duration");
-pub const CONNECT_TIMEOUT: Setting = Setting::new("CONNECT_TIMEOUT", "5s", "duration");
-pub const RESPONSE_TIMEOUT: Setting = Setting::new("RESPONSE_TIMEOUT", "120s", "duration");
-pub const DRAIN_TIMEOUT: Setting = Setting::new("DRAIN_TIMEOUT", "10s", "duration");
-pub const MAX_BODY: Setting = Setting::new("MAX_BODY", "8MiB", "size");
+pub const PROXY_HOST: Setting<'static> = Setting::new("PROXY_HOST", "0.0.0.0", "host");
+pub const PROXY_PORT: Setting<'static> = Setting::new("PROXY_PORT", "6923", "port");
+pub const PROXY_PASSWORD: Setting<'static> = Setting::secret("PROXY_PASSWORD", DEFAULT_PASSWORD);
+pub const PROXY_V3_PORT: Setting<'static> = Setting::new("PROXY_V3_PORT", "", "port");
+pub const PROXY_V4_PORT: Setting<'static> = Setting::new("PROXY_V4_PORT", "", "port");
+pub const PROXY_PROTOCOL: Setting<'static> = Setting::new("PROXY_PROTOCOL", "off", "off or on");
+pub const TRUSTED_PROXIES: Setting<'static> = Setting::new("TRUSTED_PROXIES", "", "addresses");
+pub const WEB_HOST: Setting<'static> = Setting::new("WEB_HOST", "127.0.0.1", "host");
+pub const WEB_PORT: Setting<'static> = Setting::new("WEB_PORT", "6980", "port");
+pub const WEB_PASSWORD: Setting<'static> = Setting::secret("WEB_PASSWORD", "");
+pub const LAVALINK_V3_HOST: Setting<'static> = Setting::node_host("LAVALINK_V3_HOST", "127.0.0.1");
+pub const LAVALINK_V3_PORT: Setting<'static> = Setting::new("LAVALINK_V3_PORT", "8806", "port");
+pub const LAVALINK_V3_PASSWORD: Setting<'static> = Setting::secret("LAVALINK_V3_PASSWORD", "");
+pub const LAVALINK_V4_HOST: Setting<'static> = Setting::node_host("LAVALINK_V4_HOST", "127.0.0.1");
+pub const LAVALINK_V4_PORT: Setting<'static> = Setting::new("LAVALINK_V4_PORT", "8807", "port");
+pub const LAVALINK_V4_PASSWORD: Setting<'static> = Setting::secret("LAVALINK_V4_PASSWORD", "");
+pub const LAVALINK_V3_NODES: Setting<'static> = Setting::new("LAVALINK_V3_NODES", "", "nodes");
+pub const LAVALINK_V4_NODES: Setting<'static> = Setting::new("LAVALINK_V4_NODES", "", "nodes");
+pub const LAVALINK_V3_PATHS: Setting<'static> = Setting::new("LAVALINK_V3_PATHS", "", "paths");
+pub const LAVALINK_V4_PATHS: Setting<'static> = Setting::new("LAVALINK_V4_PATHS", "", "paths");
+pub const HEALTH_INTERVAL: Setting<'static> = Setting::new("HEALTH_INTERVAL", "5s", "duration");
+pub const FAILOVER_AFTER: Setting<'static> = Setting::new("FAILOVER_AFTER", "30s", "duration");
+pub const LOAD_RETRY: Setting<'static> = Setting::new("LOAD_RETRY", "on", "on or off");
+pub const DEFAULT_VERSION: Setting<'static> = Setting::new("DEFAULT_VERSION", "", "v3 or v4");
+pub const LOG_LEVEL: Setting<'static> = Setting::new("LOG_LEVEL", "info", "level");
+pub const HEAD_TIMEOUT: Setting<'static> = Setting::new("HEAD_TIMEOUT", "10s", "duration");
+pub const KEEPALIVE_TIMEOUT: Setting<'static> = Setting::new("KEEPALIVE_TIMEOUT", "75s", "duration");
+pub const CONNECT_TIMEOUT: Setting<'static> = Setting::new("CONNECT_TIMEOUT", "5s", "duration");
+pub const RESPONSE_TIMEOUT: Setting<'static> = Setting::new("RESPONSE_TIMEOUT", "120s", "duration");
+pub const DRAIN_TIMEOUT: Setting<'static> = Setting::new("DRAIN_TIMEOUT", "10s", "duration");
+pub const MAX_BODY: Setting<'static> = Setting::new("MAX_BODY", "8MiB", "size");
 
 /// It is read where `LOG_LEVEL` is unset, as in every program that uses `env_logger`.
-pub const RUST_LOG: Setting = Setting::new("RUST_LOG", LOG_LEVEL.default, LOG_LEVEL.unit);
+pub const RUST_LOG: Setting<'static> = Setting::new("RUST_LOG", LOG_LEVEL.default, LOG_LEVEL.unit);
 
 /// Every setting, in the order of the manual.
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting<'static>; 31] = [
     PROXY_HOST,
     PROXY_PORT,
     PROXY_PASSWORD,
@@ -77,7 +86,14 @@ pub const SETTINGS: [Setting; 24] = [
     LAVALINK_V4_HOST,
     LAVALINK_V4_PORT,
     LAVALINK_V4_PASSWORD,
+    LAVALINK_V3_NODES,
+    LAVALINK_V4_NODES,
     DEFAULT_VERSION,
+    LAVALINK_V3_PATHS,
+    LAVALINK_V4_PATHS,
+    HEALTH_INTERVAL,
+    FAILOVER_AFTER,
+    LOAD_RETRY,
     LOG_LEVEL,
     HEAD_TIMEOUT,
     KEEPALIVE_TIMEOUT,
@@ -88,4 +104,39 @@ pub const SETTINGS: [Setting; 24] = [
 ];
 
 /// The settings that say where the listeners are.
-pub const LISTENER_SETTINGS: [Setting; 6] = [PROXY_HOST, PROXY_PORT, PROXY_V3_PORT, PROXY_V4_PORT, WEB_HOST, WEB_PORT];
+pub const LISTENER_SETTINGS: [Setting<'static>; 6] =
+    [PROXY_HOST, PROXY_PORT, PROXY_V3_PORT, PROXY_V4_PORT, WEB_HOST, WEB_PORT];
+
+/// The settings that each version has.
+#[derive(Clone, Copy, Debug)]
+pub struct VersionSettings {
+    pub host: Setting<'static>,
+    pub port: Setting<'static>,
+    pub password: Setting<'static>,
+    pub nodes: Setting<'static>,
+    pub paths: Setting<'static>,
+    /// The port of the listener that is pinned to this version.
+    pub listener_port: Setting<'static>,
+}
+
+/// The settings of this version.
+pub const fn of(version: Lavalink) -> &'static VersionSettings {
+    match version {
+        Lavalink::V3 => &VersionSettings {
+            host: LAVALINK_V3_HOST,
+            port: LAVALINK_V3_PORT,
+            password: LAVALINK_V3_PASSWORD,
+            nodes: LAVALINK_V3_NODES,
+            paths: LAVALINK_V3_PATHS,
+            listener_port: PROXY_V3_PORT,
+        },
+        Lavalink::V4 => &VersionSettings {
+            host: LAVALINK_V4_HOST,
+            port: LAVALINK_V4_PORT,
+            password: LAVALINK_V4_PASSWORD,
+            nodes: LAVALINK_V4_NODES,
+            paths: LAVALINK_V4_PATHS,
+            listener_port: PROXY_V4_PORT,
+        },
+    }
+}

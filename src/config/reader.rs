@@ -6,7 +6,7 @@ use super::names::{
     CONNECT_TIMEOUT, DRAIN_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_TIMEOUT, LOG_LEVEL, RESPONSE_TIMEOUT, RUST_LOG, Setting,
 };
 use super::secret::HIDDEN;
-use super::{Fault, Listen, Node, Secret, Timeouts, value};
+use super::{Fault, Listen, Timeouts, value};
 
 /// Reads one setting after the other and collects their faults.
 ///
@@ -21,10 +21,13 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         Self { lookup, faults: Vec::new() }
     }
 
-    pub fn read<T>(&mut self, setting: &Setting, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let raw = (self.lookup)(setting.name)
-            .filter(|raw| setting.empty_counts || !raw.is_empty())
-            .unwrap_or_else(|| setting.default.into());
+    /// The value as it is set; an empty one counts only where it has a meaning of its own.
+    pub fn raw(&self, setting: &Setting<'_>) -> Option<OsString> {
+        (self.lookup)(setting.name).filter(|raw| setting.empty_counts || !raw.is_empty())
+    }
+
+    pub fn read<T>(&mut self, setting: &Setting<'_>, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let raw = self.raw(setting).unwrap_or_else(|| setting.default.into());
         let parsed = match raw.to_str() {
             Some(text) => parse(text),
             None => Err("it is not UTF-8 (write it again, in plain ASCII)".to_owned()),
@@ -38,7 +41,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         }
     }
 
-    pub fn fault(&mut self, setting: &Setting, value: &str, reason: String) {
+    pub fn fault(&mut self, setting: &Setting<'_>, value: &str, reason: String) {
         const MAX_SHOWN: usize = 100;
         // An `@` in a host comes after `user:password`.
         let value = if setting.secret || value.contains('@') {
@@ -52,29 +55,10 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         self.faults.push(Fault { name: setting.name.to_owned(), value: Some(value), reason });
     }
 
-    pub fn listen(&mut self, host: &Setting, port: &Setting) -> Option<Listen> {
+    pub fn listen(&mut self, host: &Setting<'_>, port: &Setting<'_>) -> Option<Listen> {
         let host = self.read(host, value::host);
         let port = self.read(port, value::port);
         Some(Listen { host: host?, port: port? })
-    }
-
-    /// `Some(None)` for a version that is off.
-    pub fn node(
-        &mut self,
-        host: &Setting,
-        port: &Setting,
-        password: &Setting,
-        fallback: Option<&Secret>,
-    ) -> Option<Option<Node>> {
-        let host = self.read(host, value::optional(value::host));
-        let port = self.read(port, value::node_port);
-        let password = self.read(password, value::optional(value::password));
-        let Some(host) = host? else {
-            return Some(None);
-        };
-        // Without a fallback there is a fault already, and this placeholder is never used.
-        let password = password?.or_else(|| fallback.cloned()).unwrap_or_else(|| Secret::new(String::new()));
-        Some(Some(Node { host, port: port?, password }))
     }
 
     pub fn log_level(&mut self) -> Option<String> {

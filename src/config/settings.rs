@@ -5,12 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use super::names::{
-    DEFAULT_PASSWORD, DEFAULT_VERSION, LAVALINK_V3_HOST, LAVALINK_V3_PASSWORD, LAVALINK_V3_PORT, LAVALINK_V4_HOST,
-    LAVALINK_V4_PASSWORD, LAVALINK_V4_PORT, LISTENER_SETTINGS, MAX_BODY, PROXY_HOST, PROXY_PASSWORD, PROXY_PORT,
-    PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT, Setting, TRUSTED_PROXIES, WEB_HOST, WEB_PASSWORD, WEB_PORT,
+    self, DEFAULT_PASSWORD, DEFAULT_VERSION, FAILOVER_AFTER, HEALTH_INTERVAL, LISTENER_SETTINGS, LOAD_RETRY, MAX_BODY,
+    PROXY_HOST, PROXY_PASSWORD, PROXY_PORT, PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT, Setting, TRUSTED_PROXIES,
+    WEB_HOST, WEB_PASSWORD, WEB_PORT,
 };
 use super::reader::Reader;
-use super::{Fault, Faults, Lavalink, Secret, Trusted, value};
+use super::{Fault, Faults, Lavalink, Node, PerVersion, Secret, Trusted, value};
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,24 +27,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// A Lavalink node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// An address (IPv6 without brackets) or a name.
-    pub host: String,
-    /// A TCP port, never 0.
-    pub port: u16,
-    /// What the node is sent as `Authorization`: its own password where one is set, else `PROXY_PASSWORD`.
-    pub password: Secret,
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_authority(out, &self.host, self.port)
-    }
-}
-
-fn write_authority(out: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+pub(super) fn write_authority(out: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
     match host.contains(':') {
         true => write!(out, "[{host}]:{port}"),
         false => write!(out, "{host}:{port}"),
@@ -85,12 +68,20 @@ pub struct Settings {
     pub web: Listen,
     /// The password of the web pages; always set when `web` is reachable from other machines.
     pub web_password: Option<Secret>,
-    /// The v3 node, unless v3 is off.
-    pub v3: Option<Node>,
-    /// The v4 node, unless v4 is off.
-    pub v4: Option<Node>,
+    /// The nodes of each version, in the order of the settings; none for a version that is off.
+    pub nodes: PerVersion<Vec<Node>>,
+    /// What a node without a password of its own is sent.
+    pub(super) node_passwords: PerVersion<Secret>,
     /// For requests that name no version; it always has a node.
     pub default_version: Lavalink,
+    /// Path prefixes that belong to a version though they do not name one. No prefix is below one of the other version.
+    pub paths: PerVersion<Vec<String>>,
+    /// From one check of a node to the next.
+    pub health_interval: Duration,
+    /// How long a node may be down before its tunnels are closed; `None` to leave them open.
+    pub failover_after: Option<Duration>,
+    /// True to repeat a load that failed on one node on another.
+    pub load_retry: bool,
     /// A filter that `env_logger` understands.
     pub log_level: String,
     /// Every timeout.
@@ -121,25 +112,28 @@ impl Settings {
         let trusted_proxies = reader.read(&TRUSTED_PROXIES, Trusted::parse);
         let web = reader.listen(&WEB_HOST, &WEB_PORT);
         let web_password = reader.read(&WEB_PASSWORD, value::optional(value::password));
-        let v3 = reader.node(&LAVALINK_V3_HOST, &LAVALINK_V3_PORT, &LAVALINK_V3_PASSWORD, proxy_password.as_ref());
-        let v4 = reader.node(&LAVALINK_V4_HOST, &LAVALINK_V4_PORT, &LAVALINK_V4_PASSWORD, proxy_password.as_ref());
+        let (v3, v3_password) = reader.nodes(Lavalink::V3, proxy_password.as_ref(), None);
+        let (v4, v4_password) = reader.nodes(Lavalink::V4, proxy_password.as_ref(), v3.as_deref());
         let default_version = reader.read(&DEFAULT_VERSION, value::optional(value::version));
+        let paths = PerVersion::new(|version| reader.read(&names::of(version).paths, value::paths));
+        let health_interval = reader.read(&HEALTH_INTERVAL, value::timeout);
+        let failover_after = reader.read(&FAILOVER_AFTER, value::duration);
+        let load_retry = reader.read(&LOAD_RETRY, value::switch);
         let log_level = reader.log_level();
         let timeouts = reader.timeouts();
         let max_body = reader.read(&MAX_BODY, value::size);
 
         reader.check_proxy_protocol(proxy_protocol, trusted_proxies.as_ref());
         reader.check_web(web.as_ref(), web_password.as_ref());
-        let pinned = [proxy_v3_port.flatten(), proxy_v4_port.flatten()];
-        let listeners = listeners(proxy.as_ref(), pinned, web.as_ref());
+        let pinned = PerVersion { v3: proxy_v3_port.flatten(), v4: proxy_v4_port.flatten() };
+        let listeners = listeners(proxy.as_ref(), &pinned, web.as_ref());
         reader.check_listeners(&listeners);
-        for (setting, node) in [(&LAVALINK_V3_PORT, &v3), (&LAVALINK_V4_PORT, &v4)] {
-            if let Some(Some(node)) = node {
-                reader.check_node(setting, node, &listeners);
-            }
-        }
-        let v3_is_off = matches!(v3, Some(None));
-        reader.check_versions([v3_is_off, matches!(v4, Some(None))], default_version.flatten(), pinned);
+        reader.check_nodes(Lavalink::V3, v3.as_deref().unwrap_or_default(), &listeners);
+        reader.check_nodes(Lavalink::V4, v4.as_deref().unwrap_or_default(), &listeners);
+        let is_off = |nodes: &Option<Vec<Node>>| nodes.as_ref().is_some_and(Vec::is_empty);
+        let is_off = PerVersion { v3: is_off(&v3), v4: is_off(&v4) };
+        reader.check_versions(&is_off, default_version.flatten(), &pinned, &paths);
+        reader.check_paths(paths.v3.as_deref().unwrap_or_default(), paths.v4.as_deref().unwrap_or_default());
 
         Some(Self {
             proxy: proxy?,
@@ -150,9 +144,13 @@ impl Settings {
             trusted_proxies: trusted_proxies?,
             web: web?,
             web_password: web_password?,
-            default_version: default_version?.unwrap_or(if v3_is_off { Lavalink::V4 } else { Lavalink::V3 }),
-            v3: v3?,
-            v4: v4?,
+            nodes: PerVersion { v3: v3?, v4: v4? },
+            node_passwords: PerVersion { v3: v3_password?, v4: v4_password? },
+            default_version: default_version?.unwrap_or(if is_off.v3 { Lavalink::V4 } else { Lavalink::V3 }),
+            paths: PerVersion { v3: paths.v3?, v4: paths.v4? },
+            health_interval: health_interval?,
+            failover_after: failover_after.map(|after| (!after.is_zero()).then_some(after))?,
+            load_retry: load_retry?,
             log_level: log_level?,
             timeouts: timeouts?,
             max_body: max_body?,
@@ -166,13 +164,13 @@ impl Settings {
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Self, Vec<&'static str>), Faults> {
         let is_of_a_listener = |name: &str| LISTENER_SETTINGS.iter().any(|setting| setting.name == name);
-        let mut moved = self.differences(present);
-        moved.retain(|name| is_of_a_listener(name));
+        let is_moved = |name: &&str| self.value(name) != present.value(name);
+        let moved: Vec<_> = LISTENER_SETTINGS.iter().map(|setting| setting.name).filter(is_moved).collect();
         if moved.is_empty() {
             return Ok((self, moved));
         }
         let lookup = |name: &str| match is_of_a_listener(name) {
-            true => Some(present.text(name).into()),
+            true => Some(present.value(name).to_string().into()),
             false => lookup(name),
         };
         let settings = Self::from_lookup(lookup).map_err(|Faults(faults)| {
@@ -183,13 +181,10 @@ impl Settings {
         Ok((settings, moved))
     }
 
-    /// The node of a version, unless that version is off.
+    /// The nodes of a version, none when it is off.
     #[must_use]
-    pub fn node(&self, version: Lavalink) -> Option<&Node> {
-        match version {
-            Lavalink::V3 => self.v3.as_ref(),
-            Lavalink::V4 => self.v4.as_ref(),
-        }
+    pub fn nodes(&self, version: Lavalink) -> &[Node] {
+        self.nodes.get(version)
     }
 
     /// True while the password is the one in the manual.
@@ -199,21 +194,26 @@ impl Settings {
     }
 
     /// Every listener, with the setting that has its port.
-    pub(super) fn listeners(&self) -> Vec<(&'static Setting, Listen)> {
-        listeners(Some(&self.proxy), [self.proxy_v3_port, self.proxy_v4_port], Some(&self.web))
+    pub(super) fn listeners(&self) -> Vec<(&'static Setting<'static>, Listen)> {
+        let pinned = PerVersion { v3: self.proxy_v3_port, v4: self.proxy_v4_port };
+        listeners(Some(&self.proxy), &pinned, Some(&self.web))
     }
 }
 
-/// Every listener that is known; `pinned` has the ports for v3 and v4.
+/// Every listener that is known.
 fn listeners(
     proxy: Option<&Listen>,
-    pinned: [Option<u16>; 2],
+    pinned: &PerVersion<Option<u16>>,
     web: Option<&Listen>,
-) -> Vec<(&'static Setting, Listen)> {
+) -> Vec<(&'static Setting<'static>, Listen)> {
     let at_proxy_host = |port: Option<u16>| Some(Listen { host: proxy?.host.clone(), port: port? });
-    let [v3, v4] = pinned.map(at_proxy_host);
-    [(&PROXY_PORT, proxy.cloned()), (&PROXY_V3_PORT, v3), (&PROXY_V4_PORT, v4), (&WEB_PORT, web.cloned())]
-        .into_iter()
-        .filter_map(|(setting, listen)| Some((setting, listen?)))
-        .collect()
+    [
+        (&PROXY_PORT, proxy.cloned()),
+        (&PROXY_V3_PORT, at_proxy_host(pinned.v3)),
+        (&PROXY_V4_PORT, at_proxy_host(pinned.v4)),
+        (&WEB_PORT, web.cloned()),
+    ]
+    .into_iter()
+    .filter_map(|(setting, listen)| Some((setting, listen?)))
+    .collect()
 }

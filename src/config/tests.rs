@@ -1,10 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+
+mod files;
+mod nodes;
+mod values;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -32,8 +36,8 @@ fn bad(pairs: Pairs<'_>, names: &[&str]) -> String {
     }
 }
 
-fn described(settings: &Settings) -> BTreeMap<&'static str, String> {
-    settings.describe().collect()
+fn described(settings: &Settings) -> BTreeMap<String, String> {
+    settings.describe().into_iter().collect()
 }
 
 /// A directory for one test, removed at its end.
@@ -78,8 +82,9 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(settings.web, Listen { host: "127.0.0.1".to_owned(), port: 6980 });
     assert!(settings.web_password.is_none());
     for (version, port) in [(Lavalink::V3, 8806), (Lavalink::V4, 8807)] {
-        let node = settings.node(version).unwrap();
-        assert_eq!((node.host.as_str(), node.port, node.password.expose()), ("127.0.0.1", port, "DevamOP"));
+        let [node] = settings.nodes(version) else { panic!("{version}: {settings:?}") };
+        assert_eq!((&*node.name, node.to_string()), (version.name(), format!("127.0.0.1:{port}")));
+        assert_eq!(node.password.expose(), "DevamOP");
     }
     assert_eq!(settings.default_version, Lavalink::V3);
     assert_eq!(settings.log_level, "info");
@@ -93,6 +98,9 @@ fn the_defaults_are_those_of_the_manual() {
     };
     assert_eq!(settings.timeouts, timeouts);
     assert_eq!(settings.max_body, 8 * 1024 * 1024);
+    assert_eq!(settings.paths, PerVersion::default());
+    assert_eq!((settings.health_interval, settings.failover_after), (seconds(5), Some(seconds(30))));
+    assert!(settings.load_retry);
 }
 
 #[test]
@@ -102,9 +110,9 @@ fn an_empty_value_is_the_default_unless_it_has_a_meaning() {
     assert_eq!(described(&good(&empty)), described(&good(&[])));
     bad(&[("PROXY_PASSWORD", "")], &["PROXY_PASSWORD"]);
     assert!(good(&[("WEB_PASSWORD", "")]).web_password.is_none());
-    assert!(good(&[("LAVALINK_V3_HOST", "")]).v3.is_none());
+    assert!(good(&[("LAVALINK_V3_HOST", "")]).nodes.v3.is_empty());
     let settings = good(&[("LAVALINK_V3_PASSWORD", ""), ("PROXY_PASSWORD", "p")]);
-    assert_eq!(settings.v3.unwrap().password.expose(), "p");
+    assert_eq!(settings.nodes.v3[0].password.expose(), "p");
 }
 
 #[test]
@@ -126,7 +134,14 @@ fn every_setting_is_read_and_described() {
         ("LAVALINK_V4_HOST", "four"),
         ("LAVALINK_V4_PORT", "6"),
         ("LAVALINK_V4_PASSWORD", "four secret"),
+        ("LAVALINK_V3_NODES", ""),
+        ("LAVALINK_V4_NODES", ""),
         ("DEFAULT_VERSION", "v4"),
+        ("LAVALINK_V3_PATHS", "/old"),
+        ("LAVALINK_V4_PATHS", "/youtube,/metrics"),
+        ("HEALTH_INTERVAL", "7s"),
+        ("FAILOVER_AFTER", "0s"),
+        ("LOAD_RETRY", "off"),
         ("LOG_LEVEL", "debug"),
         ("HEAD_TIMEOUT", "11s"),
         ("KEEPALIVE_TIMEOUT", "12m"),
@@ -143,12 +158,12 @@ fn every_setting_is_read_and_described() {
     }
     assert_eq!(settings.proxy_password.expose(), "proxy secret");
     assert_eq!(settings.web_password.as_ref().unwrap().expose(), "web secret");
-    assert_eq!(settings.node(Lavalink::V3).unwrap().password.expose(), "three secret");
-    assert_eq!(settings.node(Lavalink::V4).unwrap().password.expose(), "four secret");
+    assert_eq!(settings.nodes(Lavalink::V3)[0].password.expose(), "three secret");
+    assert_eq!(settings.nodes(Lavalink::V4)[0].password.expose(), "four secret");
     assert!(!settings.default_password_stands());
     assert!(settings.proxy_protocol && settings.trusted_proxies.contains("10.9.9.9".parse().unwrap()));
     assert_eq!(settings.proxy.to_string(), "[::1]:1");
-    assert_eq!(settings.v3.as_ref().unwrap().to_string(), "three:5");
+    assert_eq!(settings.nodes.v3[0].to_string(), "three:5");
 
     let debug = format!("{settings:?} {:#?}", settings.proxy_password);
     assert!(!debug.contains("secret\""), "{debug}");
@@ -207,265 +222,6 @@ fn values_that_are_not_utf8_are_faults() {
 }
 
 #[test]
-fn hosts() {
-    for (text, host) in [
-        ("127.0.0.1", "127.0.0.1"),
-        ("0.0.0.0", "0.0.0.0"),
-        ("::", "::"),
-        ("::1", "::1"),
-        ("[::1]", "::1"),
-        ("[2001:db8::7]", "2001:db8::7"),
-        ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
-        ("localhost", "localhost"),
-        ("lavalink", "lavalink"),
-        ("lavalink_v4", "lavalink_v4"),
-        ("4you", "4you"),
-        ("node-1.example.com", "node-1.example.com"),
-        ("Node.Example.COM.", "Node.Example.COM."),
-        ("1.2.3.4.example", "1.2.3.4.example"),
-        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-        (&"a".repeat(63), &"a".repeat(63)),
-    ] {
-        assert_eq!(value::host(text).as_deref(), Ok(host), "{text}");
-    }
-    for (text, reason) in [
-        ("", "address"),
-        (" ", "space"),
-        ("127.0.0.1 ", "space"),
-        (" 127.0.0.1", "space"),
-        ("my host", "space"),
-        ("host\r", "line break"),
-        ("host\0", "line break"),
-        ("http://node", "URL"),
-        ("ws://node:2333/", "URL"),
-        ("tcp://10.0.0.1:2333", "URL"),
-        ("node:2333", "port"),
-        ("node:", "port"),
-        ("127.0.0.1:2333", "port"),
-        ("[::1]:2333", "port"),
-        ("[::1", "brackets"),
-        ("[::1]x", "brackets"),
-        ("[127.0.0.1]", "brackets"),
-        ("[]", "brackets"),
-        ("[node]", "brackets"),
-        ("fe80::1%eth0", "IPv6"),
-        ("1:2:3", "IPv6"),
-        (":::", "IPv6"),
-        ("node/v4", "host only"),
-        ("user@node", "host only"),
-        ("*", "0.0.0.0"),
-        ("256.0.0.1", "IPv4"),
-        ("127.1", "IPv4"),
-        ("1.2.3", "IPv4"),
-        ("1.2.3.4.5", "IPv4"),
-        ("127.0.0.01", "IPv4"),
-        ("2130706433", "IPv4"),
-        ("0x7f000001", "IPv4"),
-        ("0x7f.1", "IPv4"),
-        ("0X7F.0x1", "IPv4"),
-        ("a..b", "host name"),
-        (".a", "host name"),
-        ("a..", "IPv4"),
-        ("-a", "host name"),
-        ("a-", "host name"),
-        ("a,b", "host name"),
-        ("b\u{fc}cher.example", "host name"),
-        (&"a".repeat(64), "host name"),
-        (&"a.".repeat(150), "host name"),
-    ] {
-        let found = value::host(text).expect_err(text);
-        assert!(found.contains(reason), "{text:?}: {found}");
-    }
-}
-
-#[test]
-fn ports() {
-    for (text, port) in [("0", 0), ("1", 1), ("80", 80), ("0080", 80), ("65535", 65535)] {
-        assert_eq!(value::port(text), Ok(port), "{text}");
-    }
-    for text in
-        ["", " ", "-1", "+80", "65536", "99999999999999999999", "8080 ", "http", "0x50", "80.0", "8_0", "\u{663}"]
-    {
-        assert!(value::port(text).is_err(), "{text}");
-    }
-    assert!(value::node_port("0").is_err());
-    assert!(value::node_port("00").is_err());
-    assert_eq!(value::node_port("2333"), Ok(2333));
-    let text = bad(&[("LAVALINK_V4_PORT", "tcp://10.0.0.1:2333")], &["LAVALINK_V4_PORT"]);
-    assert!(text.contains("enableServiceLinks"), "{text}");
-    for name in ["PROXY_PORT", "WEB_PORT", "PROXY_V3_PORT", "PROXY_V4_PORT"] {
-        good(&[(name, "0")]);
-    }
-    bad(&[("LAVALINK_V3_PORT", "0"), ("LAVALINK_V4_PORT", "0")], &["LAVALINK_V3_PORT", "LAVALINK_V4_PORT"]);
-}
-
-#[test]
-fn passwords() {
-    let every_visible: String = (b'!'..=b'~').map(char::from).collect();
-    for text in ["x", "youshallnotpass", "two words", "a  b", "$#'\"\\`%,;=", &every_visible, &"x".repeat(1024)] {
-        assert_eq!(value::password(text).unwrap().expose(), text);
-    }
-    for text in [
-        "",
-        " ",
-        " x",
-        "x ",
-        "x\n",
-        "x\r",
-        "\tx",
-        "x\u{a0}",
-        "a\tb",
-        "a\nb",
-        "a\r\nX: y",
-        "a\0b",
-        "a\x7fb",
-        "p\u{e4}ss",
-        "\u{1f511}",
-        &"x".repeat(1025),
-    ] {
-        assert!(value::password(text).is_err(), "{text:?}");
-    }
-    assert_eq!(format!("{0} {0:?} {0:#?}", Secret::new("x".to_owned())), "*** *** ***");
-}
-
-#[test]
-fn durations() {
-    for (text, milliseconds) in [
-        ("250ms", 250),
-        ("1ms", 1),
-        ("10s", 10_000),
-        ("5m", 300_000),
-        ("2h", 7_200_000),
-        ("24h", 86_400_000),
-        ("86400s", 86_400_000),
-        ("86400000ms", 86_400_000),
-        ("010s", 10_000),
-        ("0s", 0),
-    ] {
-        assert_eq!(value::duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-    }
-    for (text, reason) in [
-        ("", "not a duration"),
-        ("s", "not a duration"),
-        ("-1s", "not a duration"),
-        ("+1s", "not a duration"),
-        (".5s", "not a duration"),
-        (" 10s", "not a duration"),
-        ("forever", "not a duration"),
-        ("0", "no unit"),
-        ("10", "no unit"),
-        ("99999999999999999999999", "no unit"),
-        ("10 s", "not known"),
-        ("10s ", "not known"),
-        ("1.5s", "not known"),
-        ("1h30m", "not known"),
-        ("10S", "not known"),
-        ("5M", "not known"),
-        ("1d", "not known"),
-        ("10sec", "not known"),
-        ("10us", "not known"),
-        ("25h", "too long"),
-        ("86400001ms", "too long"),
-        ("18446744073709551615h", "too long"),
-        ("99999999999999999999999ms", "too long"),
-    ] {
-        let found = value::duration(text).expect_err(text);
-        assert!(found.contains(reason), "{text:?}: {found}");
-    }
-    for name in ["HEAD_TIMEOUT", "KEEPALIVE_TIMEOUT", "CONNECT_TIMEOUT", "RESPONSE_TIMEOUT"] {
-        bad(&[(name, "0s")], &[name]);
-        bad(&[(name, "10")], &[name]);
-    }
-    assert_eq!(good(&[("DRAIN_TIMEOUT", "0ms")]).timeouts.drain, Duration::ZERO);
-    bad(&[("DRAIN_TIMEOUT", "0")], &["DRAIN_TIMEOUT"]);
-}
-
-#[test]
-fn sizes() {
-    for (text, bytes) in [
-        ("1", 1),
-        ("1048576", 1 << 20),
-        ("512B", 512),
-        ("64KiB", 64 << 10),
-        ("8MiB", 8 << 20),
-        ("3GiB", 3 << 30),
-        ("18446744073709551615", u64::MAX),
-    ] {
-        assert_eq!(value::size(text), Ok(bytes), "{text}");
-    }
-    for (text, reason) in [
-        ("", "not a size"),
-        ("MiB", "not a size"),
-        ("-1", "not a size"),
-        ("+1", "not a size"),
-        ("unlimited", "not a size"),
-        ("8M", "not known"),
-        ("8MB", "not known"),
-        ("8mib", "not known"),
-        ("8 MiB", "not known"),
-        ("1.5MiB", "not known"),
-        ("0", "refuse"),
-        ("0MiB", "refuse"),
-        ("18446744073709551616", "too large"),
-        ("17179869184GiB", "too large"),
-    ] {
-        let found = value::size(text).expect_err(text);
-        assert!(found.contains(reason), "{text:?}: {found}");
-    }
-}
-
-#[test]
-fn a_written_value_can_be_read_back() {
-    for milliseconds in [1, 999, 1000, 1001, 60_000, 90_000, 3_600_000, 5_400_000, 86_400_000, 0] {
-        let duration = Duration::from_millis(milliseconds);
-        assert_eq!(value::duration(&value::duration_text(duration)), Ok(duration));
-    }
-    for bytes in [1, 1023, 1024, 1025, 1 << 20, (1 << 20) + 1, 1 << 30, 5 << 30, u64::MAX] {
-        assert_eq!(value::size(&value::size_text(bytes)), Ok(bytes));
-    }
-}
-
-#[test]
-fn log_levels() {
-    for text in [
-        "error",
-        "warn",
-        "info",
-        "debug",
-        "trace",
-        "off",
-        "INFO",
-        "warn,lavaproxy=debug",
-        "lavaproxy::proxy::session=trace",
-        "off,my-crate=info",
-    ] {
-        assert_eq!(good(&[("LOG_LEVEL", text)]).log_level, text);
-        assert_eq!(good(&[("RUST_LOG", text)]).log_level, text);
-    }
-    for text in [
-        "inof",
-        "verbose",
-        "3",
-        "info,",
-        "info;debug",
-        "lavaproxy",
-        "lavaproxy=",
-        "=info",
-        "a=b=info",
-        "info/x",
-        " info",
-    ] {
-        let fault = bad(&[("LOG_LEVEL", text)], &["LOG_LEVEL"]);
-        assert!(fault.contains("debug"), "{fault}");
-        bad(&[("RUST_LOG", text)], &["RUST_LOG"]);
-    }
-    assert_eq!(good(&[("LOG_LEVEL", "warn"), ("RUST_LOG", "trace")]).log_level, "warn");
-    assert_eq!(good(&[("LOG_LEVEL", ""), ("RUST_LOG", "trace")]).log_level, "trace");
-    assert_eq!(good(&[("LOG_LEVEL", "warn"), ("RUST_LOG", "nonsense")]).log_level, "warn");
-    assert_eq!(good(&[("RUST_LOG", "")]).log_level, "info");
-}
-
-#[test]
 fn versions() {
     const V3_OFF: (&str, &str) = ("LAVALINK_V3_HOST", "");
     const V4_OFF: (&str, &str) = ("LAVALINK_V4_HOST", "");
@@ -480,7 +236,7 @@ fn versions() {
     ] {
         let settings = good(pairs);
         assert_eq!(settings.default_version, version, "{pairs:?}");
-        assert!(settings.node(version).is_some(), "{pairs:?}");
+        assert!(!settings.nodes(version).is_empty(), "{pairs:?}");
     }
     for text in ["V4", "5", "v", "v3 ", "both"] {
         bad(&[("DEFAULT_VERSION", text)], &["DEFAULT_VERSION"]);
@@ -600,172 +356,6 @@ fn a_node_is_not_a_listener_of_ours() {
     bad(&[("LAVALINK_V3_PORT", "6980")], &["LAVALINK_V3_PORT"]);
     bad(&[("LAVALINK_V3_PORT", "7000"), ("PROXY_V4_PORT", "7000")], &["LAVALINK_V3_PORT"]);
     good(&[("LAVALINK_V3_HOST", ""), ("LAVALINK_V3_PORT", "6923")]);
-}
-
-#[test]
-fn the_environment_wins_over_the_file() {
-    let directory = Directory::new();
-    let path = directory.write("test.env", "PROXY_PORT=1\nWEB_PORT=2\nWEB_PASSWORD=from-file\n");
-    let loaded = load_from(lookup(&[("PROXY_PORT", "3"), ("WEB_PASSWORD", "")]), Some(&path), &[], None).unwrap();
-    assert_eq!((loaded.settings.proxy.port, loaded.settings.web.port), (3, 2));
-    assert!(loaded.settings.web_password.is_none());
-    assert_eq!(loaded.file, Some(path));
-    assert!(loaded.warnings.is_empty());
-}
-
-#[test]
-fn the_first_default_file_counts() {
-    let directory = Directory::new();
-    let (first, second) = (directory.0.join("lavaproxy.env"), directory.0.join(".env"));
-    let load = |wanted: Option<&Path>| load_from(|_| None, wanted, &[&first, &second], None);
-    let loaded = load(None).unwrap();
-    assert_eq!((loaded.file, loaded.settings.proxy.port), (None, 6923));
-    directory.write(".env", "PROXY_PORT=2\nWEB_PORT=22");
-    let loaded = load(None).unwrap();
-    assert_eq!((loaded.file.as_ref(), loaded.settings.proxy.port), (Some(&second), 2));
-    directory.write("lavaproxy.env", "PROXY_PORT=1");
-    let loaded = load(None).unwrap();
-    assert_eq!((loaded.file.as_ref(), loaded.settings.proxy.port), (Some(&first), 1));
-    assert_eq!(loaded.settings.web.port, 6980, "one file is read, not two");
-    let third = directory.write("third", "PROXY_PORT=3");
-    let loaded = load(Some(&third)).unwrap();
-    assert_eq!((loaded.file.as_ref(), loaded.settings.proxy.port), (Some(&third), 3));
-}
-
-#[test]
-fn a_file_that_cannot_be_read_is_a_fault() {
-    let directory = Directory::new();
-    let missing = directory.0.join("missing");
-    let text = load_from(|_| None, Some(&missing), &[], None).unwrap_err().to_string();
-    assert!(text.starts_with(&missing.display().to_string()) && text.ends_with(')'), "{text}");
-    // A bind mount whose source is missing leaves a directory.
-    load_from(|_| None, Some(&directory.0), &[], None).unwrap_err();
-    load_from(|_| None, None, &[&directory.0], None).unwrap_err();
-    load_from(|_| None, None, &[&missing], None).unwrap();
-    let large = directory.write("large", vec![b'\n'; 2 << 20]);
-    load_from(|_| None, Some(&large), &[], None).unwrap_err();
-}
-
-#[test]
-fn an_unreadable_line_is_reported_by_its_number_only() {
-    for (content, lines) in [
-        ("hunter2\n", &[1][..]),
-        ("\n# comment\n\nPROXY_PORT=1\nPROXY_PASSWORD=hunter2 hunter2\n", &[5]),
-        ("=hunter2\nPROXY_PORT=1\n1=hunter2\r\nPROXY PORT=hunter2", &[1, 3, 4]),
-        ("PROXY_PORT=1\nPROXY_PASSWORD='hunter2\nWEB_PORT=1\n\n\n", &[2]),
-        ("PROXY_PORT=1\nPROXY_PASSWORD=\"hunter2", &[2]),
-        ("A='one\ntwo'\nPROXY_PASSWORD='hunter2\nhunter2' hunter2\nB=1\nhunter2", &[3, 6]),
-        ("PROXY_PASSWORD=hunter2\\x # hunter2\n", &[1]),
-        ("A=${hunter2\n", &[1]),
-        (&format!("A={}\nhunter2\n", "x".repeat(100_000)), &[2]),
-        (&format!("hunter2 {}\n\nhunter2\n", "x".repeat(100_000)), &[1, 3]),
-    ] {
-        let faults = load_file(content).unwrap_err();
-        let text = faults.to_string();
-        assert!(!text.contains("hunter2"), "{text}");
-        let text: Vec<String> = faults.iter().map(|fault| fault.reason.clone()).collect();
-        assert_eq!(text.len(), lines.len(), "{content:.80}: {text:?}");
-        for (reason, line) in text.iter().zip(lines) {
-            assert!(reason.starts_with(&format!("line {line} ")), "{content:.80}: {text:?}");
-        }
-    }
-    let faults = load_file(b"A=1\nPROXY_PASSWORD=hunter2\xff\nPROXY_PORT=nine\n").unwrap_err().to_string();
-    assert!(faults.contains("line 2 is not UTF-8") && !faults.contains("hunter2"), "{faults}");
-    assert!(
-        faults.contains("PROXY_PORT=nine"),
-        "the faults of the file and of the settings are reported together: {faults}"
-    );
-}
-
-#[test]
-fn what_editors_and_shells_write_is_read() {
-    for content in [
-        "PROXY_PASSWORD='a $b #c'\nPROXY_PORT=1",
-        "\u{feff}PROXY_PASSWORD='a $b #c'\r\nPROXY_PORT=1\r\n",
-        "export PROXY_PASSWORD='a $b #c' # comment\nexport PROXY_PORT=1 # comment",
-        "PROXY_PASSWORD=\"a \\$b #c\"\nPROXY_PORT = \"1\"  ",
-        "# it's a comment\nPROXY_PASSWORD='a $b #c'\n  PROXY_PORT=1\t\n",
-    ] {
-        let loaded = load_file(content).unwrap_or_else(|faults| panic!("{content:?}: {faults}"));
-        assert_eq!(loaded.settings.proxy_password.expose(), "a $b #c", "{content:?}");
-        assert_eq!(loaded.settings.proxy.port, 1, "{content:?}");
-        assert!(loaded.warnings.is_empty(), "{content:?}");
-    }
-}
-
-#[test]
-fn names_that_look_misspelt_are_warnings() {
-    let loaded = load_file(
-        "LAVALINK_HOST=x\nPROXY_PASWORD=hunter2\nWEB_PORT=1\nWEB_PORT=2\nWEB_UI=1\nDISCORD_TOKEN=x\nDISCORD_TOKEN=y\n",
-    )
-    .unwrap();
-    assert_eq!(loaded.settings.web.port, 2);
-    let text = loaded.warnings.join("\n");
-    assert_eq!(loaded.warnings.len(), 4, "{text}");
-    for name in ["LAVALINK_HOST", "PROXY_PASWORD", "WEB_PORT", "WEB_UI"] {
-        assert!(text.contains(name), "{text}");
-    }
-    assert!(!text.contains("hunter2"), "{text}");
-    // They may be the cause of a fault, and are reported with it.
-    let faults = load_file("WEB_HOST=0.0.0.0\nWEB_PASWORD=hunter2\n").unwrap_err().to_string();
-    assert!(faults.contains("WEB_PASWORD is not a setting") && !faults.contains("hunter2"), "{faults}");
-}
-
-const EXAMPLE: &str = include_str!("../../lavaproxy.env.example");
-
-/// The lines `#NAME=value` of the example.
-fn example_assignments() -> Vec<&'static str> {
-    let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_' || byte.is_ascii_digit())
-    };
-    EXAMPLE
-        .lines()
-        .filter_map(|line| line.strip_prefix('#'))
-        .filter(|line| line.split_once('=').is_some_and(|(name, _)| is_name(name)))
-        .collect()
-}
-
-#[test]
-fn the_example_has_every_setting_once_and_no_other() {
-    let names: Vec<&str> = example_assignments().iter().map(|line| line.split('=').next().unwrap()).collect();
-    assert_eq!(names, SETTINGS.map(|setting| setting.name));
-    assert_eq!(names.iter().collect::<HashSet<_>>().len(), SETTINGS.len());
-    for line in EXAMPLE.lines() {
-        assert!(line.is_empty() || line.starts_with('#'), "it changes nothing as it stands: {line}");
-        assert!(line.len() <= 120, "{line}");
-    }
-}
-
-#[test]
-fn the_example_is_the_defaults() {
-    for content in [EXAMPLE.to_owned(), example_assignments().join("\n")] {
-        let loaded = load_file(content).unwrap();
-        assert_eq!(described(&loaded.settings), described(&good(&[])));
-        assert!(loaded.settings.default_password_stands() && loaded.warnings.is_empty());
-    }
-    for (line, setting) in example_assignments().iter().zip(SETTINGS) {
-        assert_eq!(*line, format!("{}={}", setting.name, setting.default));
-    }
-}
-
-#[test]
-fn each_example_in_the_example_is_valid() {
-    let examples: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#   Example: ")).collect();
-    assert_eq!(examples.len(), SETTINGS.len() - 1, "the pinned listeners share theirs");
-    for example in &examples {
-        let context = match example.split('=').next() {
-            Some("WEB_HOST") => "WEB_PASSWORD=x\n",
-            Some("PROXY_PROTOCOL") => "TRUSTED_PROXIES=10.0.0.1\n",
-            _ => "",
-        };
-        let loaded = load_file(format!("{context}{example}")).unwrap_or_else(|faults| panic!("{example}: {faults}"));
-        assert!(loaded.warnings.is_empty(), "{example}: {:?}", loaded.warnings);
-    }
-    let quoted = load_file(r#"PROXY_PASSWORD="it's 5\$""#).unwrap();
-    assert!(EXAMPLE.contains(r#"PROXY_PASSWORD="it's 5\$""#));
-    assert_eq!(quoted.settings.proxy_password.expose(), "it's 5$");
-    let quoted = load_file("PROXY_PASSWORD='correct horse $taple #1'").unwrap();
-    assert_eq!(quoted.settings.proxy_password.expose(), "correct horse $taple #1");
 }
 
 #[test]

@@ -127,6 +127,37 @@ pub fn switch(text: &str) -> Parsed<bool> {
     }
 }
 
+/// Path prefixes with commas between, such as `/youtube,/metrics`.
+pub fn paths(text: &str) -> Parsed<Vec<String>> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(|item| path(item.trim())).collect()
+}
+
+fn path(text: &str) -> Parsed<String> {
+    let fail = |reason: &str| Err(reason.to_owned());
+    if !text.starts_with('/') {
+        return fail("it has a path that does not begin with / (write such as /youtube,/metrics)");
+    }
+    if !text.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) {
+        return fail("it has a path with a character that no request line has (use ASCII letters, digits and signs)");
+    }
+    if text.contains(['?', '#']) {
+        return fail("it has a path with a query or a fragment (write the path only)");
+    }
+    if text == "/" {
+        return fail("it has the path /, which every request has (set DEFAULT_VERSION instead)");
+    }
+    if text.ends_with('/') {
+        return fail("it has a path that ends with / (remove that /; all paths below the prefix are included)");
+    }
+    if text.split('/').any(|segment| Lavalink::ALL.iter().any(|version| segment == version.name())) {
+        return fail("it has a path with the segment v3 or v4, which names the version already (remove the path)");
+    }
+    Ok(text.to_owned())
+}
+
 /// A level, or a list such as `info,lavaproxy::proxy=debug`.
 ///
 /// It is stricter than `env_logger`, which reads a misspelt level as the name of a module and then logs nothing else.

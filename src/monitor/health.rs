@@ -51,7 +51,7 @@ struct Listener<'s> {
 
 #[derive(Serialize)]
 struct Setting {
-    name: &'static str,
+    name: String,
     value: String,
 }
 
@@ -79,7 +79,7 @@ impl<'s> Health<'s> {
                 })
                 .collect(),
             backends,
-            settings: setup.settings.iter().map(|(name, value)| Setting { name, value: value.clone() }).collect(),
+            settings: setup.settings.iter().cloned().map(|(name, value)| Setting { name, value }).collect(),
             ended: named(&tallies.ended).collect(),
         }
     }

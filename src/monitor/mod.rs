@@ -64,7 +64,7 @@ pub struct Setup {
     /// The probers of the nodes.
     pub probers: Vec<Arc<Prober>>,
     /// Every setting with its value, secrets hidden.
-    pub settings: Vec<(&'static str, String)>,
+    pub settings: Vec<(String, String)>,
 }
 
 impl Sources {
