@@ -1,6 +1,6 @@
 //! Every setting: its name, default, unit and parser.
 //!
-//! It reads the process environment and one env file, and changes neither. Only [`check_names`], which `--check` calls,
+//! It reads the process environment and one env file, and changes neither. Only [`check_names()`], for `--check`,
 //! resolves names and opens sockets. All faults of all settings are reported together.
 
 mod check;
