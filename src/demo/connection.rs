@@ -121,7 +121,7 @@ fn asked<'r>(version: Lavalink, request: &Request<'_, 'r>) -> Asked<'r> {
         http10,
         // A body that only the connection's end could end is never a request's.
         keep_alive: (request.keep_alive || wants_more) && request.framing != Framing::UntilClose,
-        trace: rest::parameter(request.target, "trace").as_deref() == Some("true"),
+        trace: rest::parameter(request.target.query, "trace").as_deref() == Some("true"),
     }
 }
 

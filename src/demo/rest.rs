@@ -184,7 +184,7 @@ pub(super) fn answer(
         Route::Info => Answer::json(about::info(version)),
         Route::Stats => Answer::json(about::stats(version, server.sessions.load())),
         Route::Plugins => Answer::json("[]".to_owned()),
-        Route::LoadTracks => match parameter(request.target, "identifier") {
+        Route::LoadTracks => match parameter(request.target.query, "identifier") {
             None => missing(asked, "identifier"),
             Some(identifier) => match loading::result(version, &identifier) {
                 LoadResult::Whole(json) => Answer::json(json),
@@ -192,7 +192,8 @@ pub(super) fn answer(
             },
         },
         Route::DecodeTrack => {
-            let encoded = parameter(request.target, "encodedTrack").or_else(|| parameter(request.target, "track"));
+            let encoded =
+                parameter(request.target.query, "encodedTrack").or_else(|| parameter(request.target.query, "track"));
             match encoded
                 .as_deref()
                 .map(|encoded| decode(encoded, |track, encoded| track.decoded_json(version, encoded)))
@@ -253,7 +254,7 @@ fn player(
                 return Answer::error(asked, 400, "Bad Request");
             };
             let no_replace =
-                parameter(request.target, "noReplace").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+                parameter(request.target.query, "noReplace").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
             server
                 .sessions
                 .with(id, |session, now| outcome(asked, patch::player(session, guild, &update, no_replace, now)))
@@ -316,9 +317,8 @@ fn decode_tracks(asked: &Asked<'_>, body: &[u8]) -> Answer {
 }
 
 /// The first value of a query parameter, decoded as forms are.
-pub(super) fn parameter(target: &str, name: &str) -> Option<String> {
-    let (_, query) = target.split_once('?')?;
-    query.split('&').find_map(|pair| {
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
+    query.strip_prefix('?')?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decoded(key, true) == name).then(|| decoded(value, true))
     })

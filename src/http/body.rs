@@ -1,7 +1,7 @@
 //! Where a body ends: by length, in chunks, or with the connection (RFC 9112 sections 6 and 7).
 //!
-//! A [`Body`] walks over bytes as they arrive and leaves in place what is to be sent on. It never guesses:
-//! a chunk line that is not exactly RFC 9112 section 7.1 is an error, extensions and trailers are dropped.
+//! A [`Body`] walks over bytes as they arrive and leaves in place what is to be forwarded. It never guesses: a chunk
+//! line that is not exactly RFC 9112 section 7.1 is an error. Extensions and trailers are dropped.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub enum Framing {
 pub enum BodyError {
     /// A chunk breaks the grammar.
     Malformed(&'static str),
-    /// It is larger than the limit it was given.
+    /// It is larger than its limit.
     TooLarge,
 }
 
@@ -39,22 +39,27 @@ impl fmt::Display for BodyError {
 /// What one [`Body::step`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Bytes of the window that belong to the body and are done with.
+    /// Bytes of the window that belong to the body and were read.
     pub consumed: usize,
-    /// Bytes at the window's start that are to be sent on; never more than `consumed`.
+    /// Bytes at the window's start that are to be forwarded; never more than `consumed`.
     pub produced: usize,
 }
 
-/// A body under way.
+/// A body that is being relayed.
 #[derive(Debug)]
 pub struct Body {
     state: State,
     /// Bytes of content that may still come.
     allowance: u64,
-    /// Send the content without its chunk lines, for a peer that cannot read them.
+    /// Forward the content without its chunk lines, for a peer that cannot read them.
     unchunk: bool,
+    /// Accept blanks between a trailer's name and its colon.
+    blanks: bool,
 }
 
+/// The most digits of a chunk size. Leading zeros count: chunk lines are forwarded as they came, and some parsers
+/// read no more than 16 digits.
+const MAX_SIZE_DIGITS: u16 = 16;
 /// The longest chunk line with its extensions, and the longest trailer section, in bytes.
 const MAX_CHUNK_LINE: u16 = 256;
 const MAX_TRAILERS: u16 = 8192;
@@ -71,7 +76,7 @@ enum State {
     Trailer(Trailer, u16),
 }
 
-/// Where in a chunk line (RFC 9112 sections 7.1 and 7.1.1) the next byte stands.
+/// The part of a chunk line (RFC 9112 sections 7.1 and 7.1.1) that the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     SizeStart,
@@ -88,11 +93,12 @@ enum Line {
     Lf,
 }
 
-/// Where in the trailer section (RFC 9112 section 7.1.2) the next byte stands.
+/// The part of the trailer section (RFC 9112 section 7.1.2) that the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trailer {
     Start,
     Name,
+    AfterName,
     Value,
     Lf,
     FinalLf,
@@ -111,10 +117,18 @@ impl Body {
             Framing::Chunked => State::Line(Line::SizeStart, 0, 0),
             Framing::UntilClose => State::UntilClose,
         };
-        Ok(Self { state, allowance: limit, unchunk: false })
+        Ok(Self { state, allowance: limit, unchunk: false, blanks: false })
     }
 
-    /// The same body, sent on without chunk lines.
+    /// The same body as a response's: blanks between a field's name and its colon are no error there (RFC 9112
+    /// section 5.1).
+    #[must_use]
+    pub fn of_response(mut self) -> Self {
+        self.blanks = true;
+        self
+    }
+
+    /// The same body, forwarded without chunk lines.
     #[must_use]
     pub fn unchunked(mut self) -> Self {
         self.unchunk = true;
@@ -131,10 +145,10 @@ impl Body {
         matches!(self.state, State::Done | State::UntilClose)
     }
 
-    /// Takes what it can of `window` and leaves at its start what is to be sent on.
+    /// Reads what belongs to the body of `window` and leaves at its start what is to be forwarded.
     ///
     /// # Errors
-    /// [`BodyError`] for a chunk that breaks the grammar or the limit; what came before it was left out.
+    /// [`BodyError`] for a chunk that breaks the grammar or the limit. What stood before it in the window is lost.
     pub fn step(&mut self, window: &mut [u8]) -> Result<Step, BodyError> {
         match self.state {
             State::Done => Ok(Step { consumed: 0, produced: 0 }),
@@ -182,7 +196,7 @@ impl Body {
         Ok(Step { consumed: read, produced: written })
     }
 
-    /// One byte that is not content; true when it is sent on.
+    /// Reads one byte that is not content; true when it is forwarded.
     fn framing_byte(&mut self, byte: u8) -> Result<bool, BodyError> {
         match self.state {
             State::Line(line, size, length) => {
@@ -211,13 +225,15 @@ impl Body {
 
     fn line_byte(&mut self, line: Line, size: u64, length: u16, byte: u8) -> Result<bool, BodyError> {
         const BAD_SIZE: BodyError = BodyError::Malformed("a chunk size is not a hexadecimal number");
+        const LONG_SIZE: BodyError = BodyError::Malformed("a chunk size has more than 16 digits");
         const BAD_EXTENSION: BodyError = BodyError::Malformed("a chunk extension breaks the grammar");
         let blank = byte == b' ' || byte == b'\t';
         let (next, size, keep) = match (line, byte) {
+            // Nothing but digits stands before a digit of the size.
+            (Line::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if length > MAX_SIZE_DIGITS => return Err(LONG_SIZE),
             (Line::SizeStart | Line::Size, _) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or(0));
-                let size = size.checked_mul(16).ok_or(BAD_SIZE)? | digit;
-                (Line::Size, size, true)
+                (Line::Size, (size << 4) | digit, true)
             }
             (Line::SizeStart, _) => return Err(BAD_SIZE),
             (Line::Size, b'\r') => (Line::Lf, size, true),
@@ -265,7 +281,8 @@ impl Body {
                 return Ok(true);
             }
             (Trailer::Start | Trailer::Name, _) if is_tchar(byte) => (Trailer::Name, false),
-            (Trailer::Name, b':') => (Trailer::Value, false),
+            (Trailer::Name | Trailer::AfterName, b' ' | b'\t') if self.blanks => (Trailer::AfterName, false),
+            (Trailer::Name | Trailer::AfterName, b':') => (Trailer::Value, false),
             (Trailer::Value, b'\r') => (Trailer::Lf, false),
             (Trailer::Value, b'\t' | b' '..=b'~' | 128..) => (Trailer::Value, false),
             (Trailer::Lf, b'\n') => (Trailer::Start, false),

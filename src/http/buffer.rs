@@ -2,22 +2,22 @@
 
 use std::io::{self, Read};
 
-/// What a buffer begins with, and how many times larger each step of its growth is.
+/// The first size of a buffer in bytes, and the factor by which it grows.
 const FIRST: usize = 4096;
 const GROWTH: usize = 4;
 
-/// Bytes that were read and not yet used, in a buffer that grows only while reads fill it.
+/// Bytes that were read and not consumed, in memory that grows only while reads fill it.
 #[derive(Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last read took all the room there was: more may be waiting.
+    /// The last read filled all the room: the reader may have more.
     was_filled: bool,
 }
 
 impl Buffer {
-    /// What was read and not yet consumed.
+    /// What was read and not consumed.
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -27,12 +27,12 @@ impl Buffer {
         &mut self.bytes[self.start..self.end]
     }
 
-    /// True when nothing is waiting.
+    /// True when it holds no unread byte.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Forgets the first `count` bytes of [`data`](Self::data).
+    /// Drops the first `count` bytes of [`data`](Self::data).
     pub fn consume(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
         if self.start == self.end {
@@ -41,13 +41,13 @@ impl Buffer {
         }
     }
 
-    /// Forgets everything.
+    /// Drops everything.
     pub fn clear(&mut self) {
         self.start = 0;
         self.end = 0;
     }
 
-    /// True when `capacity` bytes are waiting: [`fill`](Self::fill) with this capacity would read nothing.
+    /// True when it holds `capacity` unread bytes: [`fill`](Self::fill) with this capacity would read nothing.
     pub fn holds(&self, capacity: usize) -> bool {
         self.end - self.start >= capacity
     }
@@ -60,7 +60,7 @@ impl Buffer {
     /// One read into the free part, which grows up to `capacity` bytes; 0 is the end of the stream.
     ///
     /// # Errors
-    /// Whatever the reader reports, but for interruptions, which are retried.
+    /// What the reader reports; an interrupted read is repeated.
     pub fn fill(&mut self, reader: &mut impl Read, capacity: usize) -> io::Result<usize> {
         let is_full = self.end == self.bytes.len();
         if is_full {
@@ -83,7 +83,7 @@ impl Buffer {
         }
     }
 
-    /// Gives memory beyond `capacity` bytes back, as far as what is waiting allows.
+    /// Gives memory beyond `capacity` bytes back, unless more than that is unread.
     pub fn shrink(&mut self, capacity: usize) {
         if self.bytes.len() > capacity && self.end - self.start <= capacity {
             self.move_to_front();
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_what_was_not_consumed_across_fills() -> io::Result<()> {
+    fn unconsumed_bytes_survive_a_fill() -> io::Result<()> {
         let mut buffer = Buffer::default();
         let mut source: &[u8] = b"0123456789";
         assert_eq!(buffer.fill(&mut source, 8)?, 8);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn grows_only_when_a_read_filled_it() -> io::Result<()> {
+    fn it_grows_only_when_a_read_filled_it() -> io::Result<()> {
         let mut buffer = Buffer::default();
         let mut reads = |length: usize| {
             let mut source = io::repeat(b'a').take(length as u64);

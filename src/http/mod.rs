@@ -1,7 +1,7 @@
 //! The protocol and nothing else: HTTP/1.1 heads and bodies (RFC 9110, RFC 9112) as strict values.
 //!
-//! Used by both doors, by health checks and by the demo. It reads from and writes to anything that is `Read` or `Write`;
-//! it knows no socket options, no settings and no policy.
+//! The listeners, the health checks and the demo use it. It reads from anything that is `Read` and writes to anything
+//! that is `Write`. It knows no socket options, no settings and no policy.
 
 pub mod body;
 pub mod buffer;

@@ -1,4 +1,4 @@
-//! A request and its whole answer, for those who want answers in memory: health checks and the demo's bots.
+//! A request and its whole response in memory, for health checks and the demo's bots.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,11 +13,11 @@ pub struct Peer<S> {
     buffer: Buffer,
 }
 
-/// What came back.
+/// A response.
 pub struct Reply {
     /// Three digits, from 200, or 101.
     pub status: u16,
-    /// Without its framing.
+    /// The content, without its framing.
     pub body: Vec<u8>,
     /// The peer takes another request.
     pub keep_alive: bool,
@@ -29,12 +29,12 @@ impl<S: Read + Write> Peer<S> {
         Self { stream, buffer: Buffer::default() }
     }
 
-    /// Sends a request as it stands and reads its answer, whose body may have `limit` bytes at the most.
+    /// Sends these bytes as a request and reads its response, whose body may have up to `limit` bytes.
     /// `before_read` is called before each read, to set or check a deadline.
     ///
     /// # Errors
-    /// `InvalidData` when the answer breaks the protocol or the limit, `UnexpectedEof` when it breaks off, and
-    /// whatever the stream or `before_read` reports.
+    /// `InvalidData` when the response breaks the protocol or the limit, `UnexpectedEof` when it breaks off, and
+    /// what the stream or `before_read` reports.
     pub fn ask(
         &mut self,
         request: &[u8],
@@ -58,7 +58,7 @@ impl<S: Read + Write> Peer<S> {
             let is_interim = response.is_interim() && status != 101;
             self.buffer.consume(length);
             if !is_interim {
-                let body = Body::new(framing, limit).map_err(invalid)?.unchunked();
+                let body = Body::new(framing, limit).map_err(invalid)?.of_response().unchunked();
                 return Ok(Reply { status, body: self.read_body(body, before_read)?, keep_alive });
             }
         }
@@ -84,7 +84,7 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
-    /// The stream, and what was read of it beyond the last answer.
+    /// The stream, and what was read from it behind the last response.
     pub fn into_parts(self) -> (S, Buffer) {
         (self.stream, self.buffer)
     }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_each_framing_and_skips_what_is_interim() {
+    fn each_framing_is_read_and_interim_responses_are_skipped() {
         for (answer, expected) in [
             (&b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n3.7.1"[..], (200, "3.7.1")),
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n", (404, "")),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_off_or_breaks_the_rules_is_an_error() {
+    fn a_response_that_breaks_off_or_breaks_the_rules_is_an_error() {
         for (answer, expected) in [
             (&b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n3.7"[..], ErrorKind::UnexpectedEof),
             (b"HTTP/1.1 200", ErrorKind::UnexpectedEof),

@@ -328,7 +328,7 @@ impl Exchange<'_, '_> {
 
     /// Relays the final response and keeps the backend's connection if nothing about it was irregular.
     fn relay_response(mut self, answer: Answer) -> Result<Outcome, Fault> {
-        let mut body = Body::new(answer.framing, u64::MAX).map_err(BackendFault::BadResponseBody)?;
+        let mut body = Body::new(answer.framing, u64::MAX).map_err(BackendFault::BadResponseBody)?.of_response();
         let unchunk = self.plan.version == Version::Http10 && answer.framing == Framing::Chunked;
         if unchunk {
             body = body.unchunked();

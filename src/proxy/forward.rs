@@ -38,7 +38,7 @@ pub fn write_request_head(
     upgrade: bool,
 ) -> Result<(), Fault> {
     out.clear();
-    for part in [request.method, " ", request.target, " HTTP/1.1\r\n"] {
+    for part in [request.method, " ", request.target.path, request.target.query, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     if head::values(request.fields, "host").next().is_none() {
@@ -151,19 +151,8 @@ pub fn write_response_head(out: &mut Vec<u8>, response: &Response<'_, '_>, versi
     for field in head::end_to_end(response.fields) {
         write_field(out, field.name, field.value);
     }
-    match response.framing {
-        // What the body would have been, in answer to HEAD and in a 304.
-        Framing::None if response.status >= 200 && response.status != 204 => {
-            if let Some(length) = head::values(response.fields, "content-length").next() {
-                write_field(out, "Content-Length", length);
-            } else if version == Version::Http11 {
-                for coding in head::values(response.fields, "transfer-encoding") {
-                    write_field(out, "Transfer-Encoding", coding);
-                }
-            }
-        }
-        Framing::Chunked if version == Version::Http10 => {}
-        framing => write_framing(out, framing),
+    if (response.declared, version) != (Framing::Chunked, Version::Http10) {
+        write_framing(out, response.declared);
     }
     match response.upgrade {
         Some(protocol) if response.status == 101 => {

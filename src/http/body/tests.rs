@@ -243,7 +243,7 @@ fn a_chunk_size_is_hexadecimal_and_nothing_else() {
         b"5\x0b\r\nhello",
         b"5\x0c\r\nhello",
         b"5\x85\r\nhello",
-        // 2^64 and beyond, which would wrap around to a small number.
+        // 2^64 and beyond, which would overflow to a small number.
         b"10000000000000000\r\n",
         b"10000000000000005\r\nhello",
         b"fffffffffffffffff\r\n",
@@ -257,6 +257,24 @@ fn a_chunk_size_is_hexadecimal_and_nothing_else() {
     ] {
         let error = refused(input);
         assert!(error.contains("chunk size"), "{}: {error}", input.escape_ascii());
+    }
+}
+
+#[test]
+fn a_chunk_size_has_16_digits_at_most() {
+    let body = |zeros: usize| format!("{0}5\r\nhello\r\n{0}0\r\n\r\n", "0".repeat(zeros));
+    for zeros in 0..16 {
+        let found = relayed(body(zeros).as_bytes()).unwrap();
+        assert!(found.done && found.sent == body(zeros).as_bytes(), "{zeros}");
+    }
+    for zeros in [16, 17, 20, 40, 254, 1000] {
+        let error = refused(body(zeros).as_bytes());
+        assert!(error.contains("more than 16 digits"), "{zeros}: {error}");
+        // It is refused as soon as the digit too many is there.
+        let digits = "0".repeat(zeros + 1);
+        assert!(refused(digits.as_bytes()).contains("more than 16 digits"), "{zeros}");
+        let last = format!("5\r\nhello\r\n{digits}\r\n\r\n");
+        assert!(refused(last.as_bytes()).contains("more than 16 digits"), "{zeros}");
     }
 }
 
@@ -371,15 +389,34 @@ fn trailers_follow_the_grammar() {
     }
 }
 
+/// RFC 9112 section 5.1: an error in a request, removed from a response. Here the whole trailer is.
+#[test]
+fn a_response_trailer_may_have_blanks_before_its_colon() {
+    let of_response = |input: &[u8]| outcome(|| chunked(u64::MAX).of_response(), input);
+    for input in [&b"0\r\nA : b\r\n\r\n"[..], b"0\r\nA: b\r\nC \t :\r\n\r\n", b"0\r\nA\t\t:b\r\n\r\n"] {
+        let found = of_response(input).unwrap_or_else(|error| panic!("{}: {error}", input.escape_ascii()));
+        assert!(found.done && found.sent == b"0\r\n\r\n", "{}", input.escape_ascii());
+        assert!(refused(input).contains("trailer"), "{}", input.escape_ascii());
+    }
+    for input in [
+        &b"0\r\n A: b\r\n\r\n"[..],
+        b"0\r\n : b\r\n\r\n",
+        b"0\r\nA b: c\r\n\r\n",
+        b"0\r\nA b : c\r\n\r\n",
+        b"0\r\nA \r\n\r\n",
+        b"0\r\nA \r\n: b\r\n\r\n",
+        b"0\r\nA :\r\n b\r\n\r\n",
+    ] {
+        assert!(of_response(input).is_err(), "{}", input.escape_ascii());
+    }
+}
+
 #[test]
 fn lines_and_trailers_have_a_longest() {
     let line = |length: usize| format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(length - 4));
-    let zeros = |length: usize| format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(length - 3));
     let longest = usize::from(MAX_CHUNK_LINE);
-    for make in [line, zeros] {
-        assert!(relayed(make(longest).as_bytes()).unwrap().done);
-        assert!(refused(make(longest + 1).as_bytes()).contains("too long"));
-    }
+    assert!(relayed(line(longest).as_bytes()).unwrap().done);
+    assert!(refused(line(longest + 1).as_bytes()).contains("too long"));
     let blank = |length: usize| format!("5{};a\r\nhello\r\n", " ".repeat(length));
     assert!(refused(blank(longest).as_bytes()).contains("too long"));
     // Each line by itself.
@@ -414,6 +451,9 @@ mod oracle {
                 return None;
             }
             let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            if digits > usize::from(super::MAX_SIZE_DIGITS) {
+                return None;
+            }
             let size = std::str::from_utf8(&line[..digits]).ok()?;
             let size = usize::try_from(u64::from_str_radix(size, 16).ok()?).ok()?;
             extensions(&line[digits..])?;
@@ -500,7 +540,7 @@ const SEEDS: [&[u8]; 6] = [
     b"01;a=b;c=\"d\\\"e\" ; f\r\nx\r\n0\r\nA: b\r\nC:\r\n\r\n",
     b"A\t;\tq\r\n0123456789\r\n00 ; z = y\r\n\r\nGET / HTTP/1.1\r\n\r\n",
     b"2\r\n\r\n\r\n3\r\n0\r\n\r\n0\r\n\r\n",
-    b"00000000000000000000001\r\nx\r\n0\r\nTrailer-Name:\tvalue \r\n\r\n",
+    b"0000000000000001\r\nx\r\n0\r\nTrailer-Name:\tvalue \r\n\r\n",
     b"ffffffffffffffff;x\r\n",
 ];
 
