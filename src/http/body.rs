@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::token::is_tchar;
+
 /// How a body ends, as its head declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -295,10 +297,6 @@ impl Body {
 
 fn clamp(left: u64, available: usize) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
-}
-
-fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

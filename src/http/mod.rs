@@ -7,6 +7,7 @@ pub mod body;
 pub mod buffer;
 pub mod head;
 pub mod peer;
+pub mod token;
 
 #[cfg(test)]
 pub(crate) mod random;
