@@ -181,6 +181,66 @@ fn targets_are_forwarded_byte_for_byte_in_origin_form() {
     assert_eq!(house.forwarded(&format!("{options}\r\n")), format!("{options}{FORWARDED_FOR}\r\n"));
 }
 
+/// RFC 9112 section 3.2.2, RFC 3986 section 6.2.3.
+#[test]
+fn an_absolute_target_and_host_name_one_authority_in_different_ways() {
+    let house = House::new(&[]);
+    for (sent, host, forwarded) in [
+        ("http://localhost?x=1", "localhost", "/?x=1"),
+        ("http://localhost:?x", "localhost", "/?x"),
+        ("http://localhost:80/v4/info", "localhost", "/v4/info"),
+        ("http://localhost/v4/info", "localhost:80", "/v4/info"),
+        ("HTTP://LOCALHOST/", "localhost:80", "/"),
+        ("https://localhost:443/", "localhost", "/"),
+        ("http://[::1]:80/v4/info?a", "[::1]", "/v4/info?a"),
+    ] {
+        let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: DevamOP\r\n");
+        let seen = house.forwarded(&format!("{}\r\n", head(sent)));
+        assert!(seen.starts_with(&head(forwarded)), "{sent} {host}: {seen}");
+    }
+    for (sent, host) in [
+        ("http://localhost:8080/", "localhost"),
+        ("http://localhost/", "localhost:443"),
+        ("https://localhost/", "localhost:80"),
+        ("http://other?x", "localhost"),
+        ("http://[::1]/", "[::2]"),
+        ("ws://localhost/", "localhost"),
+    ] {
+        let mut client = house.proxy.connect();
+        client.send(format!("GET {sent} HTTP/1.1\r\nHost: {host}\r\nAuthorization: DevamOP\r\n\r\n").as_bytes());
+        assert_eq!(client.response().status, 400, "{sent} {host}");
+    }
+}
+
+/// Some parsers read no more than 16 digits of a chunk size, and so many of a length.
+#[test]
+fn no_size_is_forwarded_with_many_leading_zeros() {
+    let house = House::new(&[]);
+    let post = "POST /v4/x HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
+    let zeros = "0".repeat(40);
+    let seen = house.forwarded(&format!("{post}Content-Length: {zeros}2\r\n\r\n[]"));
+    assert!(seen.starts_with(&format!("{post}Content-Length: 2\r\n")) && seen.ends_with("\r\n\r\n[]"), "{seen}");
+    let before = house.backend.seen().len();
+    for chunks in [format!("{zeros}2\r\n[]\r\n0\r\n\r\n"), format!("{}2\r\n[]\r\n0\r\n\r\n", &zeros[..16])] {
+        let mut client = house.proxy.connect();
+        client.send(format!("{post}Transfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes());
+        assert_eq!(client.response().status, 400, "{chunks}");
+    }
+    assert_eq!(house.backend.seen().len(), before);
+
+    for (method, status) in [("GET", 200), ("HEAD", 200), ("GET", 304)] {
+        let body = if (method, status) == ("GET", 200) { "[]" } else { "" };
+        let answer = |length: &str| format!("HTTP/1.1 {status} x\r\nContent-Length: {length}2\r\n\r\n{body}");
+        let house = House::answering(answer(&zeros).as_bytes(), &[]);
+        let mut client = house.proxy.connect();
+        client.send(format!("{method} /v4/x HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n\r\n").as_bytes());
+        let relayed = answer("");
+        assert_eq!(String::from_utf8(client.exactly(relayed.len())).unwrap(), relayed, "{method} {status}");
+        client.half_close();
+        assert!(client.is_at_end(), "{method} {status}");
+    }
+}
+
 #[test]
 fn bodies_are_forwarded_byte_for_byte_whatever_the_method() {
     let house = House::new(&[]);
@@ -225,6 +285,15 @@ fn an_answer_is_relayed_without_what_belongs_to_the_backends_connection() {
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n02\r\n{}\r\n1;a=b\r\n!\r\n0;c\r\nX: trailer\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n02\r\n{}\r\n1\r\n!\r\n0\r\n\r\n",
+        ),
+        // RFC 9112 section 5.1: a proxy removes the blanks before a colon from a response.
+        (
+            "HTTP/1.1 200 OK\r\nX-A : b\r\nX-B \t : c : d\r\nX-Hop\t: 1\r\nConnection : X-Hop\r\nContent-Length : 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nX-A: b\r\nX-B: c : d\r\nContent-Length: 2\r\n\r\n{}",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n\r\n2\r\n{}\r\n0\r\nX : trailer\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         ),
         // As Lavalink sends it: with neither length nor coding.
         (

@@ -67,7 +67,12 @@ fn an_answer_whose_meaning_is_unclear_is_a_502() {
         (fields("Transfer-Encoding: gzip, chunked\r\n"), coding),
         (fields("Transfer-Encoding: xchunked\r\n"), coding),
         (fields("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), "two Transfer-Encoding"),
-        (fields("Transfer-Encoding : chunked\r\n"), name),
+        (fields("Content-Length: 4\r\nTransfer-Encoding : chunked\r\n"), both),
+        (fields("Content-Length : 4\r\nContent-Length: 0\r\n"), "differ"),
+        (fields("Transfer-Encoding\t: gzip\r\n"), coding),
+        (fields("X y : z\r\n"), name),
+        (fields(" : z\r\n"), name),
+        (fields("X :\r\n Content-Length: 4\r\n"), name),
         (fields("X: y\r\n Content-Length: 4\r\n"), name),
         (fields("evil\r\n"), name),
         (fields("X: a\0b\r\n"), "a control character"),
@@ -89,7 +94,18 @@ fn an_answer_whose_meaning_is_unclear_is_a_502() {
         (fields("Transfer-Encoding: chunked\r\n"), "a chunk size is not a hexadecimal number"),
         (text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\nevil\r\n0\r\n\r\n"), "chunk size"),
         (text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil!\r\n0\r\n\r\n"), "longer than it says"),
-        (text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX : evil\r\n\r\n"), "trailer field"),
+        (text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX evil\r\n\r\n"), "trailer field"),
+        // More digits than some clients read.
+        (
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}4\r\nevil\r\n0\r\n\r\n", "0".repeat(40))
+                .into_bytes(),
+            "more than 16 digits",
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n{}\r\n\r\n", "0".repeat(17))
+                .into_bytes(),
+            "more than 16 digits",
+        ),
     ];
     let backend = cases(answers.iter().map(|(answer, _)| answer.clone()).collect());
     let proxy = before(&backend, &[]);
