@@ -22,7 +22,7 @@ impl Buffer {
         &self.bytes[self.start..self.end]
     }
 
-    /// The same, for a parser that rewrites in place.
+    /// What was read and not consumed, for a parser that rewrites it.
     pub fn data_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.end]
     }
@@ -52,7 +52,7 @@ impl Buffer {
         self.end - self.start >= capacity
     }
 
-    /// The bytes of memory that it takes.
+    /// How many bytes of memory it uses.
     pub fn capacity(&self) -> usize {
         self.bytes.len()
     }

@@ -19,12 +19,12 @@ pub struct Reply {
     pub status: u16,
     /// The content, without its framing.
     pub body: Vec<u8>,
-    /// The peer takes another request.
+    /// True when the peer takes another request.
     pub keep_alive: bool,
 }
 
 impl<S: Read + Write> Peer<S> {
-    /// On a fresh connection.
+    /// Wraps a new connection.
     pub fn new(stream: S) -> Self {
         Self { stream, buffer: Buffer::default() }
     }
@@ -103,7 +103,7 @@ mod tests {
 
     impl Read for Script {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            // In small pieces, as a network may deliver them.
+            // A network may deliver small pieces.
             let count = buffer.len().min(self.0.len()).min(7);
             (&self.0[..count]).read(buffer).inspect(|count| self.0 = &self.0[*count..])
         }

@@ -1,4 +1,4 @@
-//! The client that a request is from, as trusted fronts report it hop by hop. It is pure, and it believes nobody else.
+//! The client of a request, as trusted fronts report it hop by hop. Reports of other peers are ignored. It does no I/O.
 //!
 //! `X-Forwarded-For` and, where there is none, `Forwarded` (RFC 7239) are read from right to left, from the hop next
 //! to us outwards. Each entry was written by the hop to its right, so it counts as long as that hop is trusted. An
@@ -108,8 +108,8 @@ fn elements<'h, 'b: 'h>(fields: &'h [Field<'b>]) -> impl Iterator<Item = &'b [u8
 
 /// The parts between separators that are not in a quoted string (RFC 9110 section 5.6.4), last one first.
 ///
-/// A front appends its element to what the client sent. From the right it is read as the front wrote it: a quote that
-/// the client opened and never closed stands to its left, and takes nothing of it into a string.
+/// A front appends its element to what the client sent. Reading from the right gives that element as the front wrote
+/// it, whatever stands to its left: a quote that the client opened cannot draw it into a string.
 struct Parts<'b> {
     rest: Option<&'b [u8]>,
     separator: u8,
@@ -136,7 +136,7 @@ impl<'b> Iterator for Parts<'b> {
     }
 }
 
-/// True when what follows these bytes in a quoted string is escaped: an odd number of backslashes stands before it.
+/// True when the byte after these is escaped: they end in an odd number of backslashes.
 fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
@@ -241,7 +241,10 @@ mod tests {
 
     /// `client < front < front`
     fn traced(source: Source, lines: &[(&str, &str)]) -> String {
-        let trail = source.trace(&fields(lines), &trusted());
+        shown(&source.trace(&fields(lines), &trusted()))
+    }
+
+    fn shown(trail: &Trail) -> String {
         std::iter::once(trail.client.to_string())
             .chain(trail.fronts.iter().map(IpAddr::to_string))
             .collect::<Vec<_>>()
@@ -274,7 +277,7 @@ mod tests {
             // All are fronts: the client is the one furthest out.
             ("10.0.0.3, 10.0.0.2", "10.0.0.3 < 10.0.0.2 < 10.0.0.1"),
             ("10.0.0.2", "10.0.0.2 < 10.0.0.1"),
-            // Other ways to write an address.
+            // Other forms of an address.
             ("::ffff:192.0.2.1", "192.0.2.1 < 10.0.0.1"),
             ("2001:DB8::7, fd00::2", "2001:db8::7 < fd00::2 < 10.0.0.1"),
             ("[2001:db8::7]", "2001:db8::7 < 10.0.0.1"),
@@ -323,7 +326,7 @@ mod tests {
                 assert_eq!(traced(peer("10.0.0.1"), &[("X-Forwarded-For", &value)]), expected, "{value:?}");
             }
         }
-        // A field that is no text at all.
+        // A field that is not UTF-8.
         let raw = [Field { name: "X-Forwarded-For", value: b"192.0.2.9, \xFF\xFE" }];
         assert_eq!(peer("10.0.0.1").trace(&raw, &trusted()).client.to_string(), "10.0.0.1:4000");
     }
@@ -461,21 +464,23 @@ mod tests {
             " ",
             "\u{e9}",
         ];
+        let trusted = trusted();
         let mut random = Random(0x6a09_e667_f3bc_c909);
-        for _ in 0..20_000 {
+        for _ in 0..5000 {
             let forged: String = (0..random.below(8)).map(|_| *random.pick(&FRAGMENTS)).collect();
-            let front = random.pick(&BY_FRONT);
-            let appended = format!("{forged}, {front}");
+            let front = *random.pick(&BY_FRONT);
             let port = if front.contains(":80\";proto") { ":80" } else { "" };
-            let expected = format!("192.0.2.1{port} < 10.0.0.1");
-            assert_eq!(traced(peer("10.0.0.1"), &[("Forwarded", &appended)]), expected, "{appended}");
-            let added = [("Forwarded", &*forged), ("Forwarded", front)];
-            assert_eq!(traced(peer("10.0.0.1"), &added), expected, "{added:?}");
+            let appended = format!("{forged}, {front}");
+            for lines in [&[("Forwarded", &*appended)][..], &[("Forwarded", &*forged), ("Forwarded", front)]] {
+                let trail = peer("10.0.0.1").trace(&fields(lines), &trusted);
+                assert_eq!(shown(&trail), format!("192.0.2.1{port} < 10.0.0.1"), "{lines:?}");
+            }
         }
     }
 
     #[test]
     fn any_bytes_are_an_address_or_none() {
+        let trusted = trusted();
         let mut random = Random(0xbb67_ae85_84ca_a73b);
         for _ in 0..20_000 {
             let value: Vec<u8> = (0..random.below(40))
@@ -483,7 +488,7 @@ mod tests {
                 .collect();
             for name in ["Forwarded", "X-Forwarded-For"] {
                 let fields = [Field { name, value: &value }];
-                let trail = peer("10.0.0.1").trace(&fields, &trusted());
+                let trail = peer("10.0.0.1").trace(&fields, &trusted);
                 assert_eq!(trail.fronts.is_empty(), trail.client == peer("10.0.0.1").client(), "{value:?}");
             }
         }

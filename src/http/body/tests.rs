@@ -3,7 +3,7 @@
 use super::*;
 use crate::http::random::Random;
 
-/// What became of a body: the bytes that are sent on, how many were taken, and whether it is complete.
+/// The outcome of a body: the bytes that are forwarded, how many were read, and whether it is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outcome {
     sent: Vec<u8>,
@@ -46,14 +46,14 @@ fn chunked(limit: u64) -> Body {
     Body::new(Framing::Chunked, limit).unwrap()
 }
 
-/// Feeds a chunked body both ways: as it is, and with its chunk lines taken out.
+/// Feeds a chunked body both ways: with its chunk lines and without them.
 fn relayed(input: &[u8]) -> Result<Outcome, BodyError> {
     let relayed = outcome(|| chunked(u64::MAX), input);
     let content = outcome(|| chunked(u64::MAX).unchunked(), input);
     match (&relayed, &content) {
         (Ok(relayed), Ok(content)) => {
             assert_eq!((relayed.taken, relayed.done), (content.taken, content.done));
-            // What is sent on says the same, and has nothing left to take out.
+            // What is forwarded has the same meaning, and nothing more is removed from it.
             let again = feed(chunked(u64::MAX), std::iter::once(relayed.sent.as_slice())).unwrap();
             assert_eq!((&again.sent, again.done), (&relayed.sent, relayed.done));
             let content_again = feed(chunked(u64::MAX).unchunked(), std::iter::once(relayed.sent.as_slice())).unwrap();
@@ -72,7 +72,7 @@ fn refused(input: &[u8]) -> String {
 }
 
 #[test]
-fn a_length_is_kept_to_the_byte() {
+fn a_body_with_a_length_ends_after_so_many_bytes() {
     for (length, input, taken) in [
         (0, &b""[..], 0),
         (0, b"GET / HTTP/1.1\r\n", 0),
@@ -89,7 +89,7 @@ fn a_length_is_kept_to_the_byte() {
 }
 
 #[test]
-fn no_body_takes_nothing_and_an_open_one_takes_all() {
+fn no_body_reads_nothing_and_a_body_until_close_reads_everything() {
     let found = outcome(|| Body::new(Framing::None, 0).unwrap(), b"GET").unwrap();
     assert_eq!(found, Outcome { sent: vec![], taken: 0, done: true });
     let found = outcome(|| Body::new(Framing::UntilClose, u64::MAX).unwrap(), b"0\r\n\r\nmore").unwrap();
@@ -97,7 +97,7 @@ fn no_body_takes_nothing_and_an_open_one_takes_all() {
 }
 
 #[test]
-fn an_end_of_stream_ends_only_what_it_may() {
+fn the_end_of_the_stream_is_a_valid_end_of_some_bodies_only() {
     let ends = |framing, input: &[u8]| {
         let mut body = Body::new(framing, u64::MAX).unwrap();
         body.step(&mut input.to_vec()).unwrap();
@@ -132,7 +132,7 @@ fn the_limit_is_on_the_content() {
         (10, b"a\r\n0123456789\r\n0\r\n\r\n", true),
         (10, b"5;x=y\r\n01234\r\n5\r\n56789\r\n0\r\nT: r\r\n\r\n", true),
         (10, b"5\r\n01234\r\n6\r\n56789x\r\n0\r\n\r\n", false),
-        // Refused by what it announces, before it comes.
+        // Refused by the size that it announces.
         (10, b"b\r\n", false),
         (10, b"ffffffffffffffff\r\n", false),
         (u64::MAX, b"5\r\n01234\r\nffffffffffffffff\r\n", false),
@@ -145,7 +145,7 @@ fn the_limit_is_on_the_content() {
 }
 
 #[test]
-fn good_chunks_are_relayed_without_extensions_and_trailers() {
+fn valid_chunks_are_relayed_without_extensions_and_trailers() {
     let many_extensions = format!("1{}\r\nx\r\n0\r\n\r\n", ";a=b".repeat(63));
     for (input, sent) in [
         // RFC 9112 section 7.1: as it is.
@@ -185,11 +185,11 @@ fn good_chunks_are_relayed_without_extensions_and_trailers() {
         let found = relayed(input).unwrap_or_else(|error| panic!("{}: {error}", input.escape_ascii()));
         assert_eq!(found.sent.escape_ascii().to_string(), sent.escape_ascii().to_string());
         assert!(found.done && found.taken == input.len(), "{}", input.escape_ascii());
-        // The next request behind it is left alone.
+        // The next request behind it is not touched.
         let next = [input, b"GET / HTTP/1.1\r\n\r\n"].concat();
         let found = relayed(&next).unwrap();
         assert_eq!((found.taken, &found.sent[..]), (input.len(), sent));
-        // Nothing less is the whole.
+        // No shorter part is complete.
         for end in 0..input.len() {
             let found = feed(chunked(u64::MAX), std::iter::once(&input[..end])).unwrap();
             assert!(!found.done, "{}", input[..end].escape_ascii());
@@ -281,7 +281,7 @@ fn a_chunk_size_has_16_digits_at_most() {
 #[test]
 fn a_chunk_extension_follows_the_grammar() {
     for input in [
-        // A blank that nothing follows: some readers skip it, others do not.
+        // A blank that nothing follows: some parsers skip it, others do not.
         &b"5 \r\nhello"[..],
         b"5\t\r\nhello",
         b"5;a=b \r\nhello",
@@ -316,7 +316,7 @@ fn a_chunk_extension_follows_the_grammar() {
         b"5;a\x80\r\nhello",
         b"5;a=\x80\r\nhello",
         b"5;[a]\r\nhello",
-        // A line that ends in LF alone for one reader and goes on for another (CVE-2024-24791 and its kin).
+        // A line that ends in LF alone for one parser and goes on for another (such as CVE-2024-24791).
         b"5;a\nhello",
         b"5;\nhello",
         b"5;a=b\nhello",
@@ -412,7 +412,7 @@ fn a_response_trailer_may_have_blanks_before_its_colon() {
 }
 
 #[test]
-fn lines_and_trailers_have_a_longest() {
+fn chunk_lines_and_trailers_have_a_maximum_length() {
     let line = |length: usize| format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(length - 4));
     let longest = usize::from(MAX_CHUNK_LINE);
     assert!(relayed(line(longest).as_bytes()).unwrap().done);
@@ -433,7 +433,7 @@ fn lines_and_trailers_have_a_longest() {
     assert_eq!(error, BodyError::Malformed("the trailer section is too long"));
 }
 
-/// The same grammar once more, written as RFC 9112 section 7.1 has it, over a whole message in memory.
+/// The grammar of RFC 9112 section 7.1 once more, written for a whole message in memory.
 mod oracle {
     pub struct Found {
         pub content: Vec<u8>,
@@ -545,7 +545,7 @@ const SEEDS: [&[u8]; 6] = [
 ];
 
 #[test]
-fn every_byte_in_every_place_is_judged_by_the_grammar() {
+fn bodies_with_one_changed_byte_are_read_as_the_grammar_says() {
     for seed in SEEDS {
         for place in 0..seed.len() {
             for byte in 0..=255 {
@@ -563,7 +563,7 @@ fn every_byte_in_every_place_is_judged_by_the_grammar() {
 }
 
 #[test]
-fn whatever_comes_is_taken_or_refused_and_never_misread() {
+fn random_bodies_are_read_as_the_grammar_says() {
     const FRAGMENTS: [&[u8]; 24] = [
         b"\r\n",
         b"\n",
@@ -618,7 +618,7 @@ fn whatever_comes_is_taken_or_refused_and_never_misread() {
 }
 
 #[test]
-fn bodies_of_any_shape_come_out_as_they_went_in() {
+fn random_valid_bodies_keep_their_content() {
     const EXTENSIONS: [&str; 5] = ["", ";a", " ; a = b", ";a=\"\\\"\r\"", ";a=\"b;c\";d"];
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     for _ in 0..500 {

@@ -98,7 +98,7 @@ const SEEDS: [&[u8]; 8] = [
 ];
 
 #[test]
-fn every_byte_in_every_place_is_judged() {
+fn heads_with_one_changed_byte_are_never_misread() {
     for seed in SEEDS {
         for place in 0..seed.len() {
             for byte in 0..=255 {
@@ -112,7 +112,7 @@ fn every_byte_in_every_place_is_judged() {
 }
 
 #[test]
-fn whatever_comes_is_taken_or_refused_and_never_misread() {
+fn random_heads_are_never_misread() {
     const FRAGMENTS: [&[u8]; 28] = [
         b"\r\n",
         b"\n",

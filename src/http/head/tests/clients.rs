@@ -3,8 +3,8 @@
 use super::*;
 
 #[test]
-fn what_bot_libraries_send_passes() {
-    // Each with its path, its number of end-to-end fields, whether it is a handshake, and its framing.
+fn requests_of_bot_libraries_are_accepted() {
+    // Each with its path, its number of end-to-end fields, whether it is a WebSocket handshake, and its framing.
     for (data, path, passed, upgrades, framing) in [
         (
             // shoukaku 4 on ws.
@@ -59,7 +59,7 @@ fn what_bot_libraries_send_passes() {
             Framing::None,
         ),
         (
-            // erela 2 on undici's pool: hardly a field.
+            // erela 2 on undici's pool, with two fields.
             "GET /loadtracks?identifier=https%3A%2F%2Fx HTTP/1.1\r\nhost: h\r\nconnection: keep-alive\r\nAuthorization: p\r\n\r\n",
             "/loadtracks",
             2,

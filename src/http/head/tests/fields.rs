@@ -69,9 +69,9 @@ fn fields_and_the_request_line_have_a_limit() {
     let of_length = |length: usize| get(format!("/{}", "a".repeat(length - "GET / HTTP/1.1".len())));
     good(&of_length(MAX_HEAD), |request| assert_eq!(request.target.path.len(), MAX_HEAD - "GET  HTTP/1.1".len()));
     assert_eq!(refused(&of_length(MAX_HEAD + 1)), HeadError::TargetTooLong);
-    // What is too long is told as that, even if it breaks another rule as well.
+    // A line that is too long is reported as that, even if it breaks another rule as well.
     assert_eq!(refused(&get(format!("/#{}", " ".repeat(MAX_HEAD)))), HeadError::TargetTooLong);
-    // Fields alone may be more than goes on, until hop-by-hop ones are gone.
+    // The fields may be larger than what is forwarded: hop-by-hop fields are not.
     good(&with(format!("Connection: x\r\nX: {}\r\n", "a".repeat(MAX_HEAD))), |request| {
         assert_eq!(names(request.fields), ["host"]);
     });
@@ -131,7 +131,7 @@ fn an_upgrade_is_a_websocket_handshake_and_nothing_else() {
 }
 
 #[test]
-fn an_expectation_is_seen() {
+fn expect_100_continue_is_recognised() {
     for (version, lines, expects) in [
         ("1.1", "Expect: 100-continue\r\n", true),
         ("1.1", "expect:100-Continue \r\n", true),
@@ -148,7 +148,7 @@ fn an_expectation_is_seen() {
 }
 
 #[test]
-fn hop_by_hop_fields_stay_on_their_hop() {
+fn hop_by_hop_fields_are_not_forwarded() {
     for (lines, passed) in [
         ("", &["host"][..]),
         ("A: b\r\nC: d\r\nA: e\r\n", &["host", "a", "c", "a"]),
@@ -161,13 +161,13 @@ fn hop_by_hop_fields_stay_on_their_hop() {
         ("X-A: 1\r\nConnection: y\r\nConnection: x-a\r\nX-A: 2\r\n", &["host"]),
         ("Connection: x\r\nX-Y: 1\r\n", &["host", "x-y"]),
         ("Connection:\r\nA: b\r\n", &["host", "a"]),
-        // What nobody names away.
+        // Fields that Connection cannot remove.
         ("Connection: Authorization, Host\r\nAuthorization: x\r\n", &["host", "authorization"]),
         (
             "Connection: close, X-Forwarded-For, forwarded\r\nX-Forwarded-For: 1\r\nForwarded: for=1\r\n",
             &["host", "x-forwarded-for", "forwarded"],
         ),
-        // What looks like them is not them.
+        // Fields with similar names.
         ("Connections: X-A\r\nX-A: 1\r\nTE-X: 1\r\n", &["host", "connections", "x-a", "te-x"]),
         (
             "User-Id: 1\r\nClient-Name: x\r\nSession-Id:\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n",

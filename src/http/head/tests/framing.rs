@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn framing_is_said_once_and_clearly() {
+fn each_valid_framing_is_read() {
     for (lines, framing) in [
         ("", Framing::None),
         ("Content-Length: 0\r\n", Framing::Length(0)),
@@ -28,7 +28,7 @@ fn framing_is_said_once_and_clearly() {
 }
 
 #[test]
-fn a_length_is_digits_and_the_same_throughout() {
+fn content_length_is_digits_and_equal_when_repeated() {
     const NUMBER: &str = "not a number";
     for (lines, reason) in [
         ("Content-Length:\r\n", NUMBER),
@@ -63,7 +63,7 @@ fn a_length_is_digits_and_the_same_throughout() {
 }
 
 #[test]
-fn a_length_and_a_coding_do_not_go_together() {
+fn a_length_and_a_coding_together_are_refused() {
     for lines in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -123,7 +123,7 @@ fn the_only_coding_is_chunked() {
     ] {
         malformed(&with(lines), "two Transfer-Encoding");
     }
-    // Ways to hide the field from one of two readers.
+    // Ways to hide the field from one of two parsers.
     for lines in [
         "Transfer-Encoding : chunked\r\n",
         " Transfer-Encoding: chunked\r\n",
@@ -166,11 +166,11 @@ fn known_ways_to_smuggle_a_request_are_refused() {
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\nContent-Length: 7\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8, 7\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 1, 0\r\n\r\n",
-        // A length that wraps around, and one that another base makes different.
+        // A length that overflows, and one that differs in another base.
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551621\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0x10\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n",
-        // A line that one reader ends early.
+        // A line that one parser ends early.
         b"GET / HTTP/1.1\r\nHost: h\r\nX: \r\n\x00Content-Length: 5\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: h\r\nX: y\n\nGET /smuggled HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: h\r\nX: y\r\rGET /smuggled HTTP/1.1\r\n\r\n",
@@ -186,12 +186,12 @@ fn known_ways_to_smuggle_a_request_are_refused() {
         // HTTP/1.0 and 0.9, where the rules differ.
         b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"GET /\r\n\r\n",
-        // Upgrades that would turn the connection into something unread.
+        // An upgrade to a protocol that is not parsed here.
         b"PRI * HTTP/2.0\r\n\r\n",
     ] {
         refused(data);
     }
-    // One that is hidden from nobody: the fields are not ours, and no coding is applied.
+    // No parser takes this field for Transfer-Encoding.
     good(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer_Encoding: chunked\r\n\r\n", |request| {
         assert_eq!(request.framing, Framing::Length(4));
     });

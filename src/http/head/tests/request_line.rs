@@ -50,7 +50,7 @@ fn the_request_line_has_three_words() {
 }
 
 #[test]
-fn a_target_is_passed_byte_for_byte() {
+fn a_target_is_kept_byte_for_byte() {
     for (target, path) in [
         ("/", "/"),
         ("/?", "/"),
@@ -186,7 +186,7 @@ fn an_absolute_target_becomes_a_path_and_agrees_with_host() {
 }
 
 #[test]
-fn there_is_one_host_and_it_is_a_host() {
+fn there_is_one_host_field_and_it_is_a_host_and_port() {
     for (fields, reason) in [
         ("", "no Host"),
         ("X-Host: h\r\n", "no Host"),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_lavalink_answers_passes() {
+fn responses_of_lavalink_are_accepted() {
     use Framing::{Chunked, Length, None};
     for (data, status, framing, keep_alive, upgrades) in [
         (
@@ -191,7 +191,7 @@ fn a_response_is_as_strict_as_a_request() {
         (" HTTP/1.1 200 OK\r\n\r\n", "version"),
         ("ICY 200 OK\r\n\r\n", "version"),
         ("{\"error\": 1}\r\n\r\n", "version"),
-        // A line end left over from the answer before is the trace of a body that was misjudged.
+        // A line end left over from the response before is the trace of a body that was misjudged.
         ("\r\nHTTP/1.1 200 OK\r\n\r\n", "version"),
         ("\r\n\r\n", "version"),
     ] {
@@ -221,7 +221,7 @@ fn a_backend_connection_is_kept_only_if_it_can_be() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n", false),
         ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
         ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", false),
-        // Its body ends with the connection.
+        // The body ends with the connection.
         ("HTTP/1.1 200 OK\r\n\r\n", false),
     ] {
         assert_eq!(response(data.as_bytes(), false, |response| response.keep_alive), Ok(keep_alive), "{data}");
@@ -229,7 +229,7 @@ fn a_backend_connection_is_kept_only_if_it_can_be() {
 }
 
 #[test]
-fn a_switch_is_seen_only_when_it_is_one() {
+fn an_upgrade_is_recognised_only_in_a_101_that_names_it() {
     for (data, upgrade) in [
         ("HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", Some(&b"websocket"[..])),
         ("HTTP/1.1 101 x\r\nUpgrade: h2c\r\nConnection: x, upgrade\r\n\r\n", Some(b"h2c")),

@@ -17,7 +17,7 @@ fn a_head_ends_with_its_empty_line_and_not_before() {
         for end in 0..head.len() {
             assert_eq!(scanned(&head[..end]), Ok(None), "{}", head[..end].escape_ascii());
         }
-        // What follows is not looked at, be it the next head, a frame or garbage.
+        // What follows is not checked: the next head, a frame or garbage.
         for next in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x81\x85\0\0\0\0", b"\n\n", b"\r", b"\x16", b"\r\n\r\n"] {
             assert_eq!(scanned(&[head, next].concat()), Ok(Some(head.len())));
         }
@@ -48,7 +48,7 @@ fn a_line_ends_in_cr_lf_only() {
 }
 
 #[test]
-fn no_control_stands_in_a_head() {
+fn a_control_character_in_a_head_is_refused() {
     for byte in (0..=255_u8).filter(|byte| !b"\r\n".contains(byte)) {
         let is_control = (byte < 32 && byte != b'\t') || byte == 127;
         let inside = [b"GET / HTTP/1.1\r\nHost: h\r\nA: b", &[byte][..], b"c\r\n\r\n"].concat();
@@ -61,13 +61,13 @@ fn no_control_stands_in_a_head() {
                 if is_control { Err(HeadError::Malformed("a control character")) } else { Ok(Some(data.len())) };
             assert_eq!(scanned(&data), expected, "{byte:#04x}");
         }
-        // At once, not only when the head is complete.
+        // It is refused at once, before the head is complete.
         assert_eq!(scanned(&[b"GET /", &[byte][..]].concat()).is_err(), is_control);
     }
 }
 
 #[test]
-fn other_protocols_are_told_by_their_name() {
+fn other_protocols_are_recognised() {
     assert_eq!(scanned(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"), Err(HeadError::TlsHello));
     assert_eq!(scanned(b"\x16"), Err(HeadError::TlsHello));
     assert_eq!(scanned(b"PROXY TCP4 192.0.2.1 "), Err(HeadError::ProxyHeader));
@@ -97,7 +97,7 @@ fn other_protocols_are_told_by_their_name() {
 }
 
 #[test]
-fn a_parser_that_stops_elsewhere_than_the_scan_is_not_believed() {
+fn a_head_that_ends_elsewhere_than_its_empty_line_is_refused() {
     for (data, request) in [
         ("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n", true),
         ("GET / HTTP/1.1\r\nHost: h\n\nGET /smuggled HTTP/1.1\r\n\r\n", true),
@@ -133,7 +133,7 @@ impl Read for Peer<'_> {
 }
 
 #[test]
-fn a_head_is_read_however_it_arrives_and_what_follows_is_kept() {
+fn a_head_is_read_in_any_pieces_and_what_follows_is_kept() {
     let data = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\n";
     let length = 27;
     for size in 1..=data.len() {
@@ -148,7 +148,7 @@ fn a_head_is_read_however_it_arrives_and_what_follows_is_kept() {
         assert_eq!(begun.len(), length.div_ceil(size), "no read more than it takes");
         assert!(!begun[0] && begun[1..].iter().all(|begun| *begun), "{begun:?}");
         assert!(data.starts_with(buffer.data()) && buffer.data().len() >= length);
-        // The next head begins with what is there already, and no read comes before a look at it.
+        // The next head begins with the bytes that are there; no read comes before they are checked.
         buffer.consume(length);
         let partial = !buffer.is_empty();
         peer.pieces.push(b"\r\n");
@@ -162,7 +162,7 @@ fn a_head_is_read_however_it_arrives_and_what_follows_is_kept() {
 }
 
 #[test]
-fn a_head_that_does_not_come_says_how_far_it_came() {
+fn a_read_error_says_whether_a_head_had_begun() {
     let outcome = |pieces: &[&'static [u8]], end| {
         let mut peer = Peer { pieces: pieces.to_vec(), end };
         match read(&mut peer, &mut Buffer::default(), |_, _| Ok(())).unwrap_err() {
@@ -176,7 +176,7 @@ fn a_head_that_does_not_come_says_how_far_it_came() {
     assert_eq!(outcome(&[b"GET / HTTP/1.1\r\n", b"Host: h\r\n\r"], None), "closed true");
     assert_eq!(outcome(&[], Some(io::ErrorKind::WouldBlock)), "WouldBlock false");
     assert_eq!(outcome(&[b"GET"], Some(io::ErrorKind::ConnectionReset)), "ConnectionReset true");
-    // A head that cannot become good is refused before it is complete.
+    // A head that cannot become valid is refused before it is complete.
     assert_eq!(
         outcome(&[b"GET / HTTP/1.1\n"], Some(io::ErrorKind::WouldBlock)),
         "malformed head: a line ends in LF without CR"
@@ -191,7 +191,7 @@ fn a_head_that_does_not_come_says_how_far_it_came() {
 }
 
 #[test]
-fn a_head_has_a_largest() {
+fn a_head_has_a_maximum_size() {
     let head = |length: usize| {
         let (start, end) = ("GET / HTTP/1.1\r\nHost: h\r\nA: ", "\r\n\r\n");
         format!("{start}{}{end}", "a".repeat(length - start.len() - end.len()))
