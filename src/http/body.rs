@@ -59,9 +59,9 @@ pub struct Body {
     blanks: bool,
 }
 
-/// The most digits of a chunk size. Leading zeros count: chunk lines are forwarded as they came, and some parsers
-/// read no more than 16 digits.
-const MAX_SIZE_DIGITS: u16 = 16;
+/// The most digits of a length or a chunk size, leading zeros included. Some parsers read no more of a chunk size, and
+/// chunk lines are forwarded as they came.
+pub const MAX_SIZE_DIGITS: u16 = 16;
 /// The longest chunk line with its extensions, and the longest trailer section, in bytes.
 const MAX_CHUNK_LINE: u16 = 256;
 const MAX_TRAILERS: u16 = 8192;

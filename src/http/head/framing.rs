@@ -2,7 +2,7 @@
 
 use super::fields::{single, values};
 use super::{Field, HeadError, Version};
-use crate::http::body::Framing;
+use crate::http::body::{Framing, MAX_SIZE_DIGITS};
 
 /// What Transfer-Encoding or Content-Length say, if either is there; never both.
 pub(super) fn declared_framing(fields: &[Field<'_>], version: Version) -> Result<Option<Framing>, HeadError> {
@@ -23,9 +23,9 @@ fn content_length(fields: &[Field<'_>]) -> Result<Option<u64>, HeadError> {
     for value in values(fields, "content-length") {
         let length = std::str::from_utf8(value)
             .ok()
-            .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .filter(|text| text.len() <= usize::from(MAX_SIZE_DIGITS) && text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse::<u64>().ok())
-            .ok_or(HeadError::Malformed("Content-Length is not a number of bytes"))?;
+            .ok_or(HeadError::Malformed("Content-Length is not a number of bytes in 16 digits or fewer"))?;
         if found.is_some_and(|known| known != length) {
             return Err(HeadError::Malformed("two Content-Length fields that differ"));
         }

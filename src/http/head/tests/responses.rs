@@ -124,17 +124,14 @@ fn blanks_before_a_colon_are_removed_from_a_response() {
 #[test]
 fn a_response_without_a_body_may_declare_one() {
     use Framing::{Chunked, Length, None, UntilClose};
-    let zeros = "0".repeat(41);
     for (status, lines, declared) in [
-        (200, "Content-Length: 5\r\n".to_owned(), Length(5)),
-        (304, "Content-Length: 5\r\n".to_owned(), Length(5)),
-        (200, format!("Content-Length: {zeros}5\r\n"), Length(5)),
-        (304, format!("Content-Length: {zeros}5\r\nContent-Length: 5\r\n"), Length(5)),
-        (304, format!("Content-Length: {zeros}\r\n"), Length(0)),
-        (304, "Transfer-Encoding: Chunked\r\n".to_owned(), Chunked),
-        (304, String::new(), UntilClose),
-        (204, "Content-Length: 5\r\n".to_owned(), None),
-        (100, "Transfer-Encoding: chunked\r\n".to_owned(), None),
+        (200, "Content-Length: 5\r\n", Length(5)),
+        (304, "Content-Length: 5\r\n", Length(5)),
+        (304, "Content-Length: 0000000000000005\r\nContent-Length: 5\r\n", Length(5)),
+        (304, "Transfer-Encoding: Chunked\r\n", Chunked),
+        (304, "", UntilClose),
+        (204, "Content-Length: 5\r\n", None),
+        (100, "Transfer-Encoding: chunked\r\n", None),
     ] {
         let data = format!("HTTP/1.1 {status} x\r\n{lines}\r\n");
         let found = response(data.as_bytes(), true, |response| (response.framing, response.declared));
@@ -150,6 +147,8 @@ fn a_response_is_as_strict_as_a_request() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "differ"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n", "not a number"),
         ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not a number"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 00000000000000005\r\n\r\n", "16 digits or fewer"),
+        ("HTTP/1.1 304 x\r\nContent-Length: 00000000000000005\r\n\r\n", "16 digits or fewer"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "coding"),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
