@@ -8,7 +8,7 @@ use super::text::{epoch_millis, quoted, stack_trace};
 use super::wire::Wire;
 use crate::config::Lavalink;
 
-/// What Undertow answers when it cannot make sense of a request, before Lavalink sees it; the connection ends.
+/// Undertow's answer to a request that it cannot parse. Lavalink never sees such a request; the connection ends.
 pub(super) const BARE_400: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// The largest chunk that Undertow writes, in bytes: a 16 KiB buffer less room for the chunk's own lines.
@@ -41,7 +41,7 @@ pub(super) enum Content {
     Stream(super::loading::Large),
 }
 
-/// An answer that was decided on.
+/// An answer that is ready to be sent.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) fields: Vec<(&'static str, String)>,
@@ -50,9 +50,9 @@ pub(super) struct Answer {
     pub(super) closes: bool,
 }
 
-/// What of a request its answer depends on.
+/// The parts of a request that its answer depends on.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'r> {
+pub(super) struct RequestSummary<'r> {
     pub(super) version: Lavalink,
     pub(super) method: &'r str,
     /// The target's path as sent, for error bodies.
@@ -84,14 +84,15 @@ impl Answer {
     }
 
     /// Lavalink's error body: <https://lavalink.dev/api/rest#error-responses>.
-    pub(super) fn error(asked: &Asked<'_>, status: u16, message: &str) -> Self {
-        let trace = if asked.trace { format!(r#""trace":{},"#, quoted(&stack_trace(message))) } else { String::new() };
+    pub(super) fn error(summary: &RequestSummary<'_>, status: u16, message: &str) -> Self {
+        let trace =
+            if summary.trace { format!(r#""trace":{},"#, quoted(&stack_trace(message))) } else { String::new() };
         let body = format!(
             r#"{{"timestamp":{},"status":{status},"error":{},{trace}"message":{},"path":{}}}"#,
             epoch_millis(),
             quoted(reason(status)),
             quoted(message),
-            quoted(asked.path)
+            quoted(summary.path)
         );
         Self::new(status, Content::Json(body))
     }
@@ -102,40 +103,40 @@ impl Answer {
     }
 
     /// True when the connection ends after it.
-    pub(super) fn ends(&self, asked: &Asked<'_>) -> bool {
-        self.closes || !asked.keep_alive
+    pub(super) fn ends(&self, summary: &RequestSummary<'_>) -> bool {
+        self.closes || !summary.keep_alive
     }
 
-    /// Sends it; the last chunk is a write of its own, as the real one's is.
+    /// Sends it; the last chunk is a write of its own, as in Undertow.
     ///
     /// # Errors
     /// When the client is gone or takes nothing any more.
-    pub(super) fn send(self, wire: &Wire, asked: &Asked<'_>) -> io::Result<()> {
-        let head = self.head(asked);
-        if asked.method == "HEAD" {
+    pub(super) fn send(self, wire: &Wire, summary: &RequestSummary<'_>) -> io::Result<()> {
+        let head = self.head(summary);
+        if summary.method == "HEAD" {
             return wire.send(&head);
         }
         match self.content {
             Content::Absent => wire.send(&head),
             Content::Sized(_, body) => wire.send(&[head, body].concat()),
             Content::Json(body) => {
-                let mut out = Chunks::new(wire, head, asked);
+                let mut out = Chunks::new(wire, head, summary);
                 out.push(body.as_bytes())?;
                 out.finish()
             }
             Content::Stream(large) => {
-                let mut out = Chunks::new(wire, head, asked);
+                let mut out = Chunks::new(wire, head, summary);
                 large.each_piece(|piece| out.push(piece.as_bytes()))?;
                 out.finish()
             }
         }
     }
 
-    fn head(&self, asked: &Asked<'_>) -> Vec<u8> {
+    fn head(&self, summary: &RequestSummary<'_>) -> Vec<u8> {
         let mut fields: Vec<(&str, &str)> = self.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         if fields.iter().any(|(name, _)| *name == "Connection") {
             // A 101 has its own.
-        } else if self.ends(asked) {
+        } else if self.ends(summary) {
             fields.push(("Connection", "close"));
         } else if !matches!(self.content, Content::Absent) {
             fields.push(("Connection", "keep-alive"));
@@ -147,20 +148,20 @@ impl Answer {
                 fields.extend(kind.map(|kind| ("Content-Type", kind)));
                 length = Some(body.len());
             }
-            Content::Json(body) if asked.method == "HEAD" && asked.version == Lavalink::V3 => {
+            Content::Json(body) if summary.method == "HEAD" && summary.version == Lavalink::V3 => {
                 fields.push(("Content-Type", "application/json"));
                 length = Some(body.len());
             }
             Content::Json(_) | Content::Stream(_) => {
                 fields.push(("Content-Type", "application/json"));
-                if !asked.http10 {
+                if !summary.http10 {
                     fields.push(("Transfer-Encoding", "chunked"));
                 }
             }
         }
         let length = length.map(|length| length.to_string());
         fields.extend(length.as_deref().map(|length| ("Content-Length", length)));
-        let api = match asked.version {
+        let api = match summary.version {
             Lavalink::V3 => "3",
             Lavalink::V4 => "4",
         };
@@ -180,7 +181,7 @@ impl Answer {
 /// A chunked body under way, or a bare one for HTTP/1.0; each chunk is one write, the head goes with the first.
 struct Chunks<'w> {
     wire: &'w Wire,
-    /// The head until the first chunk took it along.
+    /// The head, until the first chunk has taken it along.
     head: Vec<u8>,
     data: Vec<u8>,
     sizes: [usize; 2],
@@ -188,9 +189,9 @@ struct Chunks<'w> {
 }
 
 impl<'w> Chunks<'w> {
-    fn new(wire: &'w Wire, head: Vec<u8>, asked: &Asked<'_>) -> Self {
-        let second = if asked.version == Lavalink::V3 { SECOND_CHUNK_OF_V3 } else { CHUNK };
-        Self { wire, head, data: Vec::new(), sizes: [CHUNK, second], bare: asked.http10 }
+    fn new(wire: &'w Wire, head: Vec<u8>, summary: &RequestSummary<'_>) -> Self {
+        let second = if summary.version == Lavalink::V3 { SECOND_CHUNK_OF_V3 } else { CHUNK };
+        Self { wire, head, data: Vec::new(), sizes: [CHUNK, second], bare: summary.http10 }
     }
 
     fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -254,12 +255,12 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    fn asked(version: Lavalink, method: &str) -> Asked<'_> {
-        Asked { version, method, path: "/v4/info", http10: false, keep_alive: true, trace: false }
+    fn summary(version: Lavalink, method: &str) -> RequestSummary<'_> {
+        RequestSummary { version, method, path: "/v4/info", http10: false, keep_alive: true, trace: false }
     }
 
-    fn head(answer: &Answer, asked: &Asked<'_>) -> String {
-        let head = String::from_utf8(answer.head(asked)).unwrap();
+    fn head(answer: &Answer, summary: &RequestSummary<'_>) -> String {
+        let head = String::from_utf8(answer.head(summary)).unwrap();
         let (before, after) = head.split_once("Date: ").unwrap();
         assert!(after.ends_with(" GMT\r\n\r\n"), "{after}");
         format!("{before}\r\n")
@@ -269,29 +270,29 @@ mod tests {
     fn heads_are_lavalinks_byte_for_byte() {
         let version = Answer::new(200, Content::Sized(Some("text/plain;charset=ISO-8859-1"), b"3.7.13".to_vec()));
         assert_eq!(
-            head(&version, &asked(Lavalink::V3, "GET")),
+            head(&version, &summary(Lavalink::V3, "GET")),
             "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Type: text/plain;charset=ISO-8859-1\r\n\
              Content-Length: 6\r\nLavalink-Api-Version: 3\r\n\r\n"
         );
         assert_eq!(
-            head(&Answer::empty(401), &asked(Lavalink::V3, "GET")),
+            head(&Answer::empty(401), &summary(Lavalink::V3, "GET")),
             "HTTP/1.1 401 Unauthorized\r\nConnection: keep-alive\r\nContent-Length: 0\r\nLavalink-Api-Version: 3\r\n\r\n"
         );
         assert_eq!(
-            head(&Answer::empty(403), &asked(Lavalink::V4, "GET")),
+            head(&Answer::empty(403), &summary(Lavalink::V4, "GET")),
             "HTTP/1.1 403 Forbidden\r\nConnection: keep-alive\r\nContent-Length: 0\r\nLavalink-Api-Version: 4\r\n\r\n"
         );
         assert_eq!(
-            head(&Answer::new(204, Content::Absent), &asked(Lavalink::V3, "DELETE")),
+            head(&Answer::new(204, Content::Absent), &summary(Lavalink::V3, "DELETE")),
             "HTTP/1.1 204 No Content\r\nLavalink-Api-Version: 3\r\n\r\n"
         );
         assert_eq!(
-            head(&Answer::json("{}".into()), &asked(Lavalink::V4, "HEAD")),
+            head(&Answer::json("{}".into()), &summary(Lavalink::V4, "HEAD")),
             "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\
              Content-Type: application/json\r\nLavalink-Api-Version: 4\r\n\r\n"
         );
         assert_eq!(
-            head(&Answer::json("{}".into()), &asked(Lavalink::V3, "HEAD")),
+            head(&Answer::json("{}".into()), &summary(Lavalink::V3, "HEAD")),
             "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n\
              Content-Length: 2\r\nLavalink-Api-Version: 3\r\n\r\n"
         );

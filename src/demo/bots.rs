@@ -2,7 +2,7 @@
 //! They touch the proxy's address and the threads they started.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,20 +11,23 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 
 use super::client::{Http, Socket};
-use super::frames::{CLOSE, Heard, PING, PONG, TEXT, closing};
+use super::frames::{CLOSE, Incoming, PING, PONG, TEXT, closing};
 use crate::config::Lavalink;
 use crate::http::peer::Reply;
 
 const STACK: usize = 256 * 1024;
-/// How long one thing takes a bot: it hears its WebSocket for so long, then makes one call.
-const TURN: Duration = Duration::from_secs(1);
+/// A bot reads its WebSocket for this long, then takes one action.
+const STEP: Duration = Duration::from_secs(1);
 /// The first and the longest pause before a bot tries again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How many requests go over one connection before a bot opens another.
 const CALLS_PER_CONNECTION: u32 = 12;
-/// How many turns the shortest-lived connection of a bot lasts; others last longer by their index.
-const SHORTEST_LIFE: usize = 45;
+/// How many steps the shortest WebSocket lasts; others last longer, by the bot's index.
+const FEWEST_STEPS: usize = 45;
+
+/// How many loopback addresses the bots connect from, 127.0.0.2 the first.
+const ADDRESSES: usize = 5;
 
 /// Pretend bots that come and go until this is dropped.
 pub struct Bots {
@@ -33,8 +36,8 @@ pub struct Bots {
 }
 
 impl Bots {
-    /// Starts `count` bots that connect to `proxy` with `password`, v3 and v4 ones in turn. They do not mind when it
-    /// is not there yet: they try again, with pauses of up to 30 seconds.
+    /// Starts `count` bots that connect to `proxy` with `password`, v3 and v4 ones in turn. A bot that
+    /// cannot connect tries again, with pauses of up to 30 seconds.
     ///
     /// # Errors
     /// When a thread cannot be had; those that were started are stopped again.
@@ -59,7 +62,7 @@ impl Bots {
 }
 
 impl Drop for Bots {
-    /// Returns when the last bot is gone: after a turn of a second, or a little more when the proxy is stuck.
+    /// Returns when the last bot has ended: after a second, or a little more when the proxy does not answer.
     fn drop(&mut self) {
         *self.signal.stopped.lock() = true;
         self.signal.changed.notify_all();
@@ -71,7 +74,7 @@ impl Drop for Bots {
     }
 }
 
-/// Says that it is time to go.
+/// Tells the bots to stop.
 #[derive(Default)]
 struct Signal {
     stopped: Mutex<bool>,
@@ -83,7 +86,7 @@ impl Signal {
         *self.stopped.lock()
     }
 
-    /// Waits unless it is time to go.
+    /// Waits, but not once the bots were stopped.
     fn pause(&self, length: Duration) {
         let mut stopped = self.stopped.lock();
         if !*stopped {
@@ -92,15 +95,15 @@ impl Signal {
     }
 }
 
-/// How a bot library looks from outside.
+/// What a bot library sends.
 struct Persona {
     version: Lavalink,
     socket: &'static str,
-    /// What REST paths start with; the v3 era's had nothing there.
+    /// What REST paths start with; empty in libraries of early Lavalink v3.
     prefix: &'static str,
     client: &'static str,
     agent: &'static str,
-    /// Plays over the WebSocket as Lavalink v3 had it at first, not over REST.
+    /// It plays with ops over the WebSocket, as early Lavalink v3 had it, not over REST.
     ops: bool,
 }
 
@@ -162,7 +165,7 @@ struct Bot {
 
 impl Bot {
     fn run(mut self) {
-        // So that they do not all act in the same instant.
+        // The bots do not all act in the same instant.
         self.signal.pause(Duration::from_millis((self.index as u64 * 137) % 1000 + 1));
         let mut pause = FIRST_PAUSE;
         while !self.signal.is_stopped() {
@@ -184,21 +187,21 @@ impl Bot {
     /// One WebSocket from handshake to close.
     fn live(&mut self) -> io::Result<()> {
         let mut socket = self.handshake()?;
-        let turns = SHORTEST_LIFE + self.index % 7 * 10;
-        for turn in 0..turns {
+        let steps = FEWEST_STEPS + self.index % 7 * 10;
+        for step in 0..steps {
             if self.signal.is_stopped() {
                 break;
             }
-            if self.hear(&mut socket)? {
+            if self.receive(&mut socket)? {
                 return Ok(());
             }
-            self.act(&mut socket, turn)?;
+            self.act(&mut socket, step)?;
         }
-        socket.say(CLOSE, &closing(1000, "reconnecting"))
+        socket.send(CLOSE, &closing(1000, "reconnecting"))
     }
 
     fn handshake(&mut self) -> io::Result<Socket> {
-        let mut http = Http::connect(self.proxy)?;
+        let mut http = Http::connect(self.proxy, self.source())?;
         let Persona { socket, client, .. } = self.persona;
         let user = 100_000_000_000_000_000_u64 + self.index as u64;
         let request = self.head("GET", socket)
@@ -212,49 +215,55 @@ impl Bot {
         }
     }
 
+    /// The loopback address that the bot connects from, so that the bots are several clients to the proxy.
+    fn source(&self) -> Option<Ipv4Addr> {
+        let last = u8::try_from(self.index % ADDRESSES).unwrap_or(0) + 2;
+        self.proxy.ip().is_loopback().then_some(Ipv4Addr::new(127, 0, 0, last))
+    }
+
     fn head(&self, method: &str, target: &str) -> String {
         let Self { proxy, password, persona, .. } = self;
         let agent = persona.agent;
         format!("{method} {target} HTTP/1.1\r\nHost: {proxy}\r\nAuthorization: {password}\r\nUser-Agent: {agent}\r\n")
     }
 
-    /// Hears the WebSocket for one turn; true when the server closed it.
-    fn hear(&mut self, socket: &mut Socket) -> io::Result<bool> {
-        let until = Instant::now() + TURN;
+    /// Reads the WebSocket for one step; true when the server closed it.
+    fn receive(&mut self, socket: &mut Socket) -> io::Result<bool> {
+        let until = Instant::now() + STEP;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
             }
-            match socket.hear(left)? {
-                Some(Heard::Text(text)) => {
+            match socket.receive(left)? {
+                Some(Incoming::Text(text)) => {
                     let message: Value = serde_json::from_str(&text).unwrap_or_default();
                     if let Some(id) = message.get("sessionId").and_then(Value::as_str) {
                         self.session = id.to_owned();
                     }
                 }
-                Some(Heard::Ping(payload)) => socket.say(PONG, &payload)?,
-                Some(Heard::Close(payload)) => {
-                    socket.say(CLOSE, &payload)?;
+                Some(Incoming::Ping(payload)) => socket.send(PONG, &payload)?,
+                Some(Incoming::Close(payload)) => {
+                    socket.send(CLOSE, &payload)?;
                     return Ok(true);
                 }
-                Some(Heard::Pong | Heard::Binary) | None => {}
+                Some(Incoming::Pong | Incoming::Binary) | None => {}
             }
         }
     }
 
-    /// Does one thing, by turn and by bot, so that every run of the demo is the same.
-    fn act(&mut self, socket: &mut Socket, turn: usize) -> io::Result<()> {
+    /// Takes one action, chosen by step and bot, so that every run of the demo is the same.
+    fn act(&mut self, socket: &mut Socket, step: usize) -> io::Result<()> {
         let Persona { version, prefix, ops, .. } = *self.persona;
         let guild = 900_000_000_000_000_000_u64 + self.index as u64;
         let player = format!("/{}/sessions/{}/players/{guild}", version.name(), self.session);
-        let step = if self.track.is_empty() { 0 } else { (turn + self.index) % 8 };
-        match step {
+        let action = if self.track.is_empty() { 0 } else { (step + self.index) % 8 };
+        match action {
             0 => {
-                let reply = self.call("GET", &format!("{prefix}/loadtracks?identifier=ytsearch%3Asong{turn}"), None)?;
+                let reply = self.call("GET", &format!("{prefix}/loadtracks?identifier=ytsearch%3Asong{step}"), None)?;
                 self.track = first_track(&reply.body).unwrap_or_default();
             }
-            1 if ops => socket.say(TEXT, op("play", guild, &format!(r#""track":"{}""#, self.track)).as_bytes())?,
+            1 if ops => socket.send(TEXT, op("play", guild, &format!(r#""track":"{}""#, self.track)).as_bytes())?,
             1 if version == Lavalink::V4 => {
                 let update = format!(r#"{{"track":{{"encoded":"{}"}}}}"#, self.track);
                 self.call("PATCH", &format!("{player}?noReplace=false"), Some(&update))?;
@@ -265,7 +274,7 @@ impl Bot {
             }
             2 if ops => {
                 let voice = r#""sessionId":"demo","event":{"endpoint":"eu.discord.invalid","token":"demo"}"#;
-                socket.say(TEXT, op("voiceUpdate", guild, voice).as_bytes())?;
+                socket.send(TEXT, op("voiceUpdate", guild, voice).as_bytes())?;
             }
             2 => {
                 let voice = r#"{"voice":{"token":"demo","endpoint":"eu.discord.invalid","sessionId":"demo"}}"#;
@@ -274,22 +283,22 @@ impl Bot {
             3 => {
                 self.call("GET", &format!("/{}/stats", version.name()), None)?;
             }
-            4 if ops => socket.say(TEXT, op("volume", guild, &format!(r#""volume":{}"#, turn % 100)).as_bytes())?,
+            4 if ops => socket.send(TEXT, op("volume", guild, &format!(r#""volume":{}"#, step % 100)).as_bytes())?,
             4 => {
-                self.call("PATCH", &player, Some(&format!(r#"{{"volume":{}}}"#, turn % 100)))?;
+                self.call("PATCH", &player, Some(&format!(r#"{{"volume":{}}}"#, step % 100)))?;
             }
-            5 => socket.say(PING, b"demo")?,
+            5 => socket.send(PING, b"demo")?,
             6 => {
                 self.call("GET", "/version", None)?;
             }
             _ => {
-                self.call("GET", &format!("{prefix}/loadtracks?identifier=playlist{turn}"), None)?;
+                self.call("GET", &format!("{prefix}/loadtracks?identifier=playlist{step}"), None)?;
             }
         }
         Ok(())
     }
 
-    /// One REST call, on the connection of the last one while that is not worn out.
+    /// One REST call, on the connection of the last call unless that has carried enough.
     fn call(&mut self, method: &str, target: &str, body: Option<&str>) -> io::Result<Reply> {
         let mut request = self.head(method, target);
         if let Some(body) = body {
@@ -299,7 +308,7 @@ impl Bot {
         }
         let (mut http, used) = match self.rest.take() {
             Some((http, used)) if used < CALLS_PER_CONNECTION => (http, used),
-            _ => (Http::connect(self.proxy)?, 0),
+            _ => (Http::connect(self.proxy, self.source())?, 0),
         };
         let reply = http.call(request.as_bytes())?;
         if reply.keep_alive {

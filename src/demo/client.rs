@@ -1,14 +1,16 @@
-//! A bot's side of HTTP and WebSocket, as plain as bots are. It opens connections to the address it is given.
+//! A bot's side of HTTP and WebSocket, kept simple. It opens connections to the address it is given.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::frames::{self, Broken, Heard, Reader};
+use socket2::{Domain, Type};
+
+use super::frames::{self, Broken, Incoming, Reader};
 use crate::http::peer::{Peer, Reply};
 
 /// How long a bot waits for a connection, and for the next bytes of an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer a bot reads, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 
@@ -16,11 +18,20 @@ const MAX_ANSWER: u64 = 1 << 20;
 pub(super) struct Http(Peer<TcpStream>);
 
 impl Http {
-    pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    /// Connects from `source` where this machine has that address, else from its default one. macOS has only
+    /// 127.0.0.1 of the loopback network.
+    pub(super) fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if let Some(source) = source.filter(|_| address.is_ipv4()) {
+            if let Err(error) = socket.bind(&SocketAddr::from((source, 0)).into()) {
+                log::debug!("a pretend bot cannot connect from {source}: {error}");
+            }
+        }
+        socket.connect_timeout(&address.into(), TIMEOUT)?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self(Peer::new(stream)))
     }
 
@@ -44,17 +55,17 @@ pub(super) struct Socket {
 
 impl Socket {
     /// The next message, or `None` when none came within `limit`, which is not zero.
-    pub(super) fn hear(&mut self, limit: Duration) -> io::Result<Option<Heard>> {
+    pub(super) fn receive(&mut self, limit: Duration) -> io::Result<Option<Incoming>> {
         self.stream.set_read_timeout(Some(limit))?;
         match self.reader.next(&mut self.stream) {
-            Ok(heard) => Ok(Some(heard)),
+            Ok(message) => Ok(Some(message)),
             Err(Broken::Stream(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(Broken::Stream(error)) => Err(error),
             Err(Broken::Fault(code, why)) => Err(io::Error::other(format!("a faulty frame: {code} {why}"))),
         }
     }
 
-    pub(super) fn say(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
         self.stream.write_all(&frames::frame(opcode, payload, true))
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{Asked, BARE_400};
+use super::answer::{BARE_400, RequestSummary};
 use super::handshake;
 use super::rest::{self, Route};
 use super::server::Server;
@@ -34,18 +34,18 @@ enum Next {
 pub(super) fn serve(server: &Arc<Server>, wire: &Arc<Wire>) {
     let mut buffer = Buffer::default();
     loop {
-        match round(server, wire, &mut buffer) {
+        match serve_request(server, wire, &mut buffer) {
             Ok(Next::Request) => {}
             Ok(Next::End) => return wire.finish(),
             Ok(Next::WebSocket(accepted)) => return websocket::serve(server, wire, buffer, &accepted),
-            // The client is gone or takes nothing any more: there is nobody to tell.
+            // The client is gone or reads nothing any more, so nothing can be answered.
             Err(_) => return,
         }
     }
 }
 
 /// Reads one request and answers it.
-fn round(server: &Server, wire: &Wire, buffer: &mut Buffer) -> io::Result<Next> {
+fn serve_request(server: &Server, wire: &Wire, buffer: &mut Buffer) -> io::Result<Next> {
     let head = match read_head(wire, buffer)? {
         Head::Complete(head) => head,
         Head::None => return Ok(Next::End),
@@ -53,28 +53,28 @@ fn round(server: &Server, wire: &Wire, buffer: &mut Buffer) -> io::Result<Next> 
     };
     let mut slots = Slots::new();
     let Ok(request) = Request::parse(&head, &mut slots) else { return refuse(wire) };
-    let asked = asked(server.version, &request);
+    let summary = summary(server.version, &request);
     let Ok(body) = Body::new(request.framing, u64::MAX) else { return refuse(wire) };
 
-    match rest::screen(server, &asked, &request) {
+    match rest::screen(server, &summary, &request) {
         Err(mut answer) => {
             // A client that waits for `100 Continue` may or may not send its body now, so the connection ends.
             answer.closes |= request.expects_continue;
-            let ends = answer.ends(&asked);
-            answer.send(wire, &asked)?;
+            let ends = answer.ends(&summary);
+            answer.send(wire, &summary)?;
             if !ends && !read_body(wire, buffer, body, 0, None)? {
                 return Ok(Next::End);
             }
             Ok(if ends { Next::End } else { Next::Request })
         }
-        Ok(Route::WebSocket) => match handshake::decide(server, &asked, &request) {
+        Ok(Route::WebSocket) => match handshake::decide(server, &summary, &request) {
             Ok(accepted) => {
-                accepted.answer().send(wire, &asked)?;
-                Ok(if asked.http10 { Next::End } else { Next::WebSocket(accepted) })
+                accepted.answer().send(wire, &summary)?;
+                Ok(if summary.http10 { Next::End } else { Next::WebSocket(accepted) })
             }
             Err(answer) => {
-                let ends = answer.ends(&asked);
-                answer.send(wire, &asked)?;
+                let ends = answer.ends(&summary);
+                answer.send(wire, &summary)?;
                 let drained = ends || read_body(wire, buffer, body, 0, None)?;
                 Ok(if ends || !drained { Next::End } else { Next::Request })
             }
@@ -87,9 +87,9 @@ fn round(server: &Server, wire: &Wire, buffer: &mut Buffer) -> io::Result<Next> 
             if !read_body(wire, buffer, body, MAX_BODY, Some(&mut content))? {
                 return refuse(wire);
             }
-            let answer = rest::answer(server, &asked, &request, &route, &content);
-            let ends = answer.ends(&asked);
-            answer.send(wire, &asked)?;
+            let answer = rest::answer(server, &summary, &request, &route, &content);
+            let ends = answer.ends(&summary);
+            answer.send(wire, &summary)?;
             Ok(if ends { Next::End } else { Next::Request })
         }
     }
@@ -108,19 +108,19 @@ fn interim(version: Lavalink) -> &'static [u8] {
     }
 }
 
-fn asked<'r>(version: Lavalink, request: &Request<'_, 'r>) -> Asked<'r> {
+fn summary<'r>(version: Lavalink, request: &Request<'_, 'r>) -> RequestSummary<'r> {
     let http10 = request.version == Version::Http10;
-    let wants_more = http10
+    let keep_alive_1_0 = http10
         && values(request.fields, "connection")
             .flat_map(|value| value.split(|byte| *byte == b','))
             .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"keep-alive"));
-    Asked {
+    RequestSummary {
         version,
         method: request.method,
         path: request.path(),
         http10,
         // A body that only the connection's end could end is never a request's.
-        keep_alive: (request.keep_alive || wants_more) && request.framing != Framing::UntilClose,
+        keep_alive: (request.keep_alive || keep_alive_1_0) && request.framing != Framing::UntilClose,
         trace: rest::parameter(request.target.query, "trace").as_deref() == Some("true"),
     }
 }

@@ -17,9 +17,9 @@ const MAX_CONTROL: u64 = 125;
 const MAX_MESSAGE: u64 = 16 << 20;
 const WINDOW: usize = 4096;
 
-/// What the peer said.
+/// A message or control frame from the peer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Incoming {
     Text(String),
     Binary,
     Ping(Vec<u8>),
@@ -85,13 +85,13 @@ struct Frame {
 }
 
 impl Reader {
-    /// `buffer` holds what came glued to the handshake.
+    /// `buffer` holds the bytes that came with the handshake.
     pub(super) fn new(buffer: Buffer, masked: bool) -> Self {
         Self { buffer, masked, frame: None, payload: Vec::new(), message: None }
     }
 
     /// The next message or control frame.
-    pub(super) fn next(&mut self, stream: &mut impl Read) -> Result<Heard, Broken> {
+    pub(super) fn next(&mut self, stream: &mut impl Read) -> Result<Incoming, Broken> {
         loop {
             if self.frame.is_none() {
                 self.frame = self.parse_header()?;
@@ -105,8 +105,8 @@ impl Reader {
                     self.frame = None;
                     let mut payload = std::mem::take(&mut self.payload);
                     payload.iter_mut().zip(frame.mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-                    if let Some(heard) = self.complete(frame, payload)? {
-                        return Ok(heard);
+                    if let Some(message) = self.complete(frame, payload)? {
+                        return Ok(message);
                     }
                     continue;
                 }
@@ -162,11 +162,11 @@ impl Reader {
     }
 
     /// What a complete frame means; `None` while a message goes on.
-    fn complete(&mut self, frame: Frame, payload: Vec<u8>) -> Result<Option<Heard>, Broken> {
+    fn complete(&mut self, frame: Frame, payload: Vec<u8>) -> Result<Option<Incoming>, Broken> {
         match frame.opcode {
-            PING => return Ok(Some(Heard::Ping(payload))),
-            PONG => return Ok(Some(Heard::Pong)),
-            CLOSE => return Ok(Some(Heard::Close(payload))),
+            PING => return Ok(Some(Incoming::Ping(payload))),
+            PONG => return Ok(Some(Incoming::Pong)),
+            CLOSE => return Ok(Some(Incoming::Close(payload))),
             _ => {}
         }
         let (opcode, message) = match (self.message.take(), frame.opcode) {
@@ -182,10 +182,10 @@ impl Reader {
             return Ok(None);
         }
         if opcode == BINARY {
-            return Ok(Some(Heard::Binary));
+            return Ok(Some(Incoming::Binary));
         }
         match String::from_utf8(message) {
-            Ok(text) => Ok(Some(Heard::Text(text))),
+            Ok(text) => Ok(Some(Incoming::Text(text))),
             Err(_) => Err(fault(1007, "UT002003: Text frame contains non UTF-8 data")),
         }
     }
@@ -200,7 +200,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    fn read(mut bytes: &[u8]) -> Result<Heard, Broken> {
+    fn read(mut bytes: &[u8]) -> Result<Incoming, Broken> {
         Reader::new(Buffer::default(), true).next(&mut bytes)
     }
 
@@ -215,10 +215,10 @@ mod tests {
     fn reads_the_examples_of_the_rfc() {
         // RFC 6455 section 5.7.
         let hello = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
-        assert_eq!(read(hello).unwrap(), Heard::Text("Hello".to_owned()));
+        assert_eq!(read(hello).unwrap(), Incoming::Text("Hello".to_owned()));
         let mut fragments: &[u8] = b"\x01\x03Hel\x80\x02lo";
         let mut reader = Reader::new(Buffer::default(), false);
-        assert_eq!(reader.next(&mut fragments).unwrap(), Heard::Text("Hello".to_owned()));
+        assert_eq!(reader.next(&mut fragments).unwrap(), Incoming::Text("Hello".to_owned()));
         assert_eq!(frame(TEXT, b"Hello", false), b"\x81\x05Hello");
     }
 
@@ -226,7 +226,7 @@ mod tests {
     fn long_messages_come_back_as_they_went() {
         for length in [125, 126, 65_535, 65_536, 2 << 20] {
             let text = "x".repeat(length);
-            assert_eq!(read(&frame(TEXT, text.as_bytes(), true)).unwrap(), Heard::Text(text));
+            assert_eq!(read(&frame(TEXT, text.as_bytes(), true)).unwrap(), Incoming::Text(text));
         }
     }
 

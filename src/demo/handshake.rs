@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1_smol::Sha1;
 
-use super::answer::{Answer, Asked, Content};
+use super::answer::{Answer, Content, RequestSummary};
 use super::rest;
 use super::server::Server;
 use crate::config::Lavalink;
@@ -44,7 +44,11 @@ impl Accepted {
 }
 
 /// Checks a request to the WebSocket's path, whatever it is.
-pub(super) fn decide(server: &Server, asked: &Asked<'_>, request: &Request<'_, '_>) -> Result<Accepted, Answer> {
+pub(super) fn decide(
+    server: &Server,
+    summary: &RequestSummary<'_>,
+    request: &Request<'_, '_>,
+) -> Result<Accepted, Answer> {
     let first =
         |name: &str| values(request.fields, name).next().map(|value| String::from_utf8_lossy(value).into_owned());
     if rest::authorise(server, request).is_err() {
@@ -67,7 +71,7 @@ pub(super) fn decide(server: &Server, asked: &Asked<'_>, request: &Request<'_, '
     if origin.as_deref().is_some_and(|origin| !is_same_origin(origin, &host)) {
         return Err(refusal(Answer::empty(403)));
     }
-    if asked.method != "GET" {
+    if summary.method != "GET" {
         return Err(refusal(Answer::empty(405).with("Allow", "GET")));
     }
     if !first("Upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {

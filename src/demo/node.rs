@@ -11,14 +11,14 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::connection;
-use super::server::{Listed, Server};
+use super::server::{Registration, Server};
 use super::wire::Wire;
 use crate::config::Lavalink;
 
 /// Enough for a request head, its parsed fields and the deepest JSON that is read.
 const STACK: usize = 256 * 1024;
-/// How long a stop waits for threads that have no more reason to live.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stop waits for the threads of its connections.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A pretend Lavalink server on a loopback port, stopped on drop.
 pub struct Node {
@@ -54,7 +54,7 @@ impl Node {
         node.threads.push(accept.stack_size(STACK).spawn(move || accept_all(&listener, &server))?);
         let server = Arc::clone(&node.server);
         let clock = Builder::new().name(format!("demo-{}-clock", version.name()));
-        node.threads.push(clock.stack_size(STACK).spawn(move || server.sessions.keep_time())?);
+        node.threads.push(clock.stack_size(STACK).spawn(move || server.sessions.run_clock())?);
         Ok(node)
     }
 
@@ -85,11 +85,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.server.stopping.store(true, Ordering::Relaxed);
-        // No other process shares this listener, so shutting it down is the simplest way to wake accept; when
-        // that fails there is nobody to wake.
+        // No other process shares this listener, so shutting it down is the simplest way to wake accept. When
+        // that fails, no thread is in accept.
         let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
         let wires = self.server.wires();
-        wires.iter().for_each(|wire| wire.hurry());
+        wires.iter().for_each(|wire| wire.abandon_writes());
         self.server.sessions.stop(self.server.version == Lavalink::V4);
         wires.iter().for_each(|wire| wire.end());
         drop(wires);
@@ -98,15 +98,15 @@ impl Drop for Node {
                 log::error!("a thread of the pretend {} node panicked", self.server.version.name());
             }
         }
-        // A connection that was accepted while we stopped is in nobody's list above.
+        // A connection that was accepted during the stop is not in the list above.
         self.server.wires().iter().for_each(|wire| wire.end());
-        self.server.wait_until_empty(STOP_PATIENCE);
+        self.server.wait_until_empty(STOP_TIMEOUT);
     }
 }
 
 fn accept_all(listener: &TcpListener, server: &Arc<Server>) {
     /// A pause that lets descriptors come back when accept has run out of them.
-    const BREATH: Duration = Duration::from_millis(20);
+    const PAUSE: Duration = Duration::from_millis(20);
     while !server.stopping.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok((stream, _)) => {
@@ -118,7 +118,7 @@ fn accept_all(listener: &TcpListener, server: &Arc<Server>) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 log::warn!("the pretend {} node cannot accept: {error}", server.version.name());
-                std::thread::sleep(BREATH);
+                std::thread::sleep(PAUSE);
             }
         }
     }
@@ -126,9 +126,9 @@ fn accept_all(listener: &TcpListener, server: &Arc<Server>) {
 
 fn admit(stream: TcpStream, server: &Arc<Server>) -> io::Result<()> {
     let wire = Arc::new(Wire::new(stream)?);
-    let listed = Listed::new(server, &wire);
+    let registration = Registration::new(server, &wire);
     Builder::new().name("demo-connection".to_owned()).stack_size(STACK).spawn(move || {
-        connection::serve(&listed.server, &wire);
+        connection::serve(&registration.server, &wire);
     })?;
     Ok(())
 }

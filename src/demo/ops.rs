@@ -1,5 +1,5 @@
 //! The ops that bots send to Lavalink v3 over the WebSocket: its IMPLEMENTATION.md, "Outgoing messages". They
-//! touch the session they came in on.
+//! change the session that they arrive on.
 
 use std::time::Instant;
 
@@ -33,12 +33,12 @@ pub(super) fn apply(session: &mut Session, text: &str, now: Instant) -> Result<(
         "pause" => {
             let paused = message.get("pause").and_then(Value::as_bool).ok_or(BadOp)?;
             session.player(guild, now).set_paused(paused, now);
-            session.tell_position(guild, now);
+            session.send_position(guild, now);
         }
         "seek" => {
             let position = optional(&message, "position")?.ok_or(BadOp)?;
             session.player(guild, now).seek(position, now);
-            session.tell_position(guild, now);
+            session.send_position(guild, now);
         }
         "volume" => session.player(guild, now).volume = optional(&message, "volume")?.ok_or(BadOp)?,
         "filters" | "equalizer" => {
@@ -46,7 +46,7 @@ pub(super) fn apply(session: &mut Session, text: &str, now: Instant) -> Result<(
             filters.remove("op");
             filters.remove("guildId");
             session.player(guild, now).filters = Value::Object(filters);
-            session.tell_position(guild, now);
+            session.send_position(guild, now);
         }
         _ => {
             let event = message.get("event").and_then(Value::as_object).ok_or(BadOp)?;

@@ -82,12 +82,12 @@ pub(super) fn player(
         }
         if let Some(position) = position {
             player.seek(position, now);
-            session.tell_position(guild, now);
+            session.send_position(guild, now);
         }
     }
     if let Some(filters) = filters {
         session.player(guild, now).filters = filters;
-        session.tell_position(guild, now);
+        session.send_position(guild, now);
     }
     let player = session.player(guild, now);
     match wanted {

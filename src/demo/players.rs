@@ -8,13 +8,13 @@ use super::text::{epoch_millis, quoted};
 use super::track::Track;
 use crate::config::Lavalink;
 
-/// How often a playing player tells its position.
+/// How often a playing player reports its position.
 pub(super) const UPDATE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What was given to play.
+/// A track that is played.
 #[derive(Clone)]
 pub(super) struct Playing {
-    /// The text the bot knows the track by.
+    /// The serialised track that the bot sent or named.
     pub(super) encoded: String,
     pub(super) track: Track,
     pub(super) user_data: Value,
@@ -22,7 +22,7 @@ pub(super) struct Playing {
     pub(super) end: Option<i64>,
 }
 
-/// Where Discord's voice server is said to be.
+/// The voice server that the bot names.
 #[derive(Clone, Default)]
 pub(super) struct Voice {
     pub(super) token: String,
@@ -116,7 +116,7 @@ impl Player {
         !self.voice.endpoint.is_empty()
     }
 
-    /// Milliseconds to the voice server; none is asked, so it is as good as a near one.
+    /// Milliseconds to the voice server; there is none, so this is that of a near one.
     fn ping(&self) -> i64 {
         if self.connected() { 12 } else { -1 }
     }

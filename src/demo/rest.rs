@@ -1,10 +1,10 @@
 //! Paths, methods, the password and the handlers of Lavalink's REST API: <https://lavalink.dev/api/rest>.
-//! It reads and changes the node's sessions; what is sent is decided here and sent elsewhere.
+//! It reads and changes the node's sessions; it decides what is answered and sends nothing.
 
 use serde_json::Value;
 
 use super::about;
-use super::answer::{Answer, Asked, Content};
+use super::answer::{Answer, Content, RequestSummary};
 use super::loading::{self, LoadResult};
 use super::patch::{self, Refused};
 use super::server::Server;
@@ -29,7 +29,7 @@ pub(super) enum Route {
     Player(String, String),
     /// Spring's own error page.
     Error,
-    /// Where v4 answers nothing with a 200, to a handshake as well.
+    /// v4 answers an empty 200 here, also to a handshake.
     Nothing,
     WebSocket,
 }
@@ -79,28 +79,32 @@ fn find(version: Lavalink, path: &str) -> Option<Route> {
     })
 }
 
-/// What can be answered without the body: where a request leads, or why it leads nowhere. The password is asked
-/// for last, because only mapped handlers ask for it.
-pub(super) fn screen(server: &Server, asked: &Asked<'_>, request: &Request<'_, '_>) -> Result<Route, Answer> {
-    if asked.method == "TRACE" {
+/// What can be decided without the body: the route of a request, or the answer that refuses it. The password is checked
+/// last, because only mapped handlers check it.
+pub(super) fn screen(
+    server: &Server,
+    summary: &RequestSummary<'_>,
+    request: &Request<'_, '_>,
+) -> Result<Route, Answer> {
+    if summary.method == "TRACE" {
         return Err(trace(request));
     }
-    if asked.method == "CONNECT" {
-        let mut answer = Answer::error(asked, 405, &not_supported(asked));
+    if summary.method == "CONNECT" {
+        let mut answer = Answer::error(summary, 405, &not_supported(summary));
         answer.closes = true;
         return Err(answer);
     }
-    let route = find(server.version, asked.path).ok_or_else(|| not_found(asked))?;
+    let route = find(server.version, summary.path).ok_or_else(|| not_found(summary))?;
     if matches!(route, Route::WebSocket | Route::Error) {
         return Ok(route);
     }
     let methods = route.methods();
-    if asked.method == "OPTIONS" {
+    if summary.method == "OPTIONS" {
         return Err(options(server, request, methods));
     }
-    let method = if asked.method == "HEAD" { "GET" } else { asked.method };
+    let method = if summary.method == "HEAD" { "GET" } else { summary.method };
     if !methods.contains(&method) {
-        return Err(Answer::error(asked, 405, &not_supported(asked)).with("Allow", methods.join(", ")));
+        return Err(Answer::error(summary, 405, &not_supported(summary)).with("Allow", methods.join(", ")));
     }
     authorise(server, request).map_err(Answer::empty)?;
     if matches!(method, "POST" | "PATCH") && !matches!(route, Route::PlannerFree) {
@@ -112,7 +116,7 @@ pub(super) fn screen(server: &Server, asked: &Asked<'_>, request: &Request<'_, '
                 Lavalink::V3 => format!("Content type '{kind}' not supported"),
                 Lavalink::V4 => format!("Content-Type '{kind}' is not supported."),
             };
-            return Err(Answer::error(asked, 415, &message).with("Accept", "application/json, application/*+json"));
+            return Err(Answer::error(summary, 415, &message).with("Accept", "application/json, application/*+json"));
         }
     }
     Ok(route)
@@ -130,17 +134,17 @@ pub(super) fn authorise(server: &Server, request: &Request<'_, '_>) -> Result<()
     }
 }
 
-fn not_found(asked: &Asked<'_>) -> Answer {
-    match asked.version {
-        Lavalink::V3 => Answer::error(asked, 404, "Not Found"),
-        Lavalink::V4 => Answer::error(asked, 404, &format!("No endpoint {} {}.", asked.method, asked.path)),
+fn not_found(summary: &RequestSummary<'_>) -> Answer {
+    match summary.version {
+        Lavalink::V3 => Answer::error(summary, 404, "Not Found"),
+        Lavalink::V4 => Answer::error(summary, 404, &format!("No endpoint {} {}.", summary.method, summary.path)),
     }
 }
 
-fn not_supported(asked: &Asked<'_>) -> String {
-    match asked.version {
-        Lavalink::V3 => format!("Request method '{}' not supported", asked.method),
-        Lavalink::V4 => format!("Method '{}' is not supported.", asked.method),
+fn not_supported(summary: &RequestSummary<'_>) -> String {
+    match summary.version {
+        Lavalink::V3 => format!("Request method '{}' not supported", summary.method),
+        Lavalink::V4 => format!("Method '{}' is not supported.", summary.method),
     }
 }
 
@@ -165,68 +169,32 @@ fn trace(request: &Request<'_, '_>) -> Answer {
 /// Answers a request that passed [`screen`].
 pub(super) fn answer(
     server: &Server,
-    asked: &Asked<'_>,
+    summary: &RequestSummary<'_>,
     request: &Request<'_, '_>,
     route: &Route,
     body: &[u8],
 ) -> Answer {
     let version = server.version;
     match route {
-        Route::Version => {
-            let accept = values(request.fields, "accept").next().unwrap_or(b"");
-            let kind = if accept.starts_with(b"application/json") {
-                "application/json"
-            } else {
-                "text/plain;charset=ISO-8859-1"
-            };
-            Answer::new(200, Content::Sized(Some(kind), about::version(version).into()))
-        }
+        Route::Version => show_version(version, request),
         Route::Info => Answer::json(about::info(version)),
         Route::Stats => Answer::json(about::stats(version, server.sessions.load())),
         Route::Plugins => Answer::json("[]".to_owned()),
-        Route::LoadTracks => match parameter(request.target.query, "identifier") {
-            None => missing(asked, "identifier"),
-            Some(identifier) => match loading::result(version, &identifier) {
-                LoadResult::Whole(json) => Answer::json(json),
-                LoadResult::Streamed(large) => Answer::new(200, Content::Stream(large)),
-            },
-        },
-        Route::DecodeTrack => {
-            let encoded =
-                parameter(request.target.query, "encodedTrack").or_else(|| parameter(request.target.query, "track"));
-            match encoded
-                .as_deref()
-                .map(|encoded| decode(encoded, |track, encoded| track.decoded_json(version, encoded)))
-            {
-                None => Answer::error(asked, 400, "No track to decode provided"),
-                Some(None) => undecodable(asked),
-                Some(Some(json)) => Answer::json(json),
-            }
-        }
-        Route::DecodeTracks => decode_tracks(asked, body),
+        Route::LoadTracks => load_tracks(version, summary, request),
+        Route::DecodeTrack => decode_track(summary, request),
+        Route::DecodeTracks => decode_tracks(summary, body),
         Route::PlannerStatus if version == Lavalink::V3 => Answer::json(r#"{"class":null,"details":null}"#.to_owned()),
         Route::PlannerStatus => Answer::new(204, Content::Absent),
-        Route::PlannerFree => Answer::error(asked, 500, "Can't access disabled route planner"),
-        Route::Session(id) => match serde_json::from_slice(body) {
-            Ok(Value::Object(update)) => {
-                let changed = server.sessions.with(id, |session, _| patch::session(session, &update));
-                changed.map_or_else(|| no_session(asked), |changed| outcome(asked, changed))
-            }
-            _ => Answer::error(asked, 400, "Bad Request"),
-        },
-        Route::Players(id) => {
-            let listed = server.sessions.with(id, |session, now| {
-                session.players.values().map(|player| player.json(version, now)).collect::<Vec<_>>().join(",")
-            });
-            listed.map_or_else(|| no_session(asked), |players| Answer::json(format!("[{players}]")))
-        }
+        Route::PlannerFree => Answer::error(summary, 500, "Can't access disabled route planner"),
+        Route::Session(id) => patch_session(server, summary, id, body),
+        Route::Players(id) => players(server, summary, id),
         Route::Player(id, guild) => match guild.parse() {
-            Ok(guild) => player(server, asked, request, (id, guild), body),
+            Ok(guild) => player(server, summary, request, (id, guild), body),
             Err(_) => {
                 let why = format!(
                     r#"Failed to convert value of type 'java.lang.String' to required type 'long'; For input string: "{guild}""#
                 );
-                Answer::error(asked, 400, &why)
+                Answer::error(summary, 400, &why)
             }
         },
         Route::Error => {
@@ -240,24 +208,54 @@ pub(super) fn answer(
     }
 }
 
+fn show_version(version: Lavalink, request: &Request<'_, '_>) -> Answer {
+    let accept = values(request.fields, "accept").next().unwrap_or(b"");
+    let kind =
+        if accept.starts_with(b"application/json") { "application/json" } else { "text/plain;charset=ISO-8859-1" };
+    Answer::new(200, Content::Sized(Some(kind), about::version(version).into()))
+}
+
+fn load_tracks(version: Lavalink, summary: &RequestSummary<'_>, request: &Request<'_, '_>) -> Answer {
+    let Some(identifier) = parameter(request.target.query, "identifier") else { return missing(summary, "identifier") };
+    match loading::result(version, &identifier) {
+        LoadResult::Whole(json) => Answer::json(json),
+        LoadResult::Streamed(large) => Answer::new(200, Content::Stream(large)),
+    }
+}
+
+fn patch_session(server: &Server, summary: &RequestSummary<'_>, id: &str, body: &[u8]) -> Answer {
+    let Ok(Value::Object(update)) = serde_json::from_slice(body) else {
+        return Answer::error(summary, 400, "Bad Request");
+    };
+    let changed = server.sessions.with(id, |session, _| patch::session(session, &update));
+    changed.map_or_else(|| no_session(summary), |changed| outcome(summary, changed))
+}
+
+fn players(server: &Server, summary: &RequestSummary<'_>, id: &str) -> Answer {
+    let list = server.sessions.with(id, |session, now| {
+        session.players.values().map(|player| player.json(server.version, now)).collect::<Vec<_>>().join(",")
+    });
+    list.map_or_else(|| no_session(summary), |list| Answer::json(format!("[{list}]")))
+}
+
 fn player(
     server: &Server,
-    asked: &Asked<'_>,
+    summary: &RequestSummary<'_>,
     request: &Request<'_, '_>,
     (id, guild): (&str, i64),
     body: &[u8],
 ) -> Answer {
     let version = server.version;
-    let done = match asked.method {
+    let done = match summary.method {
         "PATCH" => {
             let Ok(Value::Object(update)) = serde_json::from_slice(body) else {
-                return Answer::error(asked, 400, "Bad Request");
+                return Answer::error(summary, 400, "Bad Request");
             };
             let no_replace =
                 parameter(request.target.query, "noReplace").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
             server
                 .sessions
-                .with(id, |session, now| outcome(asked, patch::player(session, guild, &update, no_replace, now)))
+                .with(id, |session, now| outcome(summary, patch::player(session, guild, &update, no_replace, now)))
         }
         "DELETE" => server.sessions.with(id, |session, now| {
             session.destroy(guild, now);
@@ -265,33 +263,33 @@ fn player(
         }),
         _ => server.sessions.with(id, |session, now| match session.players.get(&guild) {
             Some(player) => Answer::json(player.json(version, now)),
-            None => Answer::error(asked, 404, "Player not found"),
+            None => Answer::error(summary, 404, "Player not found"),
         }),
     };
-    done.unwrap_or_else(|| no_session(asked))
+    done.unwrap_or_else(|| no_session(summary))
 }
 
-fn outcome(asked: &Asked<'_>, result: Result<String, Refused>) -> Answer {
+fn outcome(summary: &RequestSummary<'_>, result: Result<String, Refused>) -> Answer {
     match result {
         Ok(json) => Answer::json(json),
-        Err(Refused { status, why }) => Answer::error(asked, status, &why),
+        Err(Refused { status, why }) => Answer::error(summary, status, &why),
     }
 }
 
-fn no_session(asked: &Asked<'_>) -> Answer {
-    Answer::error(asked, 404, "Session not found")
+fn no_session(summary: &RequestSummary<'_>) -> Answer {
+    Answer::error(summary, 404, "Session not found")
 }
 
-fn missing(asked: &Asked<'_>, name: &str) -> Answer {
-    let why = match asked.version {
+fn missing(summary: &RequestSummary<'_>, name: &str) -> Answer {
+    let why = match summary.version {
         Lavalink::V3 => format!("Required request parameter '{name}' for method parameter type String is not present"),
         Lavalink::V4 => format!("Required parameter '{name}' is not present."),
     };
-    Answer::error(asked, 400, &why)
+    Answer::error(summary, 400, &why)
 }
 
-fn undecodable(asked: &Asked<'_>) -> Answer {
-    Answer::error(asked, 500, "Failed to decode track")
+fn undecodable(summary: &RequestSummary<'_>) -> Answer {
+    Answer::error(summary, 500, "Failed to decode track")
 }
 
 fn decode(encoded: &str, json: impl Fn(&Track, &str) -> String) -> Option<String> {
@@ -299,20 +297,29 @@ fn decode(encoded: &str, json: impl Fn(&Track, &str) -> String) -> Option<String
     Track::decode(&encoded).map(|track| json(&track, &encoded))
 }
 
-fn decode_tracks(asked: &Asked<'_>, body: &[u8]) -> Answer {
+fn decode_track(summary: &RequestSummary<'_>, request: &Request<'_, '_>) -> Answer {
+    let encoded = parameter(request.target.query, "encodedTrack").or_else(|| parameter(request.target.query, "track"));
+    let Some(encoded) = encoded else { return Answer::error(summary, 400, "No track to decode provided") };
+    match decode(&encoded, |track, encoded| track.decoded_json(summary.version, encoded)) {
+        Some(json) => Answer::json(json),
+        None => undecodable(summary),
+    }
+}
+
+fn decode_tracks(summary: &RequestSummary<'_>, body: &[u8]) -> Answer {
     let Ok(list) = serde_json::from_slice::<Vec<String>>(body) else {
-        return Answer::error(asked, 400, "Bad Request");
+        return Answer::error(summary, 400, "Bad Request");
     };
     if list.is_empty() {
-        return Answer::error(asked, 400, "No tracks to decode provided");
+        return Answer::error(summary, 400, "No tracks to decode provided");
     }
     match list
         .iter()
-        .map(|encoded| decode(encoded, |track, encoded| track.json(asked.version, encoded, "{}")))
+        .map(|encoded| decode(encoded, |track, encoded| track.json(summary.version, encoded, "{}")))
         .collect::<Option<Vec<_>>>()
     {
         Some(tracks) => Answer::json(format!("[{}]", tracks.join(","))),
-        None => undecodable(asked),
+        None => undecodable(summary),
     }
 }
 

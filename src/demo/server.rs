@@ -1,4 +1,4 @@
-//! What the threads of one pretend node share: who it is, who is connected, and that it stops.
+//! What the threads of one pretend node share: its version and password, its connections, and that it stops.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,13 +50,13 @@ impl Server {
     }
 }
 
-/// A connection's place in the list, given back on drop.
-pub(super) struct Listed {
+/// A connection's entry in the list, removed on drop.
+pub(super) struct Registration {
     pub(super) server: Arc<Server>,
     number: u64,
 }
 
-impl Listed {
+impl Registration {
     pub(super) fn new(server: &Arc<Server>, wire: &Arc<Wire>) -> Self {
         let mut connections = server.connections.lock();
         let number = connections.next;
@@ -66,7 +66,7 @@ impl Listed {
     }
 }
 
-impl Drop for Listed {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut connections = self.server.connections.lock();
         connections.open.remove(&self.number);

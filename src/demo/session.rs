@@ -1,4 +1,4 @@
-//! One bot's session: its players, what it is told, and what waits for it while it is away.
+//! One bot's session: its players, the messages to it, and those that are queued while it is away.
 //! It writes to the session's socket only, through an [`Outbox`].
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,10 +16,10 @@ use crate::config::Lavalink;
 pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a session that may be resumed is kept, unless the bot says otherwise.
 const DEFAULT_TIMEOUT: i64 = 60;
-/// The most messages that wait for a session that is away, or for a client that does not read.
+/// The most messages that are queued for a session that is away, or for a client that does not read.
 const MAX_WAITING: usize = 4096;
 
-/// Frames on their way to a client, in the order they were put in, whichever threads do.
+/// Frames on their way to a client, in the order in which threads queued them.
 pub(super) struct Outbox {
     wire: Arc<Wire>,
     queue: Mutex<VecDeque<Vec<u8>>>,
@@ -31,7 +31,7 @@ impl Outbox {
         Self { wire: Arc::clone(wire), queue: Mutex::default(), writing: Mutex::new(()) }
     }
 
-    /// Takes a message; it leaves with the next flush.
+    /// Queues a message; the next flush writes it.
     pub(super) fn text(&self, text: &str) {
         self.push(frame(TEXT, text.as_bytes(), false));
     }
@@ -40,7 +40,7 @@ impl Outbox {
         self.push(frame(PONG, payload, false));
     }
 
-    /// Takes a close frame with its payload.
+    /// Queues a close frame with its payload.
     pub(super) fn close(&self, payload: &[u8]) {
         self.push(frame(CLOSE, payload, false));
     }
@@ -53,17 +53,17 @@ impl Outbox {
         }
     }
 
-    /// Writes what waits, unless another thread is at it: then that one writes it.
+    /// Writes what is queued, unless another thread is writing: then that thread writes it.
     pub(super) fn flush(&self) {
         while !self.queue.lock().is_empty() {
-            let Some(_turn) = self.writing.try_lock() else { return };
+            let Some(_writing) = self.writing.try_lock() else { return };
             self.write_all();
         }
     }
 
-    /// Writes what waits, after whatever another thread is writing.
+    /// Writes what is queued, after another thread has finished writing.
     pub(super) fn drain(&self) {
-        let _turn = self.writing.lock();
+        let _writing = self.writing.lock();
         self.write_all();
     }
 
@@ -87,7 +87,7 @@ pub(super) struct Session {
     pub(super) version: Lavalink,
     /// `None` while the bot is away.
     pub(super) outbox: Option<Arc<Outbox>>,
-    /// What a bot must name to take the session up again; `None` when it cannot.
+    /// The id or key that resumes the session; `None` when it cannot be resumed.
     pub(super) resume_key: Option<String>,
     /// Seconds.
     pub(super) timeout: i64,
@@ -113,22 +113,22 @@ impl Session {
         }
     }
 
-    /// The bot's own name for the session came back: what it missed follows, then where its players are.
+    /// The bot is back: sends the messages that it missed, then the positions of its players.
     pub(super) fn resume(&mut self, outbox: Arc<Outbox>, now: Instant) {
         self.outbox = Some(outbox);
         self.expires = None;
-        self.tell_ready(true);
+        self.send_ready(true);
         for missed in std::mem::take(&mut self.waiting) {
-            self.tell(missed);
+            self.send(missed);
         }
         let guilds: Vec<i64> = self.players.keys().copied().collect();
         for guild in guilds {
             self.player(guild, now).next_update = now + UPDATE_INTERVAL;
-            self.tell_position(guild, now);
+            self.send_position(guild, now);
         }
     }
 
-    /// The bot is away; true when the session waits for it.
+    /// The bot is away; true when the session can be resumed.
     pub(super) fn park(&mut self, now: Instant) -> bool {
         self.outbox = None;
         let timeout = Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0).min(u64::from(u32::MAX)));
@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// Sends a message, or keeps it for when the bot comes back.
-    pub(super) fn tell(&mut self, text: String) {
+    pub(super) fn send(&mut self, text: String) {
         match &self.outbox {
             Some(outbox) => outbox.text(&text),
             None if self.waiting.len() < MAX_WAITING => self.waiting.push_back(text),
@@ -146,25 +146,25 @@ impl Session {
     }
 
     /// <https://lavalink.dev/api/websocket#ready-op>; v3 has the op last.
-    pub(super) fn tell_ready(&mut self, resumed: bool) {
+    pub(super) fn send_ready(&mut self, resumed: bool) {
         let members = format!(r#""resumed":{resumed},"sessionId":"{}""#, self.id);
-        self.tell(match self.version {
+        self.send(match self.version {
             Lavalink::V3 => format!(r#"{{{members},"op":"ready"}}"#),
             Lavalink::V4 => format!(r#"{{"op":"ready",{members}}}"#),
         });
     }
 
     /// Sends `playerUpdate` for a guild, making its player if there is none.
-    pub(super) fn tell_position(&mut self, guild: i64, now: Instant) {
+    pub(super) fn send_position(&mut self, guild: i64, now: Instant) {
         let version = self.version;
         let message = self.player(guild, now).update_message(version, now);
-        self.tell(message);
+        self.send(message);
     }
 
-    /// Lets a player connect to a voice server, which it tells as soon as it has.
+    /// Connects a player to a voice server and reports it.
     pub(super) fn set_voice(&mut self, guild: i64, voice: Voice, now: Instant) {
         self.player(guild, now).set_voice(voice, now);
-        self.tell_position(guild, now);
+        self.send_position(guild, now);
     }
 
     /// The guild's player, made if there is none.
@@ -172,7 +172,7 @@ impl Session {
         self.players.entry(guild).or_insert_with(|| Player::new(guild, now))
     }
 
-    /// Plays a track, or stops with `None`, and tells what ended and what started.
+    /// Plays a track, or stops with `None`, and reports what ended and what started.
     pub(super) fn play(&mut self, guild: i64, next: Option<Playing>, now: Instant) {
         let version = self.version;
         let reason = if next.is_some() { "replaced" } else { "stopped" };
@@ -181,12 +181,12 @@ impl Session {
         let started = next.as_ref().map(|next| player.start_message(version, next));
         player.set_track(next, now);
         if let Some(ended) = ended {
-            self.tell(ended);
+            self.send(ended);
         }
         if let Some(started) = started {
-            self.tell_position(guild, now);
-            self.tell(started);
-            self.tell_position(guild, now);
+            self.send_position(guild, now);
+            self.send(started);
+            self.send_position(guild, now);
         }
     }
 
@@ -198,10 +198,10 @@ impl Session {
         }
     }
 
-    /// Does what is due; `stats` makes the stats message.
+    /// Sends what is due; `stats` is the stats message.
     pub(super) fn tick(&mut self, now: Instant, stats: &str) {
         if self.next_stats <= now {
-            self.tell(stats.to_owned());
+            self.send(stats.to_owned());
             while self.next_stats <= now {
                 self.next_stats += STATS_INTERVAL;
             }
@@ -221,7 +221,7 @@ impl Session {
                 }
             }
         }
-        messages.into_iter().for_each(|message| self.tell(message));
+        messages.into_iter().for_each(|message| self.send(message));
     }
 
     /// When something is due next.
@@ -235,8 +235,8 @@ impl Session {
             .fold(self.next_stats, Instant::min)
     }
 
-    /// Says goodbye with a close code and no reason.
-    pub(super) fn say_goodbye(&self, code: u16) {
+    /// Sends a close frame with a code and no reason.
+    pub(super) fn send_close(&self, code: u16) {
         if let Some(outbox) = &self.outbox {
             outbox.close(&closing(code, ""));
         }

@@ -1,5 +1,5 @@
-//! All sessions of a node, and the clock that tells them their stats and positions. It keeps one lock, which is
-//! never held while something is written.
+//! All sessions of a node, and the clock that sends them stats and positions. It has one lock, which is
+//! never held during a write.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -42,7 +42,7 @@ impl Sessions {
         Self { version, started, table: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Opens a session on a socket whose handshake is done, or takes up the one that `key` names, and says so.
+    /// Opens a session on a socket whose handshake is done, or resumes the one that `key` names, and sends `ready`.
     /// Returns its id. `None` when the node stops.
     pub(super) fn open(&self, wire: &Arc<Wire>, key: Option<&str>) -> Option<(String, Arc<Outbox>)> {
         let outbox = Arc::new(Outbox::new(wire));
@@ -58,8 +58,8 @@ impl Sessions {
         let id = resumed.unwrap_or_else(|| {
             let id = new_id();
             let mut session = Session::new(id.clone(), self.version, Arc::clone(&outbox), now);
-            session.tell_ready(false);
-            session.tell(about::stats_message(self.version, self.load_of(&table, now)));
+            session.send_ready(false);
+            session.send(about::stats_message(self.version, self.load_of(&table, now)));
             table.sessions.insert(id.clone(), session);
             id
         });
@@ -81,7 +81,7 @@ impl Sessions {
         let mut table = self.table.lock();
         let Some(mut session) = table.sessions.remove(id) else { return };
         if session.park(now) {
-            // A session of the same key that waits already is given up for this one.
+            // This session replaces one of the same key that is away already.
             if let Some(older) = session.resume_key.as_deref().and_then(|key| table.away(key)) {
                 let older = older.id.clone();
                 table.sessions.remove(&older);
@@ -92,7 +92,7 @@ impl Sessions {
         self.changed.notify_all();
     }
 
-    /// Works on a connected session and sends what it was told meanwhile; `None` when there is no such session.
+    /// Changes a connected session and sends the messages that result; `None` when there is no such session.
     pub(super) fn with<T>(&self, id: &str, work: impl FnOnce(&mut Session, Instant) -> T) -> Option<T> {
         let mut table = self.table.lock();
         let session = table.sessions.get_mut(id)?;
@@ -123,8 +123,8 @@ impl Sessions {
         }
     }
 
-    /// Does what falls due until the node stops; the node gives it a thread.
-    pub(super) fn keep_time(&self) {
+    /// Sends what is due until the node stops; it runs on a thread of its own.
+    pub(super) fn run_clock(&self) {
         let mut table = self.table.lock();
         while !table.stopped {
             let now = Instant::now();
@@ -149,15 +149,15 @@ impl Sessions {
         }
     }
 
-    /// Ends all sessions, with a close 1001 when `goodbye`; whoever does not take it at once goes without.
-    pub(super) fn stop(&self, goodbye: bool) {
+    /// Ends all sessions; `with_close` sends each a close 1001, which is lost when the client does not read it.
+    pub(super) fn stop(&self, with_close: bool) {
         let mut table = self.table.lock();
         table.stopped = true;
         let sessions = std::mem::take(&mut table.sessions);
         drop(table);
         self.changed.notify_all();
-        for session in sessions.values().filter(|_| goodbye) {
-            session.say_goodbye(1001);
+        for session in sessions.values().filter(|_| with_close) {
+            session.send_close(1001);
             session.outbox.iter().for_each(|outbox| outbox.flush());
         }
     }
@@ -168,8 +168,8 @@ fn new_id() -> String {
     const CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut random = RandomState::new().build_hasher();
     (0..16u8)
-        .map(|place| {
-            random.write_u8(place);
+        .map(|index| {
+            random.write_u8(index);
             let index = usize::try_from(random.finish() % 36).unwrap_or(0);
             char::from(CHARACTERS[index])
         })

@@ -6,7 +6,7 @@ mod http;
 mod socket;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::{Bots, Node};
@@ -184,11 +184,30 @@ fn a_cut_is_a_reset() {
 }
 
 #[test]
-fn bots_talk_to_a_node_and_go_when_told() {
+fn bots_use_a_node_until_they_are_stopped() {
     for version in BOTH {
         let node = node(version);
         let bots = Bots::start(node.address(), PASSWORD, 5).unwrap();
         socket::wait_for(|| node.sessions() > 0);
         drop(bots);
     }
+}
+
+#[test]
+fn bots_connect_from_several_addresses() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _bots = Bots::start(listener.local_addr().unwrap(), PASSWORD, 3).unwrap();
+    let mut addresses = [(); 3].map(|()| listener.accept().unwrap().1.ip().to_string());
+    addresses.sort();
+    if cfg!(target_os = "linux") {
+        assert_eq!(addresses, ["127.0.0.2", "127.0.0.3", "127.0.0.4"]);
+    }
+}
+
+#[test]
+fn an_address_that_is_not_here_is_not_used() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = std::net::Ipv4Addr::new(192, 0, 2, 1);
+    super::client::Http::connect(listener.local_addr().unwrap(), Some(elsewhere)).unwrap();
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.1");
 }

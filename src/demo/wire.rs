@@ -10,14 +10,14 @@ use socket2::SockRef;
 /// How long one `send` system call may block before it looks whether the node stops.
 const WRITE_TICK: Duration = Duration::from_millis(100);
 /// How long a peer may take nothing before its connection is given up.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connected socket that its own thread reads, and that any thread may write to or end.
 pub(super) struct Wire {
     stream: TcpStream,
     /// The node stops: a write that would block is given up.
     ending: AtomicBool,
-    /// Whatever still arrives is not read any more.
+    /// Bytes that still arrive are not read.
     over: AtomicBool,
 }
 
@@ -46,7 +46,7 @@ impl Wire {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.ending.load(Ordering::Relaxed) || progress.elapsed() >= WRITE_PATIENCE {
+                    if self.ending.load(Ordering::Relaxed) || progress.elapsed() >= WRITE_TIMEOUT {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                 }
@@ -72,13 +72,13 @@ impl Wire {
     }
 
     /// From now on no write waits for a slow peer.
-    pub(super) fn hurry(&self) {
+    pub(super) fn abandon_writes(&self) {
         self.ending.store(true, Ordering::Relaxed);
     }
 
     /// Ends both directions with a FIN, as a server that stops does.
     pub(super) fn end(&self) {
-        self.hurry();
+        self.abandon_writes();
         self.over.store(true, Ordering::Relaxed);
         // The peer may have gone first; then there is nothing to end.
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -86,10 +86,10 @@ impl Wire {
 
     /// Has the connection end in a reset as soon as its thread lets go of it.
     pub(super) fn reset(&self) {
-        self.hurry();
+        self.abandon_writes();
         self.over.store(true, Ordering::Relaxed);
         // Both fail only when the connection is gone already. Shutting the read side down wakes the thread
-        // without a byte on the wire; the FIN of the write side would tell the peer of a clean end.
+        // without a byte on the wire; a FIN of the write side would look like a clean end.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         let _ = self.stream.shutdown(Shutdown::Read);
     }

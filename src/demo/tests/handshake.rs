@@ -1,4 +1,4 @@
-//! The WebSocket handshake: its answer, its refusals, what is let through.
+//! The WebSocket handshake: its answer, its refusals, and what Lavalink accepts.
 use super::socket::{KEY, UPGRADE, auth, connected, path, rest_status, wait_for};
 use super::*;
 use crate::demo::frames::{PING, frame};
@@ -75,7 +75,7 @@ fn refusals_are_springs_and_keep_the_connection() {
 }
 
 #[test]
-fn what_lavalink_lets_through_is_let_through() {
+fn unusual_fields_that_lavalink_accepts_are_accepted() {
     for version in BOTH {
         let node = node(version);
         for fields in [
@@ -97,7 +97,7 @@ fn what_lavalink_lets_through_is_let_through() {
             auth()
         ));
         assert!(client.head().starts_with("HTTP/1.1 101 "));
-        // A frame that comes glued to the handshake is heard.
+        // A frame that comes with the handshake is read.
         let mut client = Raw::new(&node);
         let request =
             format!("GET {} HTTP/1.1\r\nHost: a\r\n{}User-Id: 1\r\n{UPGRADE}{KEY}\r\n", path(version), auth());
@@ -108,7 +108,7 @@ fn what_lavalink_lets_through_is_let_through() {
 }
 
 #[test]
-fn user_ids_that_are_no_numbers_are_noticed_late() {
+fn a_user_id_that_is_no_number_closes_after_the_101() {
     for version in BOTH {
         let node = node(version);
         for (user, refused_by_v4) in [("", true), ("abc", false), ("9223372036854775808", false)] {

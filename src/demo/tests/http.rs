@@ -128,7 +128,7 @@ fn paths_lead_where_lavalinks_do() {
         ("/v4/info;x=1", 404, 200),
         ("/version?a=[b]", 200, 200),
         ("http://a/version", 200, 200),
-        ("/v3/sessions/nobody/players", 404, 404),
+        ("/v3/sessions/unknown/players", 404, 404),
     ];
     let (v3, v4) = (node(Lavalink::V3), node(Lavalink::V4));
     let (mut old, mut new) = (Raw::new(&v3), Raw::new(&v4));
@@ -244,7 +244,7 @@ fn requests_may_be_pipelined_and_bodies_left_unread() {
 }
 
 #[test]
-fn a_client_may_wait_for_leave_to_send() {
+fn a_client_may_wait_for_100_continue() {
     for (version, interim) in [
         (Lavalink::V3, "HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n"),
         (Lavalink::V4, "HTTP/1.1 100 Continue\r\n\r\n"),
@@ -283,7 +283,7 @@ fn old_clients_get_bodies_that_end_with_the_connection() {
 }
 
 #[test]
-fn heads_alone_trace_and_options() {
+fn head_trace_and_options_are_answered() {
     let (v3, v4) = (node(Lavalink::V3), node(Lavalink::V4));
     for (node, path, framing) in [
         (&v3, "/v3/info", "Content-Length: "),

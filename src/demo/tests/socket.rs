@@ -99,7 +99,7 @@ fn frames_are_answered_as_undertow_does() {
 }
 
 #[test]
-fn a_patch_plays_and_tells_before_it_answers() {
+fn a_patch_plays_and_sends_events_before_its_answer() {
     for version in BOTH {
         let node = node(version);
         let (mut socket, id) = connected(&node, version, "");
