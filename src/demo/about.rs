@@ -33,6 +33,8 @@ pub(super) fn info(version: Lavalink) -> String {
 pub(super) struct Load {
     pub(super) players: usize,
     pub(super) playing: usize,
+    /// From 0 to 1.
+    pub(super) system_load: f64,
     pub(super) uptime: Duration,
 }
 
@@ -55,14 +57,13 @@ fn stats_members(load: Load) -> String {
     const ALLOCATED: u64 = 192 << 20;
     // A saw-tooth like a garbage collector's, so that charts of it are not flat.
     let used = (48 << 20) + load.uptime.as_secs() % 60 * (1 << 20) + load.players as u64 * 4096;
-    let work = load.playing as f64 / 1000.0;
     format!(
         r#""players":{},"playingPlayers":{},"uptime":{},"memory":{{"free":{},"used":{used},"allocated":{ALLOCATED},"reservable":{RESERVABLE}}},"cpu":{{"cores":2,"systemLoad":{:?},"lavalinkLoad":{:?}}}"#,
         load.players,
         load.playing,
         load.uptime.as_millis(),
         ALLOCATED.saturating_sub(used),
-        0.05 + work,
-        0.02 + work,
+        load.system_load,
+        load.system_load * 0.4,
     )
 }

@@ -51,6 +51,7 @@ fn serve_request(server: &Server, wire: &Wire, buffer: &mut Buffer) -> io::Resul
         Head::None => return Ok(Next::End),
         Head::Bad => return refuse(wire),
     };
+    server.behaviour.count(|counts| counts.requests += 1);
     let mut slots = Slots::new();
     let Ok(request) = Request::parse(&head, &mut slots) else { return refuse(wire) };
     let summary = summary(server.version, &request);
@@ -61,6 +62,7 @@ fn serve_request(server: &Server, wire: &Wire, buffer: &mut Buffer) -> io::Resul
             // A client that waits for `100 Continue` may or may not send its body now, so the connection ends.
             answer.closes |= request.expects_continue;
             let ends = answer.ends(&summary);
+            server.pause(server.behaviour.answer_delay());
             answer.send(wire, &summary)?;
             if !ends && !read_body(wire, buffer, body, 0, None)? {
                 return Ok(Next::End);
@@ -89,6 +91,7 @@ fn serve_request(server: &Server, wire: &Wire, buffer: &mut Buffer) -> io::Resul
             }
             let answer = rest::answer(server, &summary, &request, &route, &content);
             let ends = answer.ends(&summary);
+            server.pause(server.behaviour.answer_delay());
             answer.send(wire, &summary)?;
             Ok(if ends { Next::End } else { Next::Request })
         }

@@ -133,24 +133,25 @@ pub(super) fn result(version: Lavalink, identifier: &str) -> LoadResult {
         }
         Loaded::Nothing if is_v3 => v3("NO_MATCHES", String::new(), "{}"),
         Loaded::Nothing => v4("empty", "null".to_owned()),
-        Loaded::Failed => {
-            const MESSAGE: &str = "Something went wrong while looking up the track.";
-            const CAUSE: &str = "java.io.IOException: the pretend source failed";
-            if is_v3 {
-                format!(
-                    r#"{{"loadType":"LOAD_FAILED","tracks":[],"playlistInfo":{{}},"exception":{{"message":"{MESSAGE}","severity":"SUSPICIOUS","cause":"{CAUSE}"}}}}"#
-                )
-            } else {
-                let trace = quoted(&stack_trace(CAUSE));
-                v4(
-                    "error",
-                    format!(
-                        r#"{{"message":"{MESSAGE}","severity":"fault","cause":"{CAUSE}","causeStackTrace":{trace}}}"#
-                    ),
-                )
-            }
-        }
+        Loaded::Failed => failed(version),
     })
+}
+
+/// The body of `GET /vN/loadtracks` for a source that failed.
+pub(super) fn failed(version: Lavalink) -> String {
+    const MESSAGE: &str = "Something went wrong while looking up the track.";
+    const CAUSE: &str = "java.io.IOException: the pretend source failed";
+    match version {
+        Lavalink::V3 => format!(
+            r#"{{"loadType":"LOAD_FAILED","tracks":[],"playlistInfo":{{}},"exception":{{"message":"{MESSAGE}","severity":"SUSPICIOUS","cause":"{CAUSE}"}}}}"#
+        ),
+        Lavalink::V4 => {
+            let trace = quoted(&stack_trace(CAUSE));
+            format!(
+                r#"{{"loadType":"error","data":{{"message":"{MESSAGE}","severity":"fault","cause":"{CAUSE}","causeStackTrace":{trace}}}}}"#
+            )
+        }
+    }
 }
 
 /// A search result of at least `size` bytes that never exists as a whole.

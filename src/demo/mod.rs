@@ -5,7 +5,8 @@
 //!
 //! The module may use `http` and the name of a Lavalink version; the proxy, the ledger and the monitor do not
 //! import it. A node is, from the socket inwards:
-//! - `node`: the listener, its threads, start and stop; `server`: what these share; `wire`: one accepted socket;
+//! - `node`: the listener, its threads, start, stop and faults; `behaviour`: the faults and the counters;
+//!   `server`: what the threads share; `wire`: one accepted socket;
 //! - `connection`: the keep-alive loop of one client; `answer`: what it writes back;
 //! - `rest`: paths, password, methods; `loading`, `players`, `about`: what the handlers say; `patch`: updates;
 //!   `track`: Lavaplayer's tracks; `text`: pieces of JSON;
@@ -16,6 +17,7 @@
 
 mod about;
 mod answer;
+mod behaviour;
 mod bots;
 mod client;
 mod connection;
@@ -38,5 +40,6 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use behaviour::{Counts, ReportedLoad};
 pub use bots::Bots;
-pub use node::Node;
+pub use node::{Close, Node};

@@ -129,7 +129,7 @@ pub(super) fn screen(
 pub(super) fn authorise(server: &Server, request: &Request<'_, '_>) -> Result<(), u16> {
     match values(request.fields, "authorization").next() {
         None => Err(401),
-        Some(value) if value == server.password.as_bytes() => Ok(()),
+        Some(value) if value == server.password.as_bytes() && !server.behaviour.refuses_passwords() => Ok(()),
         Some(_) => Err(403),
     }
 }
@@ -180,7 +180,7 @@ pub(super) fn answer(
         Route::Info => Answer::json(about::info(version)),
         Route::Stats => Answer::json(about::stats(version, server.sessions.load())),
         Route::Plugins => Answer::json("[]".to_owned()),
-        Route::LoadTracks => load_tracks(version, summary, request),
+        Route::LoadTracks => load_tracks(server, summary, request),
         Route::DecodeTrack => decode_track(summary, request),
         Route::DecodeTracks => decode_tracks(summary, body),
         Route::PlannerStatus if version == Lavalink::V3 => Answer::json(r#"{"class":null,"details":null}"#.to_owned()),
@@ -215,9 +215,13 @@ fn show_version(version: Lavalink, request: &Request<'_, '_>) -> Answer {
     Answer::new(200, Content::Sized(Some(kind), about::version(version).into()))
 }
 
-fn load_tracks(version: Lavalink, summary: &RequestSummary<'_>, request: &Request<'_, '_>) -> Answer {
+fn load_tracks(server: &Server, summary: &RequestSummary<'_>, request: &Request<'_, '_>) -> Answer {
     let Some(identifier) = parameter(request.target.query, "identifier") else { return missing(summary, "identifier") };
-    match loading::result(version, &identifier) {
+    server.behaviour.count(|counts| counts.loads += 1);
+    if server.behaviour.fails_loads() {
+        return Answer::json(loading::failed(server.version));
+    }
+    match loading::result(server.version, &identifier) {
         LoadResult::Whole(json) => Answer::json(json),
         LoadResult::Streamed(large) => Answer::new(200, Content::Stream(large)),
     }

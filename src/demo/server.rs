@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::behaviour::Behaviour;
 use super::sessions::Sessions;
 use super::wire::Wire;
 use crate::config::Lavalink;
@@ -15,7 +16,9 @@ use crate::config::Lavalink;
 pub(super) struct Server {
     pub(super) version: Lavalink,
     pub(super) password: String,
+    pub(super) behaviour: Arc<Behaviour>,
     pub(super) sessions: Sessions,
+    pub(super) listening: AtomicBool,
     pub(super) stopping: AtomicBool,
     connections: Mutex<Connections>,
     emptied: Condvar,
@@ -28,15 +31,22 @@ struct Connections {
 }
 
 impl Server {
-    pub(super) fn new(version: Lavalink, password: &str) -> Self {
+    pub(super) fn new(version: Lavalink, password: &str, behaviour: &Arc<Behaviour>) -> Self {
         Self {
             version,
             password: password.to_owned(),
-            sessions: Sessions::new(version, Instant::now()),
+            behaviour: Arc::clone(behaviour),
+            sessions: Sessions::new(version, Instant::now(), behaviour),
             connections: Mutex::default(),
             emptied: Condvar::new(),
+            listening: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Blocks for `length`, or until the node stops.
+    pub(super) fn pause(&self, length: Duration) {
+        self.behaviour.pause(length, &self.stopping);
     }
 
     pub(super) fn wires(&self) -> Vec<Arc<Wire>> {

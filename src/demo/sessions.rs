@@ -10,6 +10,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::about::{self, Load};
+use super::behaviour::{Behaviour, ReportedLoad};
 use super::session::{Outbox, STATS_INTERVAL, Session};
 use super::wire::Wire;
 use crate::config::Lavalink;
@@ -18,6 +19,7 @@ use crate::config::Lavalink;
 pub(super) struct Sessions {
     version: Lavalink,
     started: Instant,
+    behaviour: Arc<Behaviour>,
     table: Mutex<Table>,
     changed: Condvar,
 }
@@ -38,8 +40,8 @@ impl Table {
 }
 
 impl Sessions {
-    pub(super) fn new(version: Lavalink, started: Instant) -> Self {
-        Self { version, started, table: Mutex::default(), changed: Condvar::new() }
+    pub(super) fn new(version: Lavalink, started: Instant, behaviour: &Arc<Behaviour>) -> Self {
+        Self { version, started, behaviour: Arc::clone(behaviour), table: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Opens a session on a socket whose handshake is done, or resumes the one that `key` names, and sends `ready`.
@@ -55,6 +57,7 @@ impl Sessions {
             session.resume(Arc::clone(&outbox), now);
             session.id.clone()
         });
+        self.behaviour.count(|counts| *if resumed.is_some() { &mut counts.resumed } else { &mut counts.sessions } += 1);
         let id = resumed.unwrap_or_else(|| {
             let id = new_id();
             let mut session = Session::new(id.clone(), self.version, Arc::clone(&outbox), now);
@@ -104,23 +107,29 @@ impl Sessions {
         Some(result)
     }
 
-    /// How many there are, those that wait to be resumed included.
-    pub(super) fn count(&self) -> usize {
-        self.table.lock().sessions.len()
+    /// The ids of all, those that wait to be resumed included.
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.table.lock().sessions.keys().cloned().collect()
     }
 
-    /// How busy the node is.
+    /// How many players there are, whatever the node reports.
+    pub(super) fn players(&self) -> usize {
+        self.table.lock().sessions.values().map(|session| session.players.len()).sum()
+    }
+
+    /// How busy the node is, or says that it is.
     pub(super) fn load(&self) -> Load {
         self.load_of(&self.table.lock(), Instant::now())
     }
 
     fn load_of(&self, table: &Table, now: Instant) -> Load {
-        let players = || table.sessions.values().flat_map(|session| session.players.values());
-        Load {
-            players: players().count(),
-            playing: players().filter(|player| player.is_playing()).count(),
-            uptime: now.saturating_duration_since(self.started),
+        let uptime = now.saturating_duration_since(self.started);
+        if let Some(ReportedLoad { players, playing_players, system_load }) = self.behaviour.load() {
+            return Load { players, playing: playing_players, system_load, uptime };
         }
+        let players = || table.sessions.values().flat_map(|session| session.players.values());
+        let playing = players().filter(|player| player.is_playing()).count();
+        Load { players: players().count(), playing, system_load: 0.05 + playing as f64 / 1000.0, uptime }
     }
 
     /// Sends what is due until the node stops; it runs on a thread of its own.
@@ -158,7 +167,7 @@ impl Sessions {
         self.changed.notify_all();
         for session in sessions.values().filter(|_| with_close) {
             session.send_close(1001);
-            session.outbox.iter().for_each(|outbox| outbox.flush());
+            session.outbox.iter().for_each(|outbox| outbox.drain());
         }
     }
 }

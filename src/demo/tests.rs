@@ -1,6 +1,7 @@
 //! The nodes over loopback sockets, against the literals of what real servers sent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod faults;
 mod handshake;
 mod http;
 mod socket;
@@ -9,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::{Bots, Node};
+use super::{Bots, Close, Counts, Node, ReportedLoad};
 use crate::config::Lavalink;
 
 const PASSWORD: &str = "youshallnotpass";

@@ -1,11 +1,15 @@
-//! One accepted socket: writes that give up when the node stops, a reset on demand. It touches that socket only.
+//! One accepted socket: writes that give up when the node stops, silence while it hangs, a reset on demand.
+//! It touches that socket only.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+
+use super::behaviour::Behaviour;
 
 /// How long one `send` system call may block before it looks whether the node stops.
 const WRITE_TICK: Duration = Duration::from_millis(100);
@@ -15,6 +19,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connected socket that its own thread reads, and that any thread may write to or end.
 pub(super) struct Wire {
     stream: TcpStream,
+    behaviour: Arc<Behaviour>,
     /// The node stops: a write that would block is given up.
     ending: AtomicBool,
     /// Bytes that still arrive are not read.
@@ -23,10 +28,11 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Takes over an accepted socket.
-    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(stream: TcpStream, behaviour: &Arc<Behaviour>) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_TICK))?;
-        Ok(Self { stream, ending: AtomicBool::new(false), over: AtomicBool::new(false) })
+        let behaviour = Arc::clone(behaviour);
+        Ok(Self { stream, behaviour, ending: AtomicBool::new(false), over: AtomicBool::new(false) })
     }
 
     /// Lets reads fail with `WouldBlock` after `limit`; `None` waits for ever.
@@ -34,10 +40,14 @@ impl Wire {
         self.stream.set_read_timeout(limit)
     }
 
-    /// Writes all of `bytes`, however slowly the peer takes them.
+    /// Writes all of `bytes`, however slowly the peer takes them. A node that hangs writes nothing.
     pub(super) fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         let mut progress = Instant::now();
         while !bytes.is_empty() {
+            self.behaviour.wait_while_hanging(&self.ending);
+            if self.over.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
             match (&self.stream).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
@@ -74,20 +84,21 @@ impl Wire {
     /// From now on no write waits for a slow peer.
     pub(super) fn abandon_writes(&self) {
         self.ending.store(true, Ordering::Relaxed);
+        self.behaviour.wake();
     }
 
     /// Ends both directions with a FIN, as a server that stops does.
     pub(super) fn end(&self) {
-        self.abandon_writes();
         self.over.store(true, Ordering::Relaxed);
+        self.abandon_writes();
         // The peer may have gone first; then there is nothing to end.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Has the connection end in a reset as soon as its thread lets go of it.
     pub(super) fn reset(&self) {
-        self.abandon_writes();
         self.over.store(true, Ordering::Relaxed);
+        self.abandon_writes();
         // Both fail only when the connection is gone already. Shutting the read side down wakes the thread
         // without a byte on the wire; a FIN of the write side would look like a clean end.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
@@ -100,6 +111,8 @@ impl Read for &Wire {
         if self.over.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        (&self.stream).read(buffer)
+        let result = (&self.stream).read(buffer);
+        self.behaviour.wait_while_hanging(&self.ending);
+        if self.over.load(Ordering::Relaxed) { Ok(0) } else { result }
     }
 }
