@@ -150,7 +150,6 @@ impl Node {
     pub fn die(&self, close: Close) {
         let mut running = self.running.lock();
         let server = Arc::clone(&running.server);
-        server.stopping.store(true, Ordering::Relaxed);
         let close_all = || {
             server.wires().iter().for_each(|wire| match close {
                 Close::Fin => wire.end(),
@@ -158,6 +157,7 @@ impl Node {
             });
         };
         close_all();
+        server.stop_pauses();
         self.stop_listening(&mut running);
         // A connection that was accepted meanwhile.
         close_all();
@@ -259,13 +259,13 @@ impl Drop for Node {
     fn drop(&mut self) {
         let mut running = self.running.lock();
         let server = Arc::clone(&running.server);
-        server.stopping.store(true, Ordering::Relaxed);
         self.behaviour.set_hanging(false);
         let wires = server.wires();
         wires.iter().for_each(|wire| wire.abandon_writes());
         server.sessions.stop(self.version == Lavalink::V4);
         wires.iter().for_each(|wire| wire.end());
         drop(wires);
+        server.stop_pauses();
         self.stop_listening(&mut running);
         join(running.clock.take());
         // A connection that was accepted during the stop is not in the list above.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::players::{Playing, Voice};
 use super::session::Session;
 use super::track::Track;
+use crate::config::Lavalink;
 
 /// An op that Lavalink's handler throws on: the WebSocket is closed with 1011.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +59,8 @@ pub(super) fn apply(session: &mut Session, text: &str, now: Instant) -> Result<(
             };
             // Discord sends updates without an endpoint while it moves a guild to another voice server.
             if !voice.endpoint.is_empty() {
-                session.set_voice(guild, voice, now);
+                session.player(guild, now).set_voice(Lavalink::V3, voice, now);
+                session.finish_voice(guild, now);
             }
         }
     }

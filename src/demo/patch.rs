@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use super::loading::{self, Loaded};
-use super::players::{Playing, Voice};
+use super::players::{Player, Playing, Voice};
 use super::session::Session;
 use super::text::quoted;
 use super::track::Track;
@@ -50,92 +50,153 @@ pub(super) fn session(session: &mut Session, update: &Object) -> Result<String, 
     Ok(json)
 }
 
-/// Updates a guild's player, in Lavalink's order, and gives its JSON.
-pub(super) fn player(
-    session: &mut Session,
-    guild: i64,
-    update: &Object,
+/// What a PATCH of a player wants, checked before anything is changed.
+pub(super) struct Update {
+    track: Option<NewTrack>,
+    /// For the track that plays already.
+    user_data: Option<Value>,
+    paused: Option<bool>,
+    volume: Option<i64>,
+    position: Option<i64>,
+    /// `Some(None)` takes a set end away.
+    end: Option<Option<i64>>,
+    voice: Option<Voice>,
+    filters: Option<Value>,
     no_replace: bool,
-    now: Instant,
-) -> Result<String, Refused> {
-    let version = session.version;
-    let wanted = wanted(version, update)?;
-    let (paused, volume) = (flag(update, "paused")?, number(update, "volume")?);
-    let (position, end) = (number(update, "position")?, number(update, "endTime")?);
-    let voice = update.get("voice").filter(|voice| !voice.is_null()).map(voice).transpose()?;
-    let filters = match update.get("filters") {
-        None => None,
-        Some(filters @ Value::Object(_)) => Some(filters.clone()),
-        Some(_) => return refused(400, "Bad Request"),
-    };
+}
 
-    if let Some(voice) = voice {
-        session.set_voice(guild, voice, now);
+impl Update {
+    /// Reads the body of a PATCH.
+    pub(super) fn parse(version: Lavalink, body: &Object, no_replace: bool) -> Result<Self, Refused> {
+        let filters = match body.get("filters") {
+            None => None,
+            Some(filters @ Value::Object(_)) => Some(filters.clone()),
+            Some(_) => return refused(400, "Bad Request"),
+        };
+        let end = number(body, "endTime")?;
+        if version == Lavalink::V4 && end.is_some_and(|end| end <= 0) {
+            return refused(400, "End time must be greater than 0");
+        }
+        Ok(Self {
+            track: NewTrack::parse(version, body)?,
+            user_data: body.get("track").and_then(|track| track.get("userData")).cloned(),
+            paused: flag(body, "paused")?,
+            volume: number(body, "volume")?,
+            position: number(body, "position")?,
+            end: body.contains_key("endTime").then_some(end),
+            voice: body.get("voice").filter(|voice| !voice.is_null()).map(voice).transpose()?,
+            filters,
+            no_replace,
+        })
     }
-    let player = session.player(guild, now);
-    if let Some(volume) = volume {
-        player.volume = volume;
+
+    /// The first step: names the voice server. True when the second step has to wait for its handshake. A player that
+    /// is about to play reports meanwhile that it is not connected.
+    pub(super) fn connect(&mut self, session: &mut Session, guild: i64, now: Instant) -> bool {
+        let version = session.version;
+        let player = session.player(guild, now);
+        let Some(voice) = self.voice.take() else { return false };
+        let connecting = player.set_voice(version, voice, now);
+        if connecting && self.plays(player) {
+            session.send_position(guild, now);
+        }
+        connecting
     }
-    if wanted.is_none() {
-        if let Some(paused) = paused {
+
+    fn plays(&self, player: &Player) -> bool {
+        matches!(self.track, Some(NewTrack::Encoded(..) | NewTrack::Identifier(..)))
+            && !(self.no_replace && player.playing.is_some())
+    }
+
+    /// The second step: does the rest, in Lavalink's order, and gives the player's JSON.
+    pub(super) fn apply(self, session: &mut Session, guild: i64, now: Instant) -> Result<String, Refused> {
+        let version = session.version;
+        let plays = self.plays(session.player(guild, now));
+        let reports_voice = plays && session.player(guild, now).is_connecting();
+        if !plays {
+            session.finish_voice(guild, now);
+        }
+        let player = session.player(guild, now);
+        if let Some(volume) = self.volume {
+            player.volume = volume;
+        }
+        if self.track.is_none() {
+            self.change_playing(session, guild, now);
+        }
+        if let Some(filters) = self.filters {
+            session.player(guild, now).filters = filters;
+            if !reports_voice {
+                session.send_position(guild, now);
+            }
+        }
+        match self.track {
+            Some(track) if !(self.no_replace && session.player(guild, now).playing.is_some()) => {
+                let playing = match track.load(version, self.position, self.end.flatten()) {
+                    Ok(playing) => playing,
+                    Err(refused) => {
+                        session.finish_voice(guild, now);
+                        return Err(refused);
+                    }
+                };
+                session.player(guild, now).set_paused(self.paused.unwrap_or(false), now);
+                session.play(guild, playing, now);
+            }
+            _ => {}
+        }
+        Ok(session.player(guild, now).json(version, now))
+    }
+
+    /// What an update without a track does to the one that plays.
+    fn change_playing(&self, session: &mut Session, guild: i64, now: Instant) {
+        let player = session.player(guild, now);
+        if let Some(paused) = self.paused {
             player.set_paused(paused, now);
         }
-        if let Some(position) = position {
+        if let (Some(playing), Some(user_data)) = (&mut player.playing, &self.user_data) {
+            playing.user_data = user_data.clone();
+        }
+        let seeks = self.position.filter(|_| player.playing.is_some());
+        if let Some(position) = seeks {
             player.seek(position, now);
+        }
+        if let Some(end) = self.end {
+            player.set_end(end);
+        }
+        if seeks.is_some() {
             session.send_position(guild, now);
         }
     }
-    if let Some(filters) = filters {
-        session.player(guild, now).filters = filters;
-        session.send_position(guild, now);
-    }
-    let player = session.player(guild, now);
-    match wanted {
-        None => {
-            let user_data = update.get("track").and_then(|track| track.get("userData"));
-            if let (Some(playing), Some(user_data)) = (&mut player.playing, user_data) {
-                playing.user_data = user_data.clone();
-            }
-        }
-        Some(_) if no_replace && player.playing.is_some() => {}
-        Some(wanted) => {
-            let playing = wanted.load(version, position, end)?;
-            player.set_paused(paused.unwrap_or(false), now);
-            session.play(guild, playing, now);
-        }
-    }
-    Ok(session.player(guild, now).json(version, now))
 }
 
 /// The track that an update names.
-enum Wanted {
+enum NewTrack {
     Stop,
     Encoded(String, Value),
     Identifier(String, Value),
 }
 
-/// Both versions take `encodedTrack` and `identifier`, v4 as a leftover beside its `track`.
-fn wanted(version: Lavalink, update: &Object) -> Result<Option<Wanted>, Refused> {
-    let (source, encoded_name) = match update.get("track") {
-        Some(Value::Object(track)) if version == Lavalink::V4 => (track, "encoded"),
-        Some(_) if version == Lavalink::V4 => return refused(400, "Bad Request"),
-        _ => (update, "encodedTrack"),
-    };
-    let user_data = match source.get("userData") {
-        Some(user_data @ Value::Object(_)) => user_data.clone(),
-        _ => Value::Object(Map::new()),
-    };
-    match (source.get(encoded_name), source.get("identifier")) {
-        (None, None) => Ok(None),
-        (Some(_), Some(_)) => refused(400, format!("Cannot specify both {encoded_name} and identifier")),
-        (Some(Value::Null), None) => Ok(Some(Wanted::Stop)),
-        (Some(Value::String(encoded)), None) => Ok(Some(Wanted::Encoded(encoded.clone(), user_data))),
-        (None, Some(Value::String(identifier))) => Ok(Some(Wanted::Identifier(identifier.clone(), user_data))),
-        _ => refused(400, "Bad Request"),
+impl NewTrack {
+    /// Both versions take `encodedTrack` and `identifier`, v4 as a leftover beside its `track`.
+    fn parse(version: Lavalink, body: &Object) -> Result<Option<Self>, Refused> {
+        let (source, encoded_name) = match body.get("track") {
+            Some(Value::Object(track)) if version == Lavalink::V4 => (track, "encoded"),
+            Some(_) if version == Lavalink::V4 => return refused(400, "Bad Request"),
+            _ => (body, "encodedTrack"),
+        };
+        let user_data = match source.get("userData") {
+            Some(user_data @ Value::Object(_)) => user_data.clone(),
+            _ => Value::Object(Map::new()),
+        };
+        match (source.get(encoded_name), source.get("identifier")) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => refused(400, format!("Cannot specify both {encoded_name} and identifier")),
+            (Some(Value::Null), None) => Ok(Some(Self::Stop)),
+            (Some(Value::String(encoded)), None) => Ok(Some(Self::Encoded(encoded.clone(), user_data))),
+            (None, Some(Value::String(identifier))) => Ok(Some(Self::Identifier(identifier.clone(), user_data))),
+            _ => refused(400, "Bad Request"),
+        }
     }
-}
 
-impl Wanted {
     fn load(self, version: Lavalink, position: Option<i64>, end: Option<i64>) -> Result<Option<Playing>, Refused> {
         let (encoded, mut track, user_data) = match self {
             Self::Stop => return Ok(None),

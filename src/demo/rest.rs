@@ -251,16 +251,7 @@ fn player(
 ) -> Answer {
     let version = server.version;
     let done = match summary.method {
-        "PATCH" => {
-            let Ok(Value::Object(update)) = serde_json::from_slice(body) else {
-                return Answer::error(summary, 400, "Bad Request");
-            };
-            let no_replace =
-                parameter(request.target.query, "noReplace").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
-            server
-                .sessions
-                .with(id, |session, now| outcome(summary, patch::player(session, guild, &update, no_replace, now)))
-        }
+        "PATCH" => return patch_player(server, summary, request, (id, guild), body),
         "DELETE" => server.sessions.with(id, |session, now| {
             session.destroy(guild, now);
             Answer::new(204, Content::Absent)
@@ -270,6 +261,31 @@ fn player(
             None => Answer::error(summary, 404, "Player not found"),
         }),
     };
+    done.unwrap_or_else(|| no_session(summary))
+}
+
+/// Changes a player in two steps, with the voice handshake between them if there is one.
+fn patch_player(
+    server: &Server,
+    summary: &RequestSummary<'_>,
+    request: &Request<'_, '_>,
+    (id, guild): (&str, i64),
+    body: &[u8],
+) -> Answer {
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
+        return Answer::error(summary, 400, "Bad Request");
+    };
+    let no_replace = parameter(request.target.query, "noReplace").is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+    let mut update = match patch::Update::parse(server.version, &body, no_replace) {
+        Ok(update) => update,
+        Err(refused) => return outcome(summary, Err(refused)),
+    };
+    match server.sessions.with(id, |session, now| update.connect(session, guild, now)) {
+        None => return no_session(summary),
+        Some(true) => server.pause(server.behaviour.voice_handshake()),
+        Some(false) => {}
+    }
+    let done = server.sessions.with(id, |session, now| outcome(summary, update.apply(session, guild, now)));
     done.unwrap_or_else(|| no_session(summary))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -19,7 +19,7 @@ pub(super) struct Server {
     pub(super) behaviour: Arc<Behaviour>,
     pub(super) sessions: Sessions,
     pub(super) listening: AtomicBool,
-    pub(super) stopping: AtomicBool,
+    stopping: AtomicBool,
     connections: Mutex<Connections>,
     emptied: Condvar,
 }
@@ -42,6 +42,12 @@ impl Server {
             listening: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Ends every pause. The connections are closed before, so that no answer comes early.
+    pub(super) fn stop_pauses(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.behaviour.wake();
     }
 
     /// Blocks for `length`, or until the node stops.

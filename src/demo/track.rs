@@ -143,6 +143,18 @@ impl Track {
     }
 }
 
+/// A serialised track with another position, which is what its message ends in.
+pub(super) fn at_position(encoded: &str, position: i64) -> String {
+    let changed = STANDARD.decode(encoded.trim_end().replace(' ', "+")).ok().and_then(|mut bytes| {
+        let word = u32::from_be_bytes(*bytes.first_chunk()?);
+        let end = usize::try_from(word & SIZE_MASK).ok()?.checked_add(size_of::<u32>())?;
+        *bytes.get_mut(..end)?.last_chunk_mut()? = position.to_be_bytes();
+        Some(STANDARD.encode(bytes))
+    });
+    // What is no track is refused before it is played.
+    changed.unwrap_or_else(|| encoded.to_owned())
+}
+
 /// `DataOutput.writeUTF`: a length of two bytes, then Java's modified UTF-8. What does not fit is left out, where
 /// Java would throw.
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -223,6 +235,17 @@ mod tests {
         assert_eq!(track.uri.as_deref(), Some("https://www.youtube.com/watch?v=dQw4w9WgXcQ"));
         assert_eq!(track.source, "youtube");
         assert_eq!(track.encode(Lavalink::V3), ASTLEY);
+    }
+
+    #[test]
+    fn a_position_is_the_last_eight_bytes() {
+        let moved = at_position(ASTLEY, 61_000);
+        assert_eq!(Track::decode(&moved).unwrap(), Track { position: 61_000, ..Track::decode(ASTLEY).unwrap() });
+        let [before, after] = [ASTLEY, &moved].map(|encoded| STANDARD.decode(encoded).unwrap());
+        assert_eq!(before[..before.len() - 8], after[..after.len() - 8]);
+        assert_eq!(after[after.len() - 8..], 61_000_i64.to_be_bytes());
+        assert_eq!(at_position(&moved, 0), ASTLEY);
+        assert_eq!(["", "AAAA", "x"].map(|garbage| at_position(garbage, 1)), ["", "AAAA", "x"]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn a_node_that_hangs_accepts_and_says_nothing_until_it_goes_on() {
     for client in [&mut before, &mut after, &mut socket] {
         client.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         assert_eq!(client.0.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        client.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.0.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     }
     node.resume();
     assert_eq!((before.status(), after.status()), (200, 200));
@@ -77,7 +77,7 @@ fn a_node_that_hangs_can_die_and_stop() {
     client.ask("GET", "/version");
     let before = Instant::now();
     drop(node);
-    assert!(before.elapsed() < Duration::from_secs(10));
+    assert!(before.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

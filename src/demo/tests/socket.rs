@@ -1,8 +1,13 @@
 //! WebSockets after the handshake: messages, resuming, stops.
 use super::*;
+use crate::demo::behaviour::Behaviour;
 use crate::demo::frames::{BINARY, CLOSE, PING, TEXT, closing, frame};
+use crate::demo::players::{Playing, Voice};
+use crate::demo::session::{Outbox, Session};
 use crate::demo::track::Track;
+use crate::demo::wire::Wire;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 pub(super) const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 pub(super) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
@@ -48,7 +53,7 @@ impl Raw {
     }
 
     /// A pong proves that everything said before was dealt with.
-    fn ping(&mut self) {
+    pub(super) fn ping(&mut self) {
         self.say(PING, b"marco");
         assert_eq!(self.frame(), (0x8a, b"marco".to_vec()));
     }
@@ -64,9 +69,14 @@ pub(super) fn connected(node: &Node, version: Lavalink, more: &str) -> (Raw, Str
     (client, id)
 }
 
+/// The op of a message, or the type of an event.
+pub(super) fn kind(message: &Value) -> &str {
+    message.get("type").unwrap_or(&message["op"]).as_str().unwrap()
+}
+
 /// Waits for what another thread is about to do.
 pub(super) fn wait_for(what: impl Fn() -> bool) {
-    let limit = std::time::Instant::now() + Duration::from_secs(10);
+    let limit = std::time::Instant::now() + Duration::from_secs(60);
     while !what() {
         assert!(std::time::Instant::now() < limit);
         std::thread::yield_now();
@@ -193,7 +203,7 @@ fn a_track_with_a_voice_server_moves_and_finishes() {
 }
 
 #[test]
-fn sessions_are_resumed_with_what_they_missed() {
+fn a_session_is_resumed_by_its_key_once_its_socket_is_gone() {
     for version in BOTH {
         let node = node(version);
         let (socket, id) = connected(&node, version, "");
@@ -211,7 +221,7 @@ fn sessions_are_resumed_with_what_they_missed() {
         assert_eq!(rest.answer().1, plain);
         rest.patch(&session, update);
         assert_eq!(rest.answer().1, update);
-        let track = Track { length: 150, source: "youtube".into(), ..Track::default() }.encode(version);
+        let track = Track { length: 150_000, source: "youtube".into(), ..Track::default() }.encode(version);
         let voice = r#"{"token":"t","endpoint":"e","sessionId":"s"}"#;
         rest.patch(&format!("{session}/players/5"), &format!(r#"{{"encodedTrack":"{track}","voice":{voice}}}"#));
         assert_eq!(rest.status(), 200);
@@ -227,13 +237,46 @@ fn sessions_are_resumed_with_what_they_missed() {
         assert!(client.handshake(version, &key).contains("Session-Resumed: true\r\n"));
         let ready = client.message();
         assert_eq!((&ready["resumed"], &ready["sessionId"]), (&true.into(), &id.as_str().into()));
-        let mut kinds = Vec::new();
-        while !kinds.contains(&"TrackEndEvent".to_owned()) || !kinds.contains(&"playerUpdate".to_owned()) {
-            let message = client.message();
-            assert_ne!(message["op"], "stats");
-            kinds.push(message.get("type").unwrap_or(&message["op"]).as_str().unwrap().to_owned());
-        }
+        while kind(&client.message()) != "playerUpdate" {}
+        client.ping();
     }
+}
+
+#[test]
+fn a_resumed_session_gets_what_it_missed_and_its_positions() {
+    for version in BOTH {
+        let now = std::time::Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut session = Session::new("id".to_owned(), version, outbox().0, now);
+        session.resume_key = Some("id".to_owned());
+        let track = Track { length: 10_000, ..Track::default() };
+        let playing = Playing { encoded: track.encode(version), track, user_data: json!({}), end: None };
+        session.player(1, now).set_voice(version, Voice::default(), now);
+        session.play(1, Some(playing.clone()), now);
+        session.play(2, Some(playing), now);
+        assert!(session.park(now));
+        // No positions are kept, but what ended and the stats of each minute are.
+        for seconds in [5, 10, 15, 60] {
+            session.tick(after(seconds), r#"{"op":"stats"}"#);
+        }
+        let (outbox, mut client) = outbox();
+        session.resume(outbox, after(61));
+        session.outbox.iter().for_each(|outbox| outbox.flush());
+        let messages = [(); 5].map(|()| client.message());
+        let kinds = messages.each_ref().map(kind);
+        assert_eq!(kinds, ["ready", "TrackEndEvent", "stats", "playerUpdate", "playerUpdate"]);
+        assert_eq!((&messages[0]["resumed"], &messages[0]["sessionId"]), (&true.into(), &"id".into()));
+        assert_eq!(messages[1]["guildId"], "1");
+    }
+}
+
+/// An outbox and the client that reads what it sends.
+fn outbox() -> (Arc<Outbox>, Raw) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let wire = Wire::new(listener.accept().unwrap().0, &Arc::new(Behaviour::new())).unwrap();
+    (Arc::new(Outbox::new(&Arc::new(wire))), Raw(client))
 }
 
 pub(super) fn rest_status(node: &Node, target: &str) -> u16 {
@@ -259,7 +302,6 @@ fn v3_takes_its_ops_over_the_socket() {
     let (mut socket, id) = connected(&node, Lavalink::V3, "");
     let track = Track { length: 9000, source: "youtube".into(), ..Track::default() }.encode(Lavalink::V3);
     let guild = "1";
-    let kind = |message: &Value| message.get("type").unwrap_or(&message["op"]).as_str().unwrap().to_owned();
     let steps = [
         (json!({ "op": "nonsense" }), vec![]),
         (
@@ -286,13 +328,13 @@ fn v3_takes_its_ops_over_the_socket() {
     let mut rest = Raw::new(&node);
     rest.ask("GET", &format!("/v3/sessions/{id}/players/{guild}"));
     let player = rest.json();
-    assert_eq!(player["track"]["info"]["position"], 77);
     assert_eq!((&player["volume"], &player["paused"]), (&30.into(), &true.into()));
     assert_eq!(player["filters"], json!({ "timescale": { "speed": 2 } }));
     assert_eq!(player["voice"]["connected"], true);
     socket.op(&json!({ "op": "destroy", "guildId": guild }));
     let ended = socket.message();
-    assert_eq!((kind(&ended).as_str(), &ended["reason"]), ("TrackEndEvent", &"STOPPED".into()));
+    assert_eq!((kind(&ended), &ended["reason"]), ("TrackEndEvent", &"STOPPED".into()));
+    assert_eq!([(); 2].map(|()| kind(&socket.message()).to_owned()), ["WebSocketClosedEvent", "playerUpdate"]);
     for bad in [json!({}), json!({ "op": "play", "guildId": guild, "track": "bad" })] {
         let (mut client, _) = connected(&node, Lavalink::V3, "");
         client.op(&bad);
