@@ -29,7 +29,7 @@ pub(super) fn apply(session: &mut Session, text: &str, now: Instant) -> Result<(
     let guild = number(message.get("guildId").ok_or(BadOp)?)?;
     match op {
         "play" => return play(session, guild, &message, now),
-        "stop" => session.play(guild, None, now),
+        "stop" => session.play(guild, None, false, now),
         "destroy" => session.destroy(guild, now),
         "pause" => {
             let paused = message.get("pause").and_then(Value::as_bool).ok_or(BadOp)?;
@@ -84,7 +84,7 @@ fn play(session: &mut Session, guild: i64, message: &Map<String, Value>, now: In
         player.volume = volume;
     }
     let user_data = Value::Object(Map::new());
-    session.play(guild, Some(Playing { encoded, track, user_data, end }), now);
+    session.play(guild, Some(Playing { encoded, track, user_data, end }), false, now);
     Ok(())
 }
 

@@ -63,6 +63,8 @@ pub(super) struct Update {
     voice: Option<Voice>,
     filters: Option<Value>,
     no_replace: bool,
+    /// Set by the first step, which started a voice handshake that the second one ends.
+    connects: bool,
 }
 
 impl Update {
@@ -87,6 +89,7 @@ impl Update {
             voice: body.get("voice").filter(|voice| !voice.is_null()).map(voice).transpose()?,
             filters,
             no_replace,
+            connects: false,
         })
     }
 
@@ -96,11 +99,11 @@ impl Update {
         let version = session.version;
         let player = session.player(guild, now);
         let Some(voice) = self.voice.take() else { return false };
-        let connecting = player.set_voice(version, voice, now);
-        if connecting && self.plays(player) {
+        self.connects = player.set_voice(version, voice, now);
+        if self.connects && self.plays(player) {
             session.send_position(guild, now);
         }
-        connecting
+        self.connects
     }
 
     fn plays(&self, player: &Player) -> bool {
@@ -112,8 +115,7 @@ impl Update {
     pub(super) fn apply(self, session: &mut Session, guild: i64, now: Instant) -> Result<String, Refused> {
         let version = session.version;
         let plays = self.plays(session.player(guild, now));
-        let reports_voice = plays && session.player(guild, now).is_connecting();
-        if !plays {
+        if self.connects && !plays {
             session.finish_voice(guild, now);
         }
         let player = session.player(guild, now);
@@ -125,7 +127,7 @@ impl Update {
         }
         if let Some(filters) = self.filters {
             session.player(guild, now).filters = filters;
-            if !reports_voice {
+            if !(self.connects && plays) {
                 session.send_position(guild, now);
             }
         }
@@ -134,12 +136,14 @@ impl Update {
                 let playing = match track.load(version, self.position, self.end.flatten()) {
                     Ok(playing) => playing,
                     Err(refused) => {
-                        session.finish_voice(guild, now);
+                        if self.connects {
+                            session.finish_voice(guild, now);
+                        }
                         return Err(refused);
                     }
                 };
                 session.player(guild, now).set_paused(self.paused.unwrap_or(false), now);
-                session.play(guild, playing, now);
+                session.play(guild, playing, self.connects, now);
             }
             _ => {}
         }

@@ -139,14 +139,10 @@ impl Player {
         self.link == Link::Connecting
     }
 
-    /// The voice server has answered; false when none was to answer.
-    pub(super) fn finish_voice(&mut self, now: Instant) -> bool {
-        let connected = self.link == Link::Connecting;
-        if connected {
-            self.hold(now);
-            self.link = Link::Up;
-        }
-        connected
+    /// The voice server has answered.
+    pub(super) fn finish_voice(&mut self, now: Instant) {
+        self.hold(now);
+        self.link = Link::Up;
     }
 
     /// Ends the voice connection; false when there was none.
@@ -202,10 +198,6 @@ impl Player {
 
     fn moves(&self) -> bool {
         self.is_playing() && self.link == Link::Up
-    }
-
-    pub(super) fn is_connecting(&self) -> bool {
-        self.link == Link::Connecting
     }
 
     fn connected(&self) -> bool {

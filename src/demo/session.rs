@@ -161,11 +161,10 @@ impl Session {
         self.send(message);
     }
 
-    /// The voice server of a player has answered, if one was to: reports it.
+    /// The voice server of a player has answered: reports it.
     pub(super) fn finish_voice(&mut self, guild: i64, now: Instant) {
-        if self.player(guild, now).finish_voice(now) {
-            self.send_position(guild, now);
-        }
+        self.player(guild, now).finish_voice(now);
+        self.send_position(guild, now);
     }
 
     /// The guild's player, made if there is none.
@@ -173,8 +172,9 @@ impl Session {
         self.players.entry(guild).or_insert_with(|| Player::new(guild, now))
     }
 
-    /// Plays a track, or stops with `None`, and reports what ended and what started.
-    pub(super) fn play(&mut self, guild: i64, next: Option<Playing>, now: Instant) {
+    /// Plays a track, or stops with `None`, and reports what ended and what started. `connects` also ends the player's
+    /// voice handshake.
+    pub(super) fn play(&mut self, guild: i64, next: Option<Playing>, connects: bool, now: Instant) {
         let version = self.version;
         let reason = if next.is_some() { "replaced" } else { "stopped" };
         let player = self.player(guild, now);
@@ -184,11 +184,14 @@ impl Session {
         if let Some(ended) = ended {
             self.send(ended);
         }
-        let Some(started) = started else { return self.finish_voice(guild, now) };
-        self.player(guild, now).finish_voice(now);
-        self.send_position(guild, now);
-        self.send(started);
-        self.send_position(guild, now);
+        if connects {
+            self.player(guild, now).finish_voice(now);
+        }
+        if let Some(started) = started {
+            self.send_position(guild, now);
+            self.send(started);
+            self.send_position(guild, now);
+        }
     }
 
     /// Removes a guild's player and ends its voice connection.
@@ -196,7 +199,7 @@ impl Session {
         if !self.players.contains_key(&guild) {
             return;
         }
-        self.play(guild, None, now);
+        self.play(guild, None, false, now);
         let version = self.version;
         let player = self.player(guild, now);
         if player.close_voice() {

@@ -185,6 +185,19 @@ fn a_start_without_voice_reports_its_position_once() {
 }
 
 #[test]
+fn a_voice_handshake_is_ended_by_the_request_that_began_it() {
+    let node = node(Lavalink::V4);
+    node.set_voice_handshake(Duration::from_secs(600));
+    let (mut socket, mut rest, player) = session(&node);
+    let mut waiting = Raw::new(&node);
+    waiting.patch(&player, &start(Lavalink::V4, LENGTH, &json!({ "voice": voice() })).to_string());
+    socket.messages(["playerUpdate"]);
+    let answer = rest.patched(&player, &json!({ "volume": 5 }));
+    assert_eq!((&answer["state"]["connected"], &answer["track"]), (&false.into(), &Value::Null));
+    socket.ping();
+}
+
+#[test]
 fn a_position_beyond_the_end_starts_and_finishes() {
     for version in BOTH {
         let node = node(version);

@@ -252,10 +252,11 @@ fn a_resumed_session_gets_what_it_missed_and_its_positions() {
         let track = Track { length: 10_000, ..Track::default() };
         let playing = Playing { encoded: track.encode(version), track, user_data: json!({}), end: None };
         session.player(1, now).set_voice(version, Voice::default(), now);
-        session.play(1, Some(playing.clone()), now);
-        session.play(2, Some(playing), now);
+        session.finish_voice(1, now);
+        session.play(1, Some(playing.clone()), false, now);
+        session.play(2, Some(playing), false, now);
         assert!(session.park(now));
-        // No positions are kept, but what ended and the stats of each minute are.
+        // What was sent before went to the socket that is gone. No positions are kept, but what ended and the stats of each minute are.
         for seconds in [5, 10, 15, 60] {
             session.tick(after(seconds), r#"{"op":"stats"}"#);
         }
