@@ -1,10 +1,11 @@
 //! Pretend Lavalink nodes and pretend bots, for `--demo` and for the tests.
 //!
 //! They put on the wire what Lavalink 3.7.13 and 4.2.2 and the bots in front of them do, down to the order of
-//! header fields and the size of chunks, so that a test against them says something about real servers. Nothing here plays audio: a voice server that is named counts as connected.
+//! header fields and the size of chunks, so that a test against them says something about real servers. Nothing
+//! here plays audio: a voice server counts as connected a moment after a bot has named it.
 //!
-//! The module may use `http` and the name of a Lavalink version; the proxy, the ledger and the monitor do not
-//! import it. A node is, from the socket inwards:
+//! The module may use `http` and the name of a Lavalink version; the proxy and the ledger do not import it.
+//! A node is, from the socket inwards:
 //! - `node`: the listener, its threads, start, stop and faults; `behaviour`: the faults and the counters;
 //!   `server`: what the threads share; `wire`: one accepted socket;
 //! - `connection`: the keep-alive loop of one client; `answer`: what it writes back;

@@ -1,4 +1,5 @@
-//! PATCH of a session and of a player: <https://lavalink.dev/api/rest#update-player>. It touches the session it is given.
+//! PATCH of a session and of a player: <https://lavalink.dev/api/rest#update-player>. It changes the session that it is
+//! given.
 
 use std::time::Instant;
 
