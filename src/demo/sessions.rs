@@ -5,15 +5,18 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::about::{self, Load};
 use super::behaviour::{Behaviour, ReportedLoad};
 use super::session::{Outbox, STATS_INTERVAL, Session};
 use super::wire::Wire;
 use crate::config::Lavalink;
+
+/// The least time between two passes of the clock over all sessions.
+const CLOCK_STEP: Duration = Duration::from_millis(5);
 
 /// The sessions of a node.
 pub(super) struct Sessions {
@@ -27,6 +30,8 @@ pub(super) struct Sessions {
 #[derive(Default)]
 struct Table {
     sessions: HashMap<String, Session>,
+    /// Until when the clock waits, while it waits.
+    clock_waits: Option<Instant>,
     stopped: bool,
 }
 
@@ -66,8 +71,7 @@ impl Sessions {
             table.sessions.insert(id.clone(), session);
             id
         });
-        drop(table);
-        self.changed.notify_all();
+        self.let_clock_see(table, &id);
         outbox.flush();
         Some((id, outbox))
     }
@@ -91,8 +95,7 @@ impl Sessions {
             }
             table.sessions.insert(id.to_owned(), session);
         }
-        drop(table);
-        self.changed.notify_all();
+        self.let_clock_see(table, id);
     }
 
     /// Changes a connected session and sends the messages that result; `None` when there is no such session.
@@ -101,10 +104,17 @@ impl Sessions {
         let session = table.sessions.get_mut(id)?;
         let outbox = Arc::clone(session.outbox.as_ref()?);
         let result = work(session, Instant::now());
-        drop(table);
-        self.changed.notify_all();
+        self.let_clock_see(table, id);
         outbox.flush();
         Some(result)
+    }
+
+    /// Wakes the clock if it would wait beyond what a changed session has to send.
+    fn let_clock_see(&self, table: MutexGuard<'_, Table>, id: &str) {
+        let waits = table.clock_waits;
+        if table.sessions.get(id).is_some_and(|session| waits.is_some_and(|until| session.next_due() < until)) {
+            self.changed.notify_all();
+        }
     }
 
     /// The ids of all, those that wait to be resumed included.
@@ -149,7 +159,11 @@ impl Sessions {
                 due = due.min(session.next_due());
             }
             if outboxes.is_empty() {
-                self.changed.wait_until(&mut table, due);
+                // One pass serves all that is due within a few milliseconds, however many players there are.
+                let until = due.max(now + CLOCK_STEP);
+                table.clock_waits = Some(until);
+                self.changed.wait_until(&mut table, until);
+                table.clock_waits = None;
             } else {
                 drop(table);
                 outboxes.iter().for_each(|outbox| outbox.flush());
