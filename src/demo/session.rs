@@ -94,6 +94,8 @@ pub(super) struct Session {
     /// When a session whose bot is away ends; `None` also after a handshake claimed it and failed.
     pub(super) expires: Option<Instant>,
     pub(super) players: BTreeMap<i64, Player>,
+    /// When something is due next, as of the last [`Self::schedule`].
+    pub(super) due: Instant,
     next_stats: Instant,
     waiting: VecDeque<String>,
 }
@@ -108,6 +110,7 @@ impl Session {
             timeout: DEFAULT_TIMEOUT,
             expires: None,
             players: BTreeMap::new(),
+            due: now + STATS_INTERVAL,
             next_stats: now + STATS_INTERVAL,
             waiting: VecDeque::new(),
         }
@@ -210,9 +213,14 @@ impl Session {
         self.players.remove(&guild);
     }
 
+    /// True when the stats message is due.
+    pub(super) fn wants_stats(&self, now: Instant) -> bool {
+        self.next_stats <= now
+    }
+
     /// Sends what is due; `stats` is the stats message.
     pub(super) fn tick(&mut self, now: Instant, stats: &str) {
-        if self.next_stats <= now {
+        if self.wants_stats(now) {
             self.send(stats.to_owned());
             while self.next_stats <= now {
                 self.next_stats += STATS_INTERVAL;
@@ -236,15 +244,15 @@ impl Session {
         messages.into_iter().for_each(|message| self.send(message));
     }
 
-    /// When something is due next.
-    pub(super) fn next_due(&self) -> Instant {
+    /// Notes when something is due next, after a change.
+    pub(super) fn schedule(&mut self) {
         let away = self.outbox.is_none();
         let updates = self.players.values().filter(|player| !away && player.playing.is_some());
-        updates
+        self.due = updates
             .map(|player| player.next_update)
             .chain(self.players.values().filter_map(Player::ends_at))
             .chain(self.expires)
-            .fold(self.next_stats, Instant::min)
+            .fold(self.next_stats, Instant::min);
     }
 
     /// Sends a close frame with a code and no reason.

@@ -110,10 +110,13 @@ impl Sessions {
     }
 
     /// Wakes the clock if it would wait beyond what a changed session has to send.
-    fn let_clock_see(&self, table: MutexGuard<'_, Table>, id: &str) {
+    fn let_clock_see(&self, mut table: MutexGuard<'_, Table>, id: &str) {
         let waits = table.clock_waits;
-        if table.sessions.get(id).is_some_and(|session| waits.is_some_and(|until| session.next_due() < until)) {
-            self.changed.notify_all();
+        if let Some(session) = table.sessions.get_mut(id) {
+            session.schedule();
+            if waits.is_some_and(|until| session.due < until) {
+                self.changed.notify_all();
+            }
         }
     }
 
@@ -148,15 +151,19 @@ impl Sessions {
         while !table.stopped {
             let now = Instant::now();
             table.sessions.retain(|_, session| session.expires.is_none_or(|expires| expires > now));
-            let stats = about::stats_message(self.version, self.load_of(&table, now));
+            let stats = match table.sessions.values().any(|session| session.wants_stats(now)) {
+                true => about::stats_message(self.version, self.load_of(&table, now)),
+                false => String::new(),
+            };
             let mut due = now + STATS_INTERVAL;
             let mut outboxes = Vec::new();
             for session in table.sessions.values_mut() {
-                if session.next_due() <= now {
+                if session.due <= now {
                     session.tick(now, &stats);
+                    session.schedule();
                     outboxes.extend(session.outbox.clone());
                 }
-                due = due.min(session.next_due());
+                due = due.min(session.due);
             }
             if outboxes.is_empty() {
                 // One pass serves all that is due within a few milliseconds, however many players there are.

@@ -87,10 +87,13 @@ impl Wire {
         self.behaviour.wake();
     }
 
-    /// Ends both directions with a FIN, as a server that stops does.
+    /// Ends both directions with a FIN, as a server that stops does; not after a reset.
     pub(super) fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
+        let was_over = self.over.swap(true, Ordering::Relaxed);
         self.abandon_writes();
+        if was_over {
+            return;
+        }
         // The peer may have gone first; then there is nothing to end.
         let _ = self.stream.shutdown(Shutdown::Both);
     }

@@ -2,6 +2,7 @@
 use super::socket::{connected, rest_status, wait_for};
 use super::*;
 use crate::demo::frames::{PING, frame};
+use crate::demo::session::Outbox;
 use std::io::ErrorKind;
 use std::time::Instant;
 
@@ -35,6 +36,17 @@ fn a_node_dies_and_comes_back_without_its_sessions() {
         assert_ne!(again, id);
         assert_eq!(node.session_ids(), [again]);
     }
+}
+
+#[test]
+fn a_message_that_cannot_be_sent_does_not_turn_a_reset_into_a_clean_end() {
+    let (wire, mut client) = super::socket::wire();
+    let outbox = Outbox::new(&wire);
+    outbox.text("late");
+    wire.reset();
+    outbox.flush();
+    drop((outbox, wire));
+    assert_eq!(client.0.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]

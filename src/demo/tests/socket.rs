@@ -273,11 +273,17 @@ fn a_resumed_session_gets_what_it_missed_and_its_positions() {
 
 /// An outbox and the client that reads what it sends.
 fn outbox() -> (Arc<Outbox>, Raw) {
+    let (wire, client) = wire();
+    (Arc::new(Outbox::new(&wire)), client)
+}
+
+/// An accepted socket and its client.
+pub(super) fn wire() -> (Arc<Wire>, Raw) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let wire = Wire::new(listener.accept().unwrap().0, &Arc::new(Behaviour::new())).unwrap();
-    (Arc::new(Outbox::new(&Arc::new(wire))), Raw(client))
+    (Arc::new(wire), Raw(client))
 }
 
 pub(super) fn rest_status(node: &Node, target: &str) -> u16 {
