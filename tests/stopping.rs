@@ -191,7 +191,7 @@ fn clients_that_stall_are_not_waited_for_beyond_the_drain_timeout() {
     flooding.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     while flooding.try_send(&body).is_ok() {}
     eventually("the answer stalls", || {
-        let out = || proxy.server.ledger().snapshot().totals.bytes_out;
+        let out = || proxy.server.ledger().snapshot().totals.traffic.amount.bytes_out;
         let before = out();
         thread::sleep(Duration::from_millis(100));
         before > 0 && before == out()

@@ -343,7 +343,7 @@ fn a_request_may_come_byte_by_byte() {
             client.send(std::slice::from_ref(byte));
             let sent = client.sent;
             let deadline = Instant::now() + PATIENCE;
-            while proxy.server.ledger().snapshot().totals.bytes_in < sent {
+            while proxy.server.ledger().snapshot().totals.traffic.amount.bytes_in < sent {
                 assert!(Instant::now() < deadline, "{}", bytes.escape_ascii());
                 thread::yield_now();
             }

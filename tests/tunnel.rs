@@ -262,7 +262,7 @@ fn a_stalled_client_holds_its_backend_back_and_nobody_else() {
         assert!(taken < all.len(), "the proxy takes whatever comes");
     };
     assert_eq!(refused, ErrorKind::WouldBlock);
-    let out = tunnels.proxy.server.ledger().snapshot().totals.bytes_out;
+    let out = tunnels.proxy.server.ledger().snapshot().totals.traffic.amount.bytes_out;
     assert!(out < taken as u64, "{out} bytes of {taken} can have left");
 
     let (mut other, mut echo) = tunnels.open();
@@ -313,8 +313,9 @@ fn the_counts_are_exact_after_every_frame() {
         eventually("the counts are the client's own", || {
             let snapshot = tunnels.proxy.server.ledger().snapshot();
             let (row, usage) = (&snapshot.connections[0], &snapshot.usage[0]);
-            assert!(row.bytes_in <= expected.0 && row.bytes_out <= expected.1);
-            (row.bytes_in, row.bytes_out) == expected && (usage.bytes_in, usage.bytes_out) == expected
+            assert!(row.traffic.amount.bytes_in <= expected.0 && row.traffic.amount.bytes_out <= expected.1);
+            (row.traffic.amount.bytes_in, row.traffic.amount.bytes_out) == expected
+                && (usage.traffic.amount.bytes_in, usage.traffic.amount.bytes_out) == expected
         });
     }
 }

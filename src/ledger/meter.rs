@@ -1,9 +1,9 @@
-//! Counting where bytes pass: atomics, and a wrapper that the copy loop does not see.
+//! Counts bytes as they are read and written: atomics, and a wrapper around a client's stream.
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Bytes on one client's wire, since it connected.
+/// Bytes of one client's connection since it was accepted.
 #[derive(Debug, Default)]
 pub struct Meter {
     bytes_in: AtomicU64,
@@ -22,7 +22,7 @@ impl Meter {
     }
 }
 
-/// A client's stream that counts what passes: reads as in, writes as out.
+/// A client's stream with its bytes counted: reads as in, writes as out.
 #[derive(Clone, Copy, Debug)]
 pub struct Metered<'m, S> {
     stream: S,
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_passed_and_nothing_else() -> io::Result<()> {
+    fn only_bytes_that_were_read_or_written_are_counted() -> io::Result<()> {
         let meter = Meter::default();
         let mut half_full = [0u8; 4];
         let mut out = Metered::new(&mut half_full[..], &meter);

@@ -52,7 +52,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_steady_stream_has_its_rate_and_silence_has_none() {
+    fn the_rate_is_that_of_the_window_and_falls_to_zero() {
         let start = Instant::now();
         let mut clock = Clock::new(start);
         let mut window = Window::default();

@@ -8,20 +8,21 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use super::entry::Live;
 use super::rate::Clock;
-use super::tally::Amount;
-use super::{ClientAddr, Live, Usage, millis};
+use super::traffic::{Amount, Traffic};
+use super::{ClientAddr, Usage, millis};
 use crate::config::Lavalink;
 
 /// The whole ledger.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// When the books were opened.
+    /// When the ledger began to count.
     pub started_at: u64,
     /// When the snapshot was taken.
     pub now: u64,
-    /// The time between the two, by a clock that nobody sets.
+    /// The time between the two, by a clock that is never set.
     pub uptime: u64,
     /// All connections, live and ended.
     pub totals: Totals,
@@ -43,16 +44,9 @@ pub struct Totals {
     pub websockets: u64,
     /// Ever opened.
     pub connections: u64,
-    /// Requests read.
-    pub requests: u64,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
-    /// Bytes per second from clients over the last seconds.
-    pub rate_in: u64,
-    /// Bytes per second to clients over the last seconds.
-    pub rate_out: u64,
+    /// Of all of them.
+    #[serde(flatten)]
+    pub traffic: Traffic,
 }
 
 /// A live connection.
@@ -61,7 +55,7 @@ pub struct Totals {
 pub struct ConnectionRow {
     /// Unique since the start.
     pub id: u64,
-    /// Address and port of the last request's client; the address alone where a front told no port.
+    /// Address and port of the last request's client; the address alone where a front gave no port.
     pub client: ClientAddr,
     /// Address alone.
     pub address: IpAddr,
@@ -75,16 +69,9 @@ pub struct ConnectionRow {
     pub connected_at: u64,
     /// Since then.
     pub uptime: u64,
-    /// Requests read.
-    pub requests: u64,
-    /// Bytes from the client.
-    pub bytes_in: u64,
-    /// Bytes to the client.
-    pub bytes_out: u64,
-    /// Bytes per second from the client over the last seconds.
-    pub rate_in: u64,
-    /// Bytes per second to the client over the last seconds.
-    pub rate_out: u64,
+    /// Of this connection alone.
+    #[serde(flatten)]
+    pub traffic: Traffic,
     /// The `User-Id` it sent last, or empty.
     pub user_id: String,
     /// The `Client-Name` it sent last, or empty.
@@ -96,7 +83,6 @@ pub struct ConnectionRow {
 impl ConnectionRow {
     pub(super) fn new(connection: &Live, clock: &Clock) -> Self {
         let notes = connection.notes.lock();
-        let (rate_in, rate_out) = notes.rate.per_second(clock);
         Self {
             id: connection.id,
             client: notes.client,
@@ -106,19 +92,11 @@ impl ConnectionRow {
             kind: if connection.websocket.load(Relaxed) { "websocket" } else { "http" },
             connected_at: connection.connected_at,
             uptime: millis(connection.opened.elapsed()),
-            requests: connection.requests.load(Relaxed),
-            bytes_in: connection.meter.bytes_in(),
-            bytes_out: connection.meter.bytes_out(),
-            rate_in,
-            rate_out,
+            traffic: Traffic::new(connection.amount(), notes.rate.per_second(clock)),
             user_id: notes.user_id.clone(),
             client_name: notes.client_name.clone(),
             user_agent: notes.user_agent.clone(),
         }
-    }
-
-    pub(super) fn amount(&self) -> Amount {
-        Amount { requests: self.requests, bytes_in: self.bytes_in, bytes_out: self.bytes_out }
     }
 }
 
@@ -132,41 +110,32 @@ pub struct UsageRow {
     pub active: u64,
     /// Connections ever opened.
     pub connections: u64,
-    /// Requests read.
-    pub requests: u64,
-    /// Bytes from the client.
-    pub bytes_in: u64,
-    /// Bytes to the client.
-    pub bytes_out: u64,
-    /// Bytes per second from the client over the last seconds.
-    pub rate_in: u64,
-    /// Bytes per second to the client over the last seconds.
-    pub rate_out: u64,
+    /// Of all its connections.
+    #[serde(flatten)]
+    pub traffic: Traffic,
     /// When it last opened or closed a connection; now while one is open.
     pub last_seen: u64,
 }
 
 impl UsageRow {
     pub(super) fn new(address: String, usage: &Usage, clock: &Clock) -> Self {
-        let (rate_in, rate_out) = usage.rate.per_second(clock);
         Self {
             address,
             active: usage.active,
             connections: usage.connections,
-            requests: usage.used.requests,
-            bytes_in: usage.used.bytes_in,
-            bytes_out: usage.used.bytes_out,
-            rate_in,
-            rate_out,
+            traffic: Traffic::new(usage.used, usage.rate.per_second(clock)),
             last_seen: usage.last_seen,
         }
     }
 
-    /// What is used beyond the books by a connection that is live at `now`.
+    /// Adds what a connection that is live at `now` used beyond what is attributed already.
     pub(super) fn add(&mut self, used: Amount, now: u64) {
-        self.requests += used.requests;
-        self.bytes_in += used.bytes_in;
-        self.bytes_out += used.bytes_out;
+        self.traffic.amount.add(used);
         self.last_seen = now;
+    }
+
+    /// Bytes in both directions, for the order of the rows.
+    pub(super) fn bytes(&self) -> u64 {
+        self.traffic.amount.bytes_in + self.traffic.amount.bytes_out
     }
 }

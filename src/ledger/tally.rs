@@ -1,57 +1,35 @@
 //! Counters that only grow, by listener, version and reason: what metrics are made of.
 //!
-//! A connection's bytes count for the version it uses; when that changes, what it has used so far stays with the
-//! old one. No sum ever goes back, as all of it happens under the books' lock.
+//! A connection's bytes count for the version it uses; when that changes, what it used so far stays with the old one.
+//! All of this happens under the ledger's lock, so that no sum ever decreases.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Ledger, Live, millis, unix_millis};
+use super::entry::Live;
+use super::{Amount, Ledger, millis, unix_millis};
 use crate::config::Lavalink;
 use crate::error::End;
 
-/// Requests and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// Requests read.
-    pub requests: u64,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
-}
-
-impl Amount {
-    pub(super) fn less(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(other.requests),
-            bytes_in: self.bytes_in.saturating_sub(other.bytes_in),
-            bytes_out: self.bytes_out.saturating_sub(other.bytes_out),
-        }
-    }
-
-    pub(super) fn bytes(self) -> (u64, u64) {
-        (self.bytes_in, self.bytes_out)
-    }
-
-    pub(super) fn add(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-    }
-}
-
-/// What connections have used, by version: none, v3, v4.
+/// What connections used, by version: none, v3, v4. Bytes and requests of a live connection are added when it changes
+/// its version or closes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Versions([Amount; 3]);
 
 impl Versions {
     pub(super) fn add(&mut self, version: Option<Lavalink>, amount: Amount) {
-        self.0[place(version)].add(amount);
+        self.0[index(version)].add(amount);
+    }
+
+    /// Of all versions together.
+    pub(super) fn sum(&self) -> Amount {
+        let mut sum = Amount::default();
+        self.0.iter().for_each(|amount| sum.add(*amount));
+        sum
     }
 }
 
-fn place(version: Option<Lavalink>) -> usize {
+fn index(version: Option<Lavalink>) -> usize {
     version.map_or(0, |version| 1 + version as usize)
 }
 
@@ -60,7 +38,7 @@ fn place(version: Option<Lavalink>) -> usize {
 pub struct Tally {
     /// `None` for connections that have sent no request that could be routed.
     pub version: Option<Lavalink>,
-    /// Live connections that are no tunnels.
+    /// Live connections that are not tunnels.
     pub http: u64,
     /// Live tunnels.
     pub websockets: u64,
@@ -71,11 +49,11 @@ pub struct Tally {
 /// All counters at one moment.
 #[derive(Debug)]
 pub struct Tallies {
-    /// When the books were opened, in milliseconds since the epoch.
+    /// When the ledger began to count, in milliseconds since the epoch.
     pub started_at: u64,
     /// When this was taken.
     pub now: u64,
-    /// The time between the two in milliseconds, by a clock that nobody sets.
+    /// The time between the two in milliseconds, by a clock that is never set.
     pub uptime: u64,
     /// Connections ever opened, by listener.
     pub listeners: BTreeMap<&'static str, u64>,
@@ -95,11 +73,11 @@ impl Ledger {
             version,
             http: 0,
             websockets: 0,
-            amount: state.versions.0[place(version)],
+            amount: state.versions.0[index(version)],
         });
         for connection in state.live.values() {
             let notes = connection.notes.lock();
-            let tally = &mut versions[place(notes.version)];
+            let tally = &mut versions[index(notes.version)];
             tally.amount.add(connection.amount().less(notes.counted_by_version));
             match connection.websocket.load(Relaxed) {
                 true => tally.websockets += 1,
@@ -118,7 +96,8 @@ impl Ledger {
         }
     }
 
-    /// Leaves what a connection has used so far with the version it used, but for the request that changes it.
+    /// Counts what a connection used so far for the version it used. The request that changes the version counts for
+    /// the new one.
     pub(super) fn change_version(&self, connection: &Live, version: Option<Lavalink>) {
         let known = connection.notes.lock().version;
         if known == version {

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::config::Lavalink;
+use entry::MAX_NAME;
 
 pub(super) fn address(number: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + number), 4000))
@@ -27,14 +30,14 @@ fn bytes_count_while_live_and_stay_after_the_close() {
     assert_eq!((ended.connections.len(), ended.usage[0].active), (0, 0));
     assert_eq!(ended.ended["client-closed"], 1);
     for snapshot in [live, ended] {
-        assert_eq!((snapshot.totals.bytes_in, snapshot.totals.bytes_out), (10, 20));
-        assert_eq!((snapshot.usage[0].bytes_in, snapshot.usage[0].bytes_out), (10, 20));
-        assert_eq!((snapshot.usage[0].requests, snapshot.usage[0].connections), (1, 1));
+        assert_eq!((snapshot.totals.traffic.amount.bytes_in, snapshot.totals.traffic.amount.bytes_out), (10, 20));
+        assert_eq!((snapshot.usage[0].traffic.amount.bytes_in, snapshot.usage[0].traffic.amount.bytes_out), (10, 20));
+        assert_eq!((snapshot.usage[0].traffic.amount.requests, snapshot.usage[0].connections), (1, 1));
     }
 }
 
 #[test]
-fn an_entry_that_nobody_ended_counts_as_a_defect() {
+fn an_entry_without_a_reason_counts_as_an_internal_error() {
     let ledger = Ledger::new();
     drop(ledger.open(address(1), "proxy"));
     assert_eq!(ledger.snapshot().ended["internal-error"], 1);
@@ -42,7 +45,7 @@ fn an_entry_that_nobody_ended_counts_as_a_defect() {
 }
 
 #[test]
-fn addresses_are_bounded_and_totals_still_add_up() {
+fn addresses_are_bounded_and_the_totals_are_still_exact() {
     let ledger = Ledger::new();
     let live = ledger.open(address(0), "proxy");
     for number in 1..=(MAX_ADDRESSES as u32 + 2000) {
@@ -52,13 +55,19 @@ fn addresses_are_bounded_and_totals_still_add_up() {
     assert!(snapshot.usage.len() <= MAX_ADDRESSES + 1, "{}", snapshot.usage.len());
     assert!(snapshot.usage.iter().any(|row| row.address == "others"));
     assert!(snapshot.usage.iter().any(|row| row.address == live.client().address.to_string()));
-    assert_eq!(snapshot.usage.iter().map(|row| row.bytes_in).sum::<u64>(), snapshot.totals.bytes_in);
-    assert_eq!(snapshot.usage.iter().map(|row| row.bytes_out).sum::<u64>(), snapshot.totals.bytes_out);
+    assert_eq!(
+        snapshot.usage.iter().map(|row| row.traffic.amount.bytes_in).sum::<u64>(),
+        snapshot.totals.traffic.amount.bytes_in
+    );
+    assert_eq!(
+        snapshot.usage.iter().map(|row| row.traffic.amount.bytes_out).sum::<u64>(),
+        snapshot.totals.traffic.amount.bytes_out
+    );
     assert_eq!(snapshot.usage.iter().map(|row| row.connections).sum::<u64>(), snapshot.totals.connections);
 }
 
 #[test]
-fn a_mapped_address_is_the_address_it_maps() {
+fn an_ipv4_mapped_address_counts_as_the_ipv4_address() {
     let ledger = Ledger::new();
     let _v6 = ledger.open("[::ffff:10.0.0.9]:1".parse().unwrap(), "proxy");
     let _v4 = ledger.open("10.0.0.9:2".parse().unwrap(), "proxy");
@@ -76,16 +85,16 @@ fn rates_follow_the_bytes_of_live_and_of_ended_connections() {
     pass(&live, 1000, 5000);
     ledger.tick();
     let snapshot = ledger.snapshot();
-    assert!(snapshot.totals.rate_out > snapshot.totals.rate_in || snapshot.uptime == 0);
+    assert!(snapshot.totals.traffic.rate_out > snapshot.totals.traffic.rate_in || snapshot.uptime == 0);
     for _ in 0..6 {
         ledger.tick();
     }
-    assert_eq!(ledger.snapshot().totals.rate_out, 0);
-    assert_eq!(ledger.snapshot().usage[0].rate_in, 0);
+    assert_eq!(ledger.snapshot().totals.traffic.rate_out, 0);
+    assert_eq!(ledger.snapshot().usage[0].traffic.rate_in, 0);
 }
 
 #[test]
-fn notes_keep_what_was_said_last_and_bound_it() {
+fn the_last_client_info_is_kept_and_bounded() {
     let ledger = Ledger::new();
     let entry = ledger.open(address(1), "proxy");
     let backend: Arc<str> = "127.0.0.1:8807".into();
@@ -105,24 +114,24 @@ fn notes_keep_what_was_said_last_and_bound_it() {
 }
 
 #[test]
-fn versions_keep_what_was_used_while_they_were_used_and_never_go_back() {
+fn a_change_of_version_keeps_the_sums_of_the_old_one() {
     let ledger = Ledger::new();
     let backend: Arc<str> = "127.0.0.1:8807".into();
     let shares = || ledger.tallies().versions.map(|tally| tally.amount);
-    let amount = |requests, bytes_in, bytes_out| tally::Amount { requests, bytes_in, bytes_out };
+    let amount = |requests, bytes_in, bytes_out| Amount { requests, bytes_in, bytes_out };
     let entry = ledger.open(address(1), "proxy");
-    let ask = |version, bytes_in, bytes_out| {
+    let exchange = |version, bytes_in, bytes_out| {
         pass(&entry, bytes_in, 0);
         entry.count_request();
         entry.note_request(Some(version), &backend, ClientInfo::default());
         pass(&entry, 0, bytes_out);
     };
-    ask(Lavalink::V3, 10, 100);
-    ask(Lavalink::V3, 10, 100);
+    exchange(Lavalink::V3, 10, 100);
+    exchange(Lavalink::V3, 10, 100);
     assert_eq!(shares(), [amount(0, 0, 0), amount(2, 20, 200), amount(0, 0, 0)]);
-    ask(Lavalink::V4, 0, 1000);
+    exchange(Lavalink::V4, 0, 1000);
     assert_eq!(shares(), [amount(0, 0, 0), amount(2, 20, 200), amount(1, 0, 1000)]);
-    ask(Lavalink::V3, 0, 1);
+    exchange(Lavalink::V3, 0, 1);
     entry.upgraded();
     let live = ledger.tallies();
     assert_eq!((live.versions[1].http, live.versions[1].websockets), (0, 1));
@@ -139,7 +148,7 @@ fn versions_keep_what_was_used_while_they_were_used_and_never_go_back() {
 }
 
 #[test]
-fn what_never_named_a_version_is_counted_without_one() {
+fn a_connection_without_a_version_counts_for_none() {
     let ledger = Ledger::new();
     let entry = ledger.open(address(1), "proxy");
     pass(&entry, 5, 7);

@@ -1,4 +1,4 @@
-//! What it costs to look at 5,000 connections from 5,000 addresses: `cargo bench --bench snapshot`.
+//! What a snapshot of 5,000 connections from 5,000 addresses costs: `cargo bench --bench snapshot`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::HashMap;
@@ -23,9 +23,9 @@ fn main() {
     let entries: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
             let entry = server.ledger().open((Ipv4Addr::from(0x0A00_0000 + number), 40_000).into(), "proxy");
-            let caller =
+            let client_info =
                 ClientInfo { user_id: b"170939974227591168", client_name: b"bot/1.0", user_agent: b"Lavalink.py/5" };
-            entry.note_request(Some(Lavalink::V4), &backend, caller);
+            entry.note_request(Some(Lavalink::V4), &backend, client_info);
             entry
         })
         .collect();
@@ -37,7 +37,7 @@ fn main() {
     let web = server.address("web").unwrap();
     for path in ["/api/stats", "/metrics"] {
         println!("GET {path}: {} bytes", get(web, path));
-        report(&format!("GET {path}, the client's reading too"), || {
+        report(&format!("GET {path}, including the read of the client"), || {
             black_box(get(web, path));
         });
     }
