@@ -1,4 +1,4 @@
-//! One logfmt line per event: `time=... level=info event=ended client=...`. Peers' words are escaped here.
+//! One logfmt line per event: `time=... level=info event=ended client=...`. Text from peers is escaped here.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 static LOGGER: Logger = Logger(RwLock::new(None));
 
-/// env_logger cannot change its filter, so it is changed itself.
+/// An env_logger cannot change its filter, so it is replaced by another.
 struct Logger(RwLock<Option<env_logger::Logger>>);
 
 impl Log for Logger {
@@ -28,11 +28,11 @@ impl Log for Logger {
 /// Starts logging to standard error; `filter` is a level or an env_logger filter.
 pub fn init(filter: &str) {
     set_filter(filter);
-    // Fails where somebody else has set a logger, who then keeps the word.
+    // Fails where another logger is set already, which then stays.
     let _ = log::set_logger(&LOGGER);
 }
 
-/// Logs by another filter from here on.
+/// Changes the filter from here on.
 pub fn set_filter(filter: &str) {
     let line = |out: &mut env_logger::fmt::Formatter, record: &Record<'_>| {
         let (time, level) = (out.timestamp_millis(), record.level().as_str().to_ascii_lowercase());
@@ -43,7 +43,7 @@ pub fn set_filter(filter: &str) {
     *LOGGER.0.write() = Some(logger);
 }
 
-/// A logfmt value: as it is when plain, else in quotes with controls, quotes and backslashes escaped.
+/// A logfmt value: unchanged when plain, else in quotes, with controls, quotes and backslashes escaped.
 pub struct Quoted<T>(pub T);
 
 impl<T: Display> Display for Quoted<T> {
@@ -65,7 +65,7 @@ impl<T: Display> Display for Quoted<T> {
     }
 }
 
-/// Characters that reorder or hide what a terminal shows.
+/// Characters that reorder or hide text in a terminal.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::Quoted;
 
     #[test]
-    fn what_peers_send_cannot_forge_a_line() {
+    fn text_from_peers_cannot_forge_a_line() {
         for (sent, shown) in [
             ("/v4/info", "/v4/info"),
             ("", "\"\""),

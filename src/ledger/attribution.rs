@@ -113,9 +113,18 @@ mod tests {
             let snapshot = ledger.snapshot();
             assert_adds_up(&snapshot);
             let (two, three) = (row(&snapshot, 2), row(&snapshot, 3));
-            assert_eq!((two.active, two.connections, two.requests, two.bytes_in, two.bytes_out), (0, 1, 3, 12, 106));
-            assert_eq!((three.active, three.connections, three.requests), (active, 0, 2));
-            assert_eq!((three.bytes_in, three.bytes_out), (27, 209));
+            assert_eq!(
+                (
+                    two.active,
+                    two.connections,
+                    two.traffic.amount.requests,
+                    two.traffic.amount.bytes_in,
+                    two.traffic.amount.bytes_out
+                ),
+                (0, 1, 3, 12, 106)
+            );
+            assert_eq!((three.active, three.connections, three.traffic.amount.requests), (active, 0, 2));
+            assert_eq!((three.traffic.amount.bytes_in, three.traffic.amount.bytes_out), (27, 209));
             assert_eq!(snapshot.usage.len(), 2);
         };
         check(1);
@@ -135,7 +144,7 @@ mod tests {
         entry.count_request();
         entry.attribute_to(client(3), 30);
         let snapshot = ledger.snapshot();
-        assert_eq!((row(&snapshot, 2).bytes_in, row(&snapshot, 3).bytes_in), (30, 30));
+        assert_eq!((row(&snapshot, 2).traffic.amount.bytes_in, row(&snapshot, 3).traffic.amount.bytes_in), (30, 30));
         assert_adds_up(&snapshot);
     }
 
@@ -150,7 +159,7 @@ mod tests {
             ledger.tick();
         }
         let snapshot = ledger.snapshot();
-        assert_eq!(snapshot.usage.iter().map(|row| row.rate_in + row.rate_out).sum::<u64>(), 0);
+        assert_eq!(snapshot.usage.iter().map(|row| row.traffic.rate_in + row.traffic.rate_out).sum::<u64>(), 0);
     }
 
     #[test]

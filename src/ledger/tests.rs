@@ -157,3 +157,50 @@ fn a_connection_without_a_version_counts_for_none() {
     let none = ledger.tallies().versions[0];
     assert_eq!((none.amount.bytes_in, none.amount.bytes_out, none.http), (5, 7, 0));
 }
+
+#[test]
+fn the_fields_of_the_json_keep_their_order() {
+    let ledger = Ledger::new();
+    let _entry = ledger.open(address(1), "proxy");
+    let snapshot = ledger.snapshot();
+    let names = |json: String| -> Vec<String> {
+        json.split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|text| json.contains(&format!("\"{text}\":")))
+            .map(str::to_owned)
+            .collect()
+    };
+    let traffic = ["requests", "bytesIn", "bytesOut", "rateIn", "rateOut"];
+    let totals = [&["active", "websockets", "connections"][..], &traffic].concat();
+    assert_eq!(names(serde_json::to_string(&snapshot.totals).unwrap()), totals);
+    let before = ["id", "client", "address", "backend", "version", "kind", "connectedAt", "uptime"];
+    let connection = [&before[..], &traffic, &["userId", "clientName", "userAgent"]].concat();
+    assert_eq!(names(serde_json::to_string(&snapshot.connections[0]).unwrap()), connection);
+    let usage = [&["address", "active", "connections"][..], &traffic, &["lastSeen"]].concat();
+    assert_eq!(names(serde_json::to_string(&snapshot.usage[0]).unwrap()), usage);
+}
+
+#[test]
+fn totals_are_exact_across_versions_and_ends() {
+    let ledger = Ledger::new();
+    let backend: Arc<str> = "127.0.0.1:8807".into();
+    let (first, second) = (ledger.open(address(1), "proxy"), ledger.open(address(2), "proxy-v4"));
+    for version in [Lavalink::V3, Lavalink::V4, Lavalink::V3] {
+        pass(&first, 10, 0);
+        first.count_request();
+        first.note_request(Some(version), &backend, ClientInfo::default());
+        pass(&first, 0, 100);
+    }
+    pass(&second, 5, 7);
+    let check = |active| {
+        let totals = ledger.snapshot().totals;
+        assert_eq!((totals.active, totals.connections), (active, 2));
+        assert_eq!(totals.traffic.amount, Amount { requests: 3, bytes_in: 35, bytes_out: 307 });
+    };
+    check(2);
+    drop(first);
+    check(1);
+    drop(second);
+    check(0);
+}

@@ -1,5 +1,5 @@
-//! The API: which paths there are, who may ask them how, and their JSON in Lavalink's manner (camelCase,
-//! milliseconds).
+//! The answers: which paths there are, which methods and sources each of them allows, and the JSON of the API as in
+//! Lavalink (camelCase, milliseconds). Every error is JSON, also outside /api.
 
 use std::io::Cursor;
 
@@ -9,13 +9,13 @@ use tiny_http::{Header, Method, Request, Response};
 use super::filter::Filter;
 use super::health::{self, Health};
 use super::process::Process;
-use super::{Service, VERSION, guard, metrics, pages};
+use super::{Site, VERSION, guard, metrics, pages};
 use crate::ledger::Snapshot;
 
-/// A whole answer, in memory.
+/// A complete answer, in memory.
 pub type Answer = Response<Cursor<Vec<u8>>>;
 
-/// Everything the pages load is ours, nothing may frame them, and nothing here may be kept.
+/// The fields of all answers: the pages load only our own files, no page may frame them, and no cache may keep them.
 const HEADERS: [(&str, &str); 6] = [
     ("Server", "lavaproxy"),
     ("Cache-Control", "no-store"),
@@ -28,20 +28,28 @@ const HEADERS: [(&str, &str); 6] = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ];
 
+const JSON: &str = "application/json";
+/// The body where a value cannot be written as JSON, which would be a defect.
+const UNWRITABLE: &str = concat!(
+    r#"{"status":500,"error":"Internal Server Error","message":"#,
+    r#""the answer cannot be written as JSON: a defect in lavaproxy, please report it","path":""}"#,
+    "\n"
+);
+
 const READ: &str = "GET, HEAD";
 const ACT: &str = "POST";
 
-/// What this request gets.
-pub fn answer(request: &Request, service: &Service) -> Answer {
+/// The answer to a request.
+pub fn answer(request: &Request, site: &Site) -> Answer {
     let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
     let field = |name| field(request, name);
     let host = field("Host").unwrap_or_default();
-    if service.sources.loopback && !guard::is_loopback(host) {
-        let message = "WEB_HOST is a loopback address, so only localhost, 127.0.0.1 and [::1] may be asked for; a proxy in front of this must send one of them as Host";
+    if site.sources.loopback && !guard::is_loopback(host) {
+        let message = "WEB_HOST is a loopback address, so the Host field must be localhost, 127.0.0.1 or [::1]; a proxy in front of lavaproxy must send one of them";
         return error(421, "Misdirected Request", message, path);
     }
     let Some(allow) = allowed(path) else {
-        let message = "there is nothing here; the pages are /, /health and /data-usage, the API is /api/stats, /api/connections, /api/data-usage, /api/health and /api/version, /metrics is for Prometheus and /healthz for whoever asks";
+        let message = "there is nothing here; the pages are /, /health and /data-usage, the API is /api/stats, /api/connections, /api/data-usage, /api/health and /api/version, /metrics is for Prometheus and /healthz for health checks";
         return error(404, "Not Found", message, path);
     };
     let fits = match request.method() {
@@ -50,16 +58,21 @@ pub fn answer(request: &Request, service: &Service) -> Answer {
         _ => false,
     };
     if !fits {
-        let message = format!("this method is refused here; use one of {allow}");
+        let message = format!("this path does not allow this method; use {allow}");
         return with_field(error(405, "Method Not Allowed", &message, path), "Allow", allow);
     }
     if allow == ACT && !guard::is_same_origin(host, field("Origin"), field("Sec-Fetch-Site")) {
-        return error(403, "Forbidden", "another site's page may not do this; use the pages of lavaproxy itself", path);
+        return error(
+            403,
+            "Forbidden",
+            "a page of another site may not do this; use the pages of lavaproxy itself",
+            path,
+        );
     }
-    found(path, query, service)
+    found(path, query, site)
 }
 
-/// How the path may be asked; `None` where there is nothing.
+/// The methods that the path allows; `None` where there is nothing.
 fn allowed(path: &str) -> Option<&'static str> {
     match path {
         "/api/stats" | "/api/connections" | "/api/data-usage" | "/api/health" | "/api/version" | "/metrics" => {
@@ -70,9 +83,9 @@ fn allowed(path: &str) -> Option<&'static str> {
     }
 }
 
-fn found(path: &str, query: &str, service: &Service) -> Answer {
-    let sources = &service.sources;
-    let health = || json(200, &Health::of(sources, Process::measure(&service.load)));
+fn found(path: &str, query: &str, site: &Site) -> Answer {
+    let sources = &site.sources;
+    let health = || json(200, &Health::of(sources, Process::measure(&site.load)));
     match path {
         "/api/stats" | "/api/connections" | "/api/data-usage" => match Filter::parse(query) {
             Ok(filter) => list(path, filtered(sources.ledger.snapshot(), &filter)),
@@ -84,12 +97,32 @@ fn found(path: &str, query: &str, service: &Service) -> Answer {
             health()
         }
         "/api/version" => json(200, &Version { name: env!("CARGO_PKG_NAME"), version: VERSION }),
-        "/metrics" => answer_with(200, metrics::CONTENT_TYPE, metrics::text(sources, &Process::measure(&service.load))),
+        "/metrics" => answer_with(200, metrics::CONTENT_TYPE, metrics::text(sources, &Process::measure(&site.load))),
         _ => match pages::page(path) {
             Some((kind, body)) => answer_with(200, kind, body.to_owned()),
             None => error(404, "Not Found", "there is nothing here", path),
         },
     }
+}
+
+/// The answer where no thread can be started.
+pub fn unavailable(request: &Request) -> Answer {
+    error(
+        503,
+        "Service Unavailable",
+        "no thread can be started for this answer; try again later",
+        path_of(request.url()),
+    )
+}
+
+/// The answer to a request for `url` that caused a panic.
+pub fn internal_error(url: &str) -> Answer {
+    let message = "a defect in lavaproxy; please report it with what it logged";
+    error(500, "Internal Server Error", message, path_of(url))
+}
+
+fn path_of(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(path, _)| path)
 }
 
 fn list(path: &str, snapshot: Snapshot) -> Answer {
@@ -139,13 +172,13 @@ fn json(status: u16, value: &impl Serialize) -> Answer {
     match serde_json::to_string(value) {
         Ok(mut body) => {
             body.push('\n');
-            answer_with(status, "application/json", body)
+            answer_with(status, JSON, body)
         }
-        Err(error) => answer_with(500, "text/plain; charset=utf-8", format!("cannot be written as JSON: {error}\n")),
+        Err(_) => answer_with(500, JSON, UNWRITABLE.to_owned()),
     }
 }
 
-/// An answer with this body and the headers that all have, in one piece whatever its size.
+/// An answer with this body and [`HEADERS`]. It is never chunked, whatever its size.
 fn answer_with(status: u16, kind: &str, body: String) -> Answer {
     let answer = Response::from_data(body).with_status_code(status).with_chunked_threshold(usize::MAX);
     HEADERS
@@ -158,5 +191,33 @@ fn with_field(answer: Answer, name: &str, value: &str) -> Answer {
     match Header::from_bytes(name, value) {
         Ok(header) => answer.with_header(header),
         Err(()) => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// A value that cannot be written.
+    struct Unwritable;
+
+    impl Serialize for Unwritable {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("no"))
+        }
+    }
+
+    #[test]
+    fn an_internal_error_is_json() {
+        for (answer, path) in [(json(200, &Unwritable), ""), (internal_error("/api/stats?a=b"), "/api/stats")] {
+            assert_eq!(answer.status_code().0, 500);
+            let kind = answer.headers().iter().find(|header| header.field.equiv("Content-Type")).unwrap();
+            assert_eq!(kind.value, JSON);
+            let body: serde_json::Value = serde_json::from_reader(answer.into_reader()).unwrap();
+            let fields: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(fields, ["error", "message", "path", "status"]);
+            assert_eq!((&body["status"], &body["path"]), (&500.into(), &path.into()));
+        }
     }
 }

@@ -1,11 +1,11 @@
-//! `?address=` and `?version=` of the lists; pure.
+//! The parameters `?address=` and `?version=` of the lists; pure.
 
 use std::net::IpAddr;
 
 use crate::config::Lavalink;
 use crate::ledger::{ConnectionRow, UsageRow};
 
-/// Which rows are wanted; all where nothing is said.
+/// Which rows are wanted; all of them without a parameter.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     address: Option<String>,
@@ -13,10 +13,10 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Reads the query of a target. Parameters of other names do not matter.
+    /// Reads the query of a target. Other parameters are ignored.
     ///
     /// # Errors
-    /// What is wrong and how to write it.
+    /// What is wrong, and what is expected.
     pub fn parse(query: &str) -> Result<Self, &'static str> {
         let mut filter = Self::default();
         for pair in query.split('&') {
@@ -43,7 +43,7 @@ impl Filter {
     }
 }
 
-/// The address as the rows have it.
+/// The address as it is written in the rows.
 fn address(value: &str) -> Option<String> {
     if value == "others" {
         return Some(value.to_owned());
@@ -56,7 +56,7 @@ fn version(value: &str) -> Option<&'static str> {
     Lavalink::ALL.into_iter().map(Lavalink::name).find(|name| *name == value)
 }
 
-/// Percent-decodes; a plus sign stands for itself, as no value here has a blank.
+/// Percent-decodes; a plus sign is kept, as no value here contains a blank.
 fn decode(value: &str) -> Option<String> {
     let mut bytes = value.bytes();
     let mut decoded = Vec::with_capacity(value.len());
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_compared_as_the_rows_have_them() {
+    fn an_address_is_normalised_as_in_the_rows() {
         for (query, expected) in [
             ("", None),
             ("x=1&y", None),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_match_is_said_to_be_wrong() {
+    fn a_value_that_cannot_match_is_an_error() {
         for query in
             ["address=", "address=host", "address=1.2.3", "version=5", "version=", "address=%", "a=%g0", "a=%ff"]
         {

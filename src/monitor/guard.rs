@@ -1,11 +1,11 @@
-//! Keeps other web sites' scripts out: the checks that the browser's own rules do not make for us; pure.
+//! Refuses requests of other web sites' scripts where the browser's own rules do not suffice; pure.
 //!
-//! No answer has a CORS field, so a page of another origin cannot read one. It could still have a name of its own
-//! resolve to 127.0.0.1 and so be of the same origin (DNS rebinding), or send a POST without reading the answer.
+//! No answer has a CORS field, so a page of another origin cannot read one. But such a page can let its own host name
+//! resolve to 127.0.0.1, and so become the same origin (DNS rebinding), or send a POST without reading the answer.
 
 use std::net::Ipv4Addr;
 
-/// True when `host`, the field of that name, is a name for this machine and nothing else.
+/// True when the value of the Host field can only mean this machine.
 pub fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix("[::1]") {
         Some(port) => return port.is_empty() || port.starts_with(':'),
@@ -14,9 +14,9 @@ pub fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// True when a request that acts comes from one of our own pages, or from no page at all.
+/// True when a request that changes something comes from one of our own pages, or from no page at all.
 ///
-/// A front that speaks TLS is allowed for: the origin's scheme may be either, its authority must be `host`.
+/// The origin's authority must be `host`. Its scheme may be http or https, as a front may terminate TLS.
 pub fn is_same_origin(host: &str, origin: Option<&str>, fetch_site: Option<&str>) -> bool {
     let same = |origin: &str| {
         ["http://", "https://"]
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_pages_and_no_page_may_act() {
+    fn a_page_of_another_origin_may_not_act() {
         let host = "lava.example:6980";
         for (origin, site, expected) in [
             (None, None, true),

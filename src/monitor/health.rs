@@ -14,9 +14,9 @@ use crate::config::Lavalink;
 use crate::nodes::health::Report;
 use crate::nodes::prober::Prober;
 
-/// How long the very first call waits for the nodes' answers.
+/// How long the first call waits for the nodes' answers.
 const FIRST_CHECK: Duration = Duration::from_millis(500);
-/// How long `check now` waits. It answers with what is known by then.
+/// How long `/api/health/check` waits; then it answers with what is known.
 const CHECK: Duration = Duration::from_secs(8);
 
 /// All of it.
@@ -85,7 +85,7 @@ impl<'s> Health<'s> {
     }
 }
 
-/// What is known of the nodes. The very first call has them asked.
+/// What is known of the nodes. The first call starts a check of those that were not checked yet.
 pub fn reports(setup: &Setup) -> Vec<Report> {
     let unknown: Vec<_> = setup.probers.iter().filter(|prober| !prober.has_checked()).collect();
     for prober in &unknown {
@@ -95,12 +95,12 @@ pub fn reports(setup: &Setup) -> Vec<Report> {
     setup.probers.iter().map(|prober| prober.report()).collect()
 }
 
-/// Has the nodes asked now, unless that has just been done. Only the call that causes a round waits for it, so that a
-/// slow node cannot hold many callers here.
+/// Starts a check of each node, unless one has just been made. Only the call that starts a check waits for it, so that
+/// a slow node cannot hold many calls here.
 pub fn check(sources: &Sources) {
     let setup = sources.setup();
-    let asked = setup.probers.iter().filter(|prober| prober.check_now()).collect();
-    wait(asked, CHECK);
+    let started = setup.probers.iter().filter(|prober| prober.check_now()).collect();
+    wait(started, CHECK);
 }
 
 fn wait(probers: Vec<&Arc<Prober>>, time: Duration) {

@@ -1,4 +1,4 @@
-//! /metrics in Prometheus' text format 0.0.4. Labels are bounded: never an address of a client.
+//! /metrics in the text format 0.0.4 of Prometheus. The values of labels are bounded: no label is a client's address.
 
 use std::fmt::{Display, Write as _};
 
@@ -10,10 +10,10 @@ use crate::config::Lavalink;
 use crate::ledger::Tallies;
 use crate::nodes::health::{CONNECT_BOUNDS, Connects};
 
-/// What the format is called.
+/// The media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All families.
+/// All metrics.
 pub fn text(sources: &Sources, process: &Process) -> String {
     let mut out = Families(String::new());
     out.family("lavaproxy_build_info", "gauge", "Always 1; the version is a label.");
@@ -28,18 +28,18 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
     let version = |version: Option<Lavalink>| ("version", version.map_or("none", Lavalink::name));
 
     let name = "lavaproxy_connections_limit";
-    out.family(name, "gauge", "Connections of bots that this machine can carry at once.");
+    out.family(name, "gauge", "Maximum number of open connections from bots.");
     out.sample(name, &[], sources.capacity.connections);
 
     let name = "lavaproxy_connections";
-    out.family(name, "gauge", "Open connections of bots, by the Lavalink version they use and their kind.");
+    out.family(name, "gauge", "Open connections from bots, by Lavalink version and kind.");
     for tally in &tallies.versions {
         out.sample(name, &[version(tally.version), ("kind", "http")], tally.http);
         out.sample(name, &[version(tally.version), ("kind", "websocket")], tally.websockets);
     }
 
     let name = "lavaproxy_connections_total";
-    out.family(name, "counter", "Connections accepted since the start, by listener.");
+    out.family(name, "counter", "Accepted connections, by listener.");
     let web = sources.web_ledger.tallies();
     for listener in sources.listeners.iter().map(|(listener, ..)| *listener) {
         out.sample(name, &[("listener", listener)], tallies.listeners.get(listener).copied().unwrap_or(0));
@@ -49,7 +49,7 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
     }
 
     let name = "lavaproxy_connections_ended_total";
-    out.family(name, "counter", "Connections of bots that have ended, by reason.");
+    out.family(name, "counter", "Ended connections from bots, by reason.");
     for (reason, count) in named(&tallies.ended) {
         out.sample(name, &[("reason", reason)], count);
     }
@@ -58,26 +58,26 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
     out.family(
         name,
         "counter",
-        "Requests and connections of bots answered with an error by lavaproxy itself, by reason.",
+        "Requests and connections from bots that lavaproxy answered with an error of its own, by reason.",
     );
     for (reason, count) in named(&tallies.refused) {
         out.sample(name, &[("reason", reason)], count);
     }
 
     let name = "lavaproxy_requests_total";
-    out.family(name, "counter", "Requests of bots, by the Lavalink version they went to.");
+    out.family(name, "counter", "Requests from bots, by Lavalink version.");
     for tally in &tallies.versions {
         out.sample(name, &[version(tally.version)], tally.amount.requests);
     }
 
     let name = "lavaproxy_received_bytes_total";
-    out.family(name, "counter", "Bytes that came from bots, by the Lavalink version their connection used.");
+    out.family(name, "counter", "Bytes received from bots, by the Lavalink version of the connection.");
     for tally in &tallies.versions {
         out.sample(name, &[version(tally.version)], tally.amount.bytes_in);
     }
 
     let name = "lavaproxy_sent_bytes_total";
-    out.family(name, "counter", "Bytes that went to bots, by the Lavalink version their connection used.");
+    out.family(name, "counter", "Bytes sent to bots, by the Lavalink version of the connection.");
     for tally in &tallies.versions {
         out.sample(name, &[version(tally.version)], tally.amount.bytes_out);
     }
@@ -93,7 +93,7 @@ fn backends(out: &mut Families, sources: &Sources) {
         .collect();
 
     let name = "lavaproxy_backend_up";
-    out.family(name, "gauge", "1 for a Lavalink node that can be reached, 0 for one that cannot; absent until tried.");
+    out.family(name, "gauge", "1 if the Lavalink node can be reached, 0 if not; absent before the first attempt.");
     for report in &reports {
         if let Some(reachable) = report.reachable {
             let labels = [("version", report.version), ("backend", &*report.address)];
@@ -102,13 +102,13 @@ fn backends(out: &mut Families, sources: &Sources) {
     }
 
     let name = "lavaproxy_backend_connect_failures_total";
-    out.family(name, "counter", "Connections to a Lavalink node that were not to be had.");
+    out.family(name, "counter", "Failed attempts to connect to the Lavalink node.");
     for (version, backend, connects) in &nodes {
         out.sample(name, &[("version", version), ("backend", backend)], connects.failures);
     }
 
     let name = "lavaproxy_backend_connect_duration_seconds";
-    out.family(name, "histogram", "Time that connections to a Lavalink node took, health checks included.");
+    out.family(name, "histogram", "Time to connect to the Lavalink node, including for health checks.");
     for (version, backend, connects) in &nodes {
         let labels = [("version", *version), ("backend", *backend)];
         let mut so_far = 0;
@@ -122,7 +122,7 @@ fn backends(out: &mut Families, sources: &Sources) {
     }
 }
 
-/// Named as the client libraries name them.
+/// The names are those of Prometheus' client libraries.
 fn of_process(out: &mut Families, process: &Process) {
     out.single("process_cpu_seconds_total", "counter", "User and system CPU time in seconds.", process.cpu_seconds);
     out.single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", process.memory);
@@ -134,7 +134,7 @@ fn of_process(out: &mut Families, process: &Process) {
     out.single("process_start_time_seconds", "gauge", help, process.started);
 }
 
-/// The text so far.
+/// The text that is written so far.
 struct Families(String);
 
 // Writing to a String cannot fail.
@@ -152,7 +152,7 @@ impl Families {
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    /// A family of one sample, left out where the figure is not known.
+    /// A family of one sample, which is left out where the value is not known.
     fn single(&mut self, name: &str, kind: &str, help: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.family(name, kind, help);

@@ -1,8 +1,8 @@
-//! The web pages and the API: a tiny_http loop that reads snapshots of the others' state and decides nothing.
-//! Only the server knows it: without this module lavaproxy is a proxy without pages.
+//! The web pages and the API: a tiny_http loop that reads snapshots of the other modules' state and decides nothing.
+//! Only `server` uses it: without this module lavaproxy is a proxy without pages.
 //!
 //! tiny_http listens on a private Unix socket behind the web listener, never on the network. On the network it would
-//! abort on absurd lengths, leak threads on `HTTP/2.0` and wait for ever for a silent client.
+//! abort on absurd lengths, leak threads on `HTTP/2.0` and wait without a limit for a silent client.
 
 mod api;
 mod filter;
@@ -17,8 +17,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -33,14 +33,15 @@ use crate::error::End;
 use crate::ledger::Ledger;
 use crate::logfmt::Quoted;
 use crate::nodes::prober::Prober;
+use api::Answer;
 use process::Load;
 use socket::PrivateSocket;
 
-/// As the API and the metrics tell it.
+/// The version that the API and the metrics show.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// How often the loop looks whether it should stop.
+/// How often the loop checks whether it should stop.
 const TURN: Duration = Duration::from_millis(500);
-/// How often it looks whether tiny_http still accepts: its listener ends for ever on one failure.
+/// How often it checks whether tiny_http still accepts: its accept loop ends for good on one failure.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// What the monitor reads.
@@ -53,9 +54,9 @@ pub struct Sources {
     pub capacity: Capacity,
     /// The proxy listeners: name, address, and the version that one is pinned to.
     pub listeners: Vec<(&'static str, SocketAddr, Option<Lavalink>)>,
-    /// True when no other machine can reach the web listener.
+    /// True when the web listener has a loopback address.
     pub loopback: bool,
-    /// What follows from the settings in force.
+    /// What follows from the current settings.
     pub setup: Mutex<Arc<Setup>>,
 }
 
@@ -75,37 +76,37 @@ impl Sources {
 
 /// The running monitor; stops when dropped.
 pub struct Monitor {
-    service: Arc<Service>,
+    site: Arc<Site>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Monitor {
-    /// Starts to serve.
+    /// Starts to serve the pages and the API.
     ///
     /// # Errors
-    /// When no private socket can be had, or no thread.
+    /// When no private socket can be bound, or no thread started.
     pub fn start(sources: Sources) -> io::Result<Self> {
         let (socket, listener) = PrivateSocket::bind()?;
-        let service = Arc::new(Service { sources, load: Load::new(), socket, stop: AtomicBool::new(false) });
-        let its_own = Arc::clone(&service);
-        let thread = thread::Builder::new().name("monitor".to_owned()).spawn(move || its_own.run(listener))?;
-        Ok(Self { service, thread: Some(thread) })
+        let site = Arc::new(Site { sources, load: Load::new(), socket, stop: AtomicBool::new(false) });
+        let served = Arc::clone(&site);
+        let thread = thread::Builder::new().name("monitor".to_owned()).spawn(move || served.run(listener))?;
+        Ok(Self { site, thread: Some(thread) })
     }
 
-    /// Shows other settings from here on.
+    /// Replaces what follows from the settings, after a reload.
     pub fn change_setup(&self, setup: Setup) {
-        *self.service.sources.setup.lock() = Arc::new(setup);
+        *self.site.sources.setup.lock() = Arc::new(setup);
     }
 
-    /// Where it listens, for the web listener alone.
+    /// The private address that the web listener connects to.
     pub fn address(&self) -> &SockAddr {
-        self.service.socket.address()
+        self.site.socket.address()
     }
 }
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        self.service.stop.store(true, SeqCst);
+        self.site.stop.store(true, SeqCst);
         if let Some(thread) = self.thread.take() {
             // A panic was logged where it happened.
             let _ = thread.join();
@@ -113,15 +114,16 @@ impl Drop for Monitor {
     }
 }
 
-struct Service {
+/// What the monitor's threads share.
+struct Site {
     sources: Sources,
     load: Load,
     socket: PrivateSocket,
     stop: AtomicBool,
 }
 
-impl Service {
-    /// Serves until it is told to stop; a tiny_http that ended is replaced by another.
+impl Site {
+    /// Serves until `stop` is set; a tiny_http that ended is replaced by another.
     fn run(self: &Arc<Self>, listener: UnixListener) {
         let mut listener = Some(listener);
         while !self.stop.load(SeqCst) {
@@ -129,9 +131,9 @@ impl Service {
                 Some(listener) => Ok(listener),
                 None => self.socket.listen_again(),
             };
-            // tiny_http panics where it gets no thread.
+            // tiny_http panics where it cannot start a thread.
             let served = catch_unwind(AssertUnwindSafe(|| next.and_then(|listener| self.serve(listener))));
-            if let Err(error) = served.unwrap_or_else(|_| Err(io::Error::other("it panicked"))) {
+            if let Err(error) = served.unwrap_or_else(|_| Err(io::Error::other("tiny_http panicked"))) {
                 warn!("event=monitor-restart error={}", Quoted(error));
                 thread::sleep(TURN);
             }
@@ -142,7 +144,7 @@ impl Service {
         let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
         let served = self.answer_all(&server);
         if self.socket.is_abstract() {
-            // Its drop connects to a path, which an abstract address has not.
+            // Its drop connects to a path, and an abstract address has none.
             std::mem::forget(server);
         }
         served
@@ -163,29 +165,39 @@ impl Service {
         Ok(())
     }
 
-    /// Each answer is written by a thread of its own, so that a client that never reads holds up no other. The slots of
+    /// Each answer is written by a thread of its own, so that a client that never reads delays no other. The slots of
     /// the web listener bound their number.
     fn answer(self: &Arc<Self>, request: Request) {
-        let service = Arc::clone(self);
+        let site = Arc::clone(self);
+        // The request goes to the thread once it runs, so that it is still here when none can be started.
+        let (sender, receiver) = mpsc::sync_channel::<Request>(1);
         let started = thread::Builder::new().name("monitor-answer".to_owned()).spawn(move || {
-            let answered = catch_unwind(AssertUnwindSafe(|| respond(request, &service)));
-            if answered.is_err() {
-                error!("event=panic listener=web hint=\"a defect in lavaproxy; please report it\"");
+            if let Ok(request) = receiver.recv() {
+                respond(request, |request| api::answer(request, &site));
             }
         });
-        if let Err(error) = started {
-            warn!("event=no-thread listener=web error={}", Quoted(error));
+        match started {
+            // Fails only when the thread is gone.
+            Ok(_) => drop(sender.send(request)),
+            Err(error) => {
+                warn!("event=no-thread listener=web error={}", Quoted(error));
+                respond(request, api::unavailable);
+            }
         }
     }
 }
 
-fn respond(request: Request, service: &Service) {
-    let answer = api::answer(&request, service);
-    // Fails when the reader is gone.
+/// Sends what `answer` returns; a 500 when it panics.
+fn respond(request: Request, answer: impl FnOnce(&Request) -> Answer) {
+    let answer = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|_| {
+        error!("event=panic listener=web hint=\"a defect in lavaproxy; please report it\"");
+        api::internal_error(request.url())
+    });
+    // Fails when the client is gone.
     let _ = request.respond(answer);
 }
 
-/// Counts in the order of [`End::ALL`], with the reasons' names.
+/// Counts in the order of [`End::ALL`], each with the name of its reason.
 fn named(counts: &[u64; End::ALL.len()]) -> impl Iterator<Item = (&'static str, u64)> + '_ {
     End::ALL.iter().map(|end| end.name()).zip(counts.iter().copied())
 }

@@ -1,4 +1,4 @@
-//! What this process uses, as the kernel tells it. Reads /proc/self and touches nothing else.
+//! What this process uses, according to the kernel. Reads /proc and touches nothing else.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,29 +8,29 @@ use serde::Serialize;
 
 /// Units of CPU time in /proc: USER_HZ, which is 100 on every architecture that this runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// How far apart the samples are that the CPU's share is made of.
+/// The time between two samples of the CPU time.
 const SAMPLE: Duration = Duration::from_secs(5);
 
-/// The figures of one moment; `None` where the kernel does not tell.
+/// The figures of one moment; `None` where the kernel does not give one.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// Its number.
+    /// The number of the process.
     pub pid: u32,
     /// Resident bytes.
     pub memory: Option<u64>,
     /// Bytes of address space.
     #[serde(skip)]
     pub address_space: Option<u64>,
-    /// How many there are.
+    /// Threads that exist now.
     pub threads: Option<u64>,
-    /// Open now.
+    /// File descriptors that are open now.
     pub descriptors: Option<u64>,
-    /// How many it may open (RLIMIT_NOFILE, soft).
+    /// File descriptors that it may open (RLIMIT_NOFILE, soft).
     pub descriptor_limit: Option<u64>,
     /// The share of one core over the last 5 to 10 seconds; 2 is two cores.
     pub cpu: Option<f64>,
-    /// Since the start, user and system.
+    /// User and system time since the start.
     pub cpu_seconds: Option<f64>,
     /// When it started, in seconds since the epoch.
     #[serde(skip)]
@@ -38,7 +38,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Asks the kernel.
+    /// Reads them.
     pub fn measure(load: &Load) -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = stat();
@@ -61,13 +61,13 @@ impl Process {
 pub struct Load(Mutex<[(Instant, f64); 2]>);
 
 impl Load {
-    /// From here on.
+    /// Starts with the CPU time of now.
     pub fn new() -> Self {
         let now = (Instant::now(), stat().as_deref().and_then(cpu_seconds).unwrap_or(0.0));
         Self(Mutex::new([now; 2]))
     }
 
-    /// To be called now and then: takes a sample when it is time for one.
+    /// Takes a sample when one is due; to be called once a second.
     pub fn tick(&self) {
         let mut samples = self.0.lock();
         if samples[1].0.elapsed() >= SAMPLE {
@@ -84,19 +84,19 @@ impl Load {
     }
 }
 
-/// From Linux 6.2 on the listing's size says how many are open (the kernel's filesystems/proc.rst); to count 10,000 of
-/// them takes longer than all the rest.
+/// From Linux 6.2 on the size of the directory is the number of open descriptors (filesystems/proc.rst of the kernel).
+/// Counting 10,000 of them would take longer than everything else here.
 fn descriptors() -> Option<u64> {
     let size = fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 { Some(size) } else { count_descriptors() }
 }
 
 fn count_descriptors() -> Option<u64> {
-    // One of them is that of the listing itself.
+    // One of them belongs to the listing itself.
     fs::read_dir("/proc/self/fd").ok().map(|list| list.count().saturating_sub(1) as u64)
 }
 
-/// The fields of /proc/self/stat behind the command's name, which may hold blanks.
+/// The fields of /proc/self/stat after the command's name, which may contain blanks.
 fn stat() -> Option<String> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     stat.rsplit_once(") ").map(|(_, fields)| fields.to_owned())
@@ -108,7 +108,7 @@ fn cpu_seconds(fields: &str) -> Option<f64> {
     Some((ticks.next()? + ticks.next()?) / TICKS_PER_SECOND)
 }
 
-/// starttime, field 22, counts from the machine's start.
+/// starttime, field 22, is relative to the boot of the machine.
 fn started(fields: &str) -> Option<f64> {
     let ticks: f64 = fields.split(' ').nth(19)?.parse().ok()?;
     let machine: f64 = field(&fs::read_to_string("/proc/stat").ok()?, "btime ")?;
@@ -130,7 +130,7 @@ mod tests {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     #[test]
-    fn this_process_can_be_measured() {
+    fn the_figures_of_this_process_are_plausible() {
         let process = Process::measure(&Load::new());
         assert_eq!(process.pid, std::process::id());
         assert!(process.memory.unwrap() > 100_000);
@@ -143,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_counted_and_told_alike() {
-        // Other tests open and close some meanwhile.
+    fn both_ways_to_count_descriptors_agree() {
+        // Other tests open and close some at the same time.
         let alike = || descriptors().unwrap() == count_descriptors().unwrap();
         assert!((0..1000).any(|_| alike()));
         let opened: Vec<_> = (0..500).map(|_| fs::File::open("/dev/null").unwrap()).collect();

@@ -1,7 +1,7 @@
 //! A Unix socket that only this process's user can reach.
 //!
-//! It lies in a directory of mode 0700 under RUNTIME_DIRECTORY, XDG_RUNTIME_DIR or the temporary directory. Where
-//! none of them can be written, as in a read-only container, an abstract address has to do, and a log line says so.
+//! It lies in a directory of mode 0700 under RUNTIME_DIRECTORY, XDG_RUNTIME_DIR or the temporary directory. Where none
+//! of them can be written, as in a read-only container, it gets an abstract address, and a warning is logged.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -26,7 +26,7 @@ pub struct PrivateSocket {
 }
 
 impl PrivateSocket {
-    /// Binds in the first place that works.
+    /// Binds in the first of these directories that can be written.
     ///
     /// # Errors
     /// When not even an abstract address can be bound.
@@ -75,7 +75,7 @@ impl PrivateSocket {
         }
     }
 
-    /// For connecting.
+    /// The address to connect to.
     pub fn address(&self) -> &SockAddr {
         &self.address
     }
@@ -89,14 +89,14 @@ impl PrivateSocket {
 impl Drop for PrivateSocket {
     fn drop(&mut self) {
         if let Some(directory) = &self.directory {
-            // What cannot be removed holds nothing but a dead socket.
+            // If this fails, only a dead socket is left.
             let _ = fs::remove_dir_all(directory);
         }
     }
 }
 
-/// True for a socket that nobody listens at any more: of a process that was killed, and whose number this one has, as
-/// in a container that was started again.
+/// True for a socket without a listener. It was left by a killed process with the same process number, as happens when
+/// a container is started again.
 fn is_left_over(path: &Path) -> bool {
     matches!(UnixStream::connect(path), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -117,7 +117,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn the_directory_is_ours_alone_and_goes_with_the_socket() {
+    fn the_directory_is_private_and_removed_with_the_socket() {
         let (socket, listener) = PrivateSocket::bind().unwrap();
         let directory = socket.directory.clone().unwrap();
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_replaced_and_what_is_in_use_is_not() {
+    fn a_left_over_socket_is_replaced_and_one_in_use_is_not() {
         let name = format!("lavaproxy-left-{}", process::id());
         let directory = env::temp_dir().join(name);
         let (mut killed, listener) = PrivateSocket::bind_in(&directory).unwrap();

@@ -1,4 +1,4 @@
-//! The process among others: its listening sockets, its successor and its supervisor.
+//! The process and its environment: inherited listening sockets, the successor of an upgrade, and the supervisor.
 
 pub mod notify;
 pub mod sockets;

@@ -1,4 +1,4 @@
-//! Tells a supervisor how lavaproxy is: the datagrams of sd_notify(3). Reads NOTIFY_SOCKET, WATCHDOG_USEC and
+//! Reports lavaproxy's state to a supervisor with the datagrams of sd_notify(3). Reads NOTIFY_SOCKET, WATCHDOG_USEC and
 //! WATCHDOG_PID, and opens one Unix socket. Without a supervisor nothing is sent.
 
 use std::env;
@@ -16,14 +16,14 @@ use log::warn;
 
 use crate::logfmt::Quoted;
 
-/// What lavaproxy has to say.
+/// What lavaproxy reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It serves; also after a reload, whatever came of it.
+    /// It serves; also after a reload that failed.
     Ready,
     /// It reads its settings again.
     Reloading,
-    /// It lets nobody in any more.
+    /// It accepts no more connections.
     Stopping,
     /// It is alive.
     Watchdog,
@@ -31,14 +31,14 @@ pub enum State {
     Successor(u32),
 }
 
-/// The way to a supervisor, if there is one.
+/// The connection to a supervisor, if there is one.
 #[derive(Clone, Default)]
 pub struct Notify(Option<Arc<Supervisor>>);
 
 struct Supervisor {
     socket: UnixDatagram,
     address: SocketAddr,
-    /// The successor has the word.
+    /// True once a successor reports instead of this process.
     silent: AtomicBool,
 }
 
@@ -46,7 +46,7 @@ impl Notify {
     /// The supervisor that the environment names.
     ///
     /// # Errors
-    /// When the name is no address of a Unix socket, or no socket can be had.
+    /// When the name is not an address of a Unix socket, or no socket can be created.
     pub fn from_environment() -> io::Result<Self> {
         match env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) {
             Some(name) => Self::to(&name),
@@ -60,13 +60,12 @@ impl Notify {
             None => SocketAddr::from_pathname(name)?,
         };
         let socket = UnixDatagram::unbound()?;
-        // A supervisor that does not read must not hold us up.
+        // A supervisor that does not read must not block this process.
         socket.set_nonblocking(true)?;
         Ok(Self(Some(Arc::new(Supervisor { socket, address, silent: AtomicBool::new(false) }))))
     }
 
-    /// Tells it, unless there is a successor that does. A supervisor that is not there is noted in the log and is no
-    /// reason to stop.
+    /// Sends the state, unless a successor reports already. A failure is logged and is no reason to stop.
     pub fn say(&self, state: State) {
         let Some(Supervisor { socket, address, silent }) = self.0.as_deref() else { return };
         if silent.fetch_or(matches!(state, State::Successor(_)), Relaxed) {
@@ -84,7 +83,7 @@ impl Notify {
         }
     }
 
-    /// The sign of life that the supervisor waits for, if it waits for one from this process.
+    /// The watchdog of this process, if the supervisor expects its messages.
     pub fn watchdog(&self) -> Option<Watchdog> {
         self.0.as_ref()?;
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
@@ -94,7 +93,7 @@ impl Notify {
     }
 }
 
-/// Says at half of the supervisor's time, or a little before, that lavaproxy is alive.
+/// Reports at half of the supervisor's timeout, or a little before, that lavaproxy is alive.
 pub struct Watchdog {
     notify: Notify,
     pause: Duration,
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_kinds_of_addresses_are_reached() {
+    fn messages_reach_a_path_and_an_abstract_address() {
         let directory = env::temp_dir().join(format!("lavaproxy-notify-{}", process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("socket");
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_supervisor_nothing_is_said() {
+    fn a_missing_supervisor_is_not_an_error() {
         Notify::default().say(State::Ready);
         assert!(Notify::default().watchdog().is_none());
         assert!(Notify::to(&OsString::from("/no/such/supervisor")).is_ok_and(|notify| {

@@ -27,31 +27,31 @@ pub fn pinned(name: &str) -> Option<Lavalink> {
     }
 }
 
-/// More than anybody has a use for.
+/// More inherited sockets than this are refused.
 const MAX_INHERITED: usize = 64;
-const HINT: &str = "let the .socket unit have nothing but ListenStream= with ports, and no Accept=yes";
+const HINT: &str = "use only ListenStream= with ports in the .socket unit, and no Accept=yes";
 
 /// Listening sockets that were open before this process.
 #[derive(Default)]
 pub struct Inherited {
-    /// With their names, where they have any.
+    /// With their names; empty for a socket without one.
     sockets: Vec<(String, TcpListener)>,
-    /// True when they are those of another lavaproxy, whose settings may have had its listeners elsewhere.
+    /// True when they come from another lavaproxy, whose settings may have had other addresses.
     from_predecessor: bool,
 }
 
 impl Inherited {
-    /// Those that the environment speaks of. To be called once, before threads are started, as it takes the variables
-    /// away: they are meant for this process alone.
+    /// The sockets that the environment names. To be called once and before threads are started: it removes the
+    /// variables, as they are meant for this process alone.
     ///
     /// # Errors
-    /// When one of them is no TCP listener.
+    /// When one of them is not a TCP listener.
     pub fn from_environment(from_predecessor: bool) -> Result<Self, StartError> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let count = env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<usize>().ok());
         if count.is_some_and(|count| count > MAX_INHERITED) {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "they are too many");
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "there are too many of them");
             return Err(StartError::new("cannot use the inherited sockets".to_owned(), error, HINT));
         }
         let mut descriptors = ListenFd::from_env();
@@ -63,7 +63,7 @@ impl Inherited {
                     listener.set_nonblocking(false)?;
                     Ok(listener)
                 }
-                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")),
+                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a listening TCP socket")),
             });
             let listener = listener.map_err(|error| {
                 StartError::new(format!("cannot use the inherited socket {index} ({name})"), error, HINT)
@@ -73,8 +73,8 @@ impl Inherited {
         Ok(Self { sockets, from_predecessor })
     }
 
-    /// The socket for a listener: the one with its name, else the one on its port. A supervisor that names a socket
-    /// decides where the listener is. A predecessor only says where it was.
+    /// The socket for a listener: the one with its name, else the one on its port. A socket that a supervisor named is
+    /// used at any address. One from a predecessor is used only where its address fits the settings.
     fn take(&mut self, wanted: &str, at: &Listen) -> Option<TcpListener> {
         let address = |listener: &TcpListener| listener.local_addr().ok();
         let is_still_right = |listener: &TcpListener| address(listener).is_some_and(|address| may_be_at(at, address));
@@ -90,13 +90,13 @@ impl Inherited {
         named.or_else(on_port).map(|index| self.sockets.swap_remove(index).1)
     }
 
-    /// A socket that fits no listener is an error: clients may wait in its queue.
+    /// A supervisor's socket that fits no listener is an error, because clients may wait in its accept queue.
     fn check_rest(self) -> Result<(), StartError> {
         let Some((name, listener)) = self.sockets.first().filter(|_| !self.from_predecessor) else { return Ok(()) };
         let address = listener.local_addr().map_or_else(|_| "no address".to_owned(), |address| address.to_string());
-        let hint = "let ListenStream= name the port of PROXY_PORT, PROXY_V3_PORT, PROXY_V4_PORT or WEB_PORT, \
-                    or FileDescriptorName= one of proxy, proxy-v3, proxy-v4, web";
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "no listener is meant to be there");
+        let hint = "set ListenStream= to the port of PROXY_PORT, PROXY_V3_PORT, PROXY_V4_PORT or WEB_PORT, \
+                    or FileDescriptorName= to one of proxy, proxy-v3, proxy-v4, web";
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "no listener of the settings is at this address");
         Err(StartError::new(format!("cannot use the inherited socket {name} at {address}"), error, hint))
     }
 }
@@ -141,18 +141,18 @@ fn check(name: &str, listener: TcpListener, settings: &Settings) -> Result<TcpLi
     Ok(listener)
 }
 
-/// The pages are not shown to other machines without a password, wherever their socket comes from: the settings were
-/// checked with WEB_HOST, and an inherited socket may be elsewhere.
+/// Refuses to show the pages to other machines without a password. The settings were checked with WEB_HOST, but an
+/// inherited socket may have another address.
 ///
 /// # Errors
-/// When these settings would do so at `address`.
+/// When these settings have no password and `address` is not loopback.
 pub fn check_pages(name: &str, address: SocketAddr, settings: &Settings) -> Result<(), StartError> {
     if name != WEB || settings.web_password.is_some() || address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    let error = io::Error::new(io::ErrorKind::PermissionDenied, "other machines would see the web pages");
-    let hint = "set WEB_PASSWORD, or let ListenStream= name 127.0.0.1";
-    Err(StartError::new(format!("cannot do without a WEB_PASSWORD at {address}"), error, hint))
+    let error = io::Error::new(io::ErrorKind::PermissionDenied, "other machines can reach this address");
+    let hint = "set WEB_PASSWORD, or set ListenStream= to a port of 127.0.0.1";
+    Err(StartError::new(format!("cannot show the web pages at {address} without a WEB_PASSWORD"), error, hint))
 }
 
 fn bind(name: &str, at: &Listen) -> Result<TcpListener, StartError> {
@@ -165,7 +165,9 @@ fn bind(name: &str, at: &Listen) -> Result<TcpListener, StartError> {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "another process has this port: stop it or set another port",
             io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set a higher port",
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address: set one that it has, or 0.0.0.0",
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have this address: set one that it has, or 0.0.0.0"
+            }
             _ => "set a host and port that can be listened on",
         };
         StartError::new(format!("cannot listen on {}:{} for the listener `{name}`", at.host, at.port), error, hint)

@@ -1,6 +1,6 @@
-//! Puts the binary that lies at this process's path now in its place: the successor inherits the listening sockets,
-//! says whether it serves, and only then does the predecessor leave. Starts one process and talks with it over its
-//! standard input.
+//! Replaces this process by the binary that is now at its path. The successor inherits the listening sockets and
+//! reports whether it serves; only then does the predecessor stop. Starts one process, and reads its report from a
+//! socket that is the successor's standard input.
 
 use std::env;
 use std::ffi::OsString;
@@ -23,11 +23,11 @@ use crate::error::is_timeout;
 const PREDECESSOR: &str = "LAVAPROXY_PREDECESSOR";
 /// How long a successor may take until it serves.
 const START: Duration = Duration::from_secs(30);
-/// The successor's word that it serves; anything else is why it does not.
+/// The successor's report that it serves; any other text is the reason why it does not.
 const READY: &str = "ready";
-/// The longest word that is listened to, in bytes.
-const MAX_WORD: u64 = 4096;
-/// The first descriptor that is handed over (sd_listen_fds(3)).
+/// The longest report that is read, in bytes.
+const MAX_REPORT: u64 = 4096;
+/// The number of the first inherited descriptor (sd_listen_fds(3)).
 const FIRST: i32 = 3;
 
 /// The command that started this process, to start it again.
@@ -41,9 +41,9 @@ pub struct Binary {
 pub enum UpgradeError {
     /// The binary could not be started.
     Start(PathBuf, io::Error),
-    /// It started, and then said why it cannot serve.
+    /// It started, and reported why it cannot serve.
     Refused(String),
-    /// It ended without a word.
+    /// It ended without a report.
     Ended(io::Result<process::ExitStatus>),
     /// It did not serve in time.
     Late,
@@ -57,10 +57,12 @@ impl Display for UpgradeError {
             }
             Self::Refused(why) => write!(out, "the new process cannot serve: {why}"),
             Self::Ended(Ok(status)) => {
-                write!(out, "the new process ended before it served: {status}; see what it logged")
+                write!(out, "the new process ended before it served: {status}; see its log")
             }
-            Self::Ended(Err(error)) => write!(out, "the new process is lost: {error}"),
-            Self::Late => write!(out, "the new process did not serve within {}s; see what it logged", START.as_secs()),
+            Self::Ended(Err(error)) => {
+                write!(out, "the new process ended before it served, and its status is unknown: {error}")
+            }
+            Self::Late => write!(out, "the new process did not serve within {}s; see its log", START.as_secs()),
         }
     }
 }
@@ -68,10 +70,10 @@ impl Display for UpgradeError {
 impl std::error::Error for UpgradeError {}
 
 impl Binary {
-    /// To be asked for at the start: later, another file may have taken the place of the one that runs.
+    /// To be called at the start: later, the path of the running file may be gone or changed.
     ///
     /// # Errors
-    /// Where the system does not tell, as without /proc.
+    /// Where the system does not give the path, as without /proc.
     pub fn of_this_process() -> io::Result<Self> {
         Ok(Self { path: env::current_exe()?, arguments: env::args_os().skip(1).collect() })
     }
@@ -79,17 +81,17 @@ impl Binary {
     /// Starts the successor on these sockets and waits until it serves. Returns its process number.
     ///
     /// # Errors
-    /// [`UpgradeError`]; there is no other process then.
+    /// [`UpgradeError`]; no other process runs then.
     pub fn start_successor(&self, listeners: &[(&'static str, Arc<TcpListener>)]) -> Result<u32, UpgradeError> {
         let failed = |error| UpgradeError::Start(self.path.clone(), error);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = self.spawn(listeners, theirs).map_err(failed)?;
-        match hear(ours) {
-            Ok(word) if word == READY => Ok(child.id()),
-            Ok(word) if word.is_empty() => Err(UpgradeError::Ended(child.wait())),
-            Ok(word) => {
+        match read_report(ours) {
+            Ok(report) if report == READY => Ok(child.id()),
+            Ok(report) if report.is_empty() => Err(UpgradeError::Ended(child.wait())),
+            Ok(report) => {
                 end(&mut child);
-                Err(UpgradeError::Refused(word))
+                Err(UpgradeError::Refused(report))
             }
             Err(_) => {
                 end(&mut child);
@@ -98,7 +100,7 @@ impl Binary {
         }
     }
 
-    fn spawn(&self, listeners: &[(&'static str, Arc<TcpListener>)], word: UnixStream) -> io::Result<Child> {
+    fn spawn(&self, listeners: &[(&'static str, Arc<TcpListener>)], report: UnixStream) -> io::Result<Child> {
         let mut names = Vec::new();
         let mut mappings = Vec::new();
         for (child_fd, (name, listener)) in (FIRST..).zip(listeners) {
@@ -108,11 +110,11 @@ impl Binary {
         let mut command = Command::new(&self.path);
         command
             .args(&self.arguments)
-            .stdin(Stdio::from(OwnedFd::from(word)))
+            .stdin(Stdio::from(OwnedFd::from(report)))
             .env(PREDECESSOR, process::id().to_string())
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
-            // What they say is true of this process alone.
+            // Their values are for this process alone.
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDS_FIRST_FD")
             .env_remove("WATCHDOG_PID")
@@ -122,48 +124,48 @@ impl Binary {
     }
 }
 
-/// What the successor says, until it has no more to say.
-fn hear(from: UnixStream) -> io::Result<String> {
-    let mut word = String::new();
+/// The successor's whole report; empty when it ended without one.
+fn read_report(from: UnixStream) -> io::Result<String> {
+    let mut report = String::new();
     from.set_read_timeout(Some(START))?;
-    match from.take(MAX_WORD).read_to_string(&mut word) {
-        // It was killed with its word half said.
+    match from.take(MAX_REPORT).read_to_string(&mut report) {
+        // It was killed in the middle of its report.
         Err(error) if !is_timeout(&error) => Ok(String::new()),
-        heard => heard.map(|_| word),
+        read => read.map(|_| report),
     }
 }
 
 fn end(child: &mut Child) {
-    // Fails when it has ended by itself.
+    // Fails when it has ended already.
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// The process that waits for this one to serve.
+/// The process that started this one and waits until it serves.
 pub struct Predecessor(UnixStream);
 
 impl Predecessor {
-    /// The one that started this process, if it did so to be replaced.
+    /// The predecessor, if this process was started by one in an upgrade.
     pub fn from_environment() -> Option<Self> {
         let pid = env::var(PREDECESSOR).ok()?.parse::<u32>().ok()?;
         let input = io::stdin().as_fd().try_clone_to_owned().ok().filter(|_| pid == parent_id())?;
         Some(Self(UnixStream::from(input)))
     }
 
-    /// Says that this process serves.
+    /// Reports that this process serves.
     pub fn tell_ready(self) {
         self.tell(READY);
     }
 
-    /// Says why it does not.
+    /// Reports why it does not serve.
     pub fn tell_failure(self, why: &dyn Display) {
         self.tell(&why.to_string());
     }
 
-    fn tell(mut self, word: &str) {
-        // Fails when the predecessor is gone, and then nobody waits. Standard input is another handle of this stream,
-        // so that closing it would not end it.
-        let _ = self.0.write_all(word.as_bytes());
+    fn tell(mut self, text: &str) {
+        // Fails when the predecessor is gone, and then no process waits. Standard input is another handle of this
+        // stream, so dropping this one does not end it.
+        let _ = self.0.write_all(text.as_bytes());
         let _ = self.0.shutdown(Shutdown::Write);
     }
 }
