@@ -312,3 +312,24 @@ fn a_wrong_password_waits_and_the_owner_does_not() {
         assert!(time >= Duration::from_millis(900), "{time:?}");
     }
 }
+
+#[test]
+fn every_error_under_api_is_json() {
+    let proxy = Proxy::start(&[]);
+    let locked = Proxy::start(&[("WEB_PASSWORD", WEB_PASSWORD)]);
+    for (proxy, method, target, fields, status) in [
+        (&proxy, "GET", "/api/nothing", "", 404),
+        (&proxy, "DELETE", "/api/stats", "", 405),
+        (&proxy, "TRACE", "/api/stats", "", 405),
+        (&proxy, "GET", "/api/health/check", "", 405),
+        (&proxy, "GET", "/api/stats?version=5", "", 400),
+        (&proxy, "GET", "/api/stats", "Host: evil.example\r\n", 421),
+        (&proxy, "POST", "/api/health/check", "Origin: http://evil.example\r\nContent-Length: 0\r\n", 403),
+        (&proxy, "POST", "/api/health/check", "Content-Length: 5\r\n", 413),
+        (&locked, "GET", "/api/stats", "", 401),
+    ] {
+        let answer = ask(proxy, method, target, fields);
+        assert_eq!((answer.status, answer.field("content-type")), (status, Some("application/json")), "{target}");
+        assert_eq!(answer.json()["status"], status, "{method} {target}");
+    }
+}

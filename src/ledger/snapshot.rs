@@ -21,12 +21,11 @@ struct Copied {
     ended: BTreeMap<&'static str, u64>,
 }
 
-/// A live connection, and what of it the copied sums contain already.
+/// A live connection, and the part of it that the copied usage contains already.
 struct CopiedLive {
     connection: Arc<Live>,
     address: IpAddr,
     attributed: Amount,
-    counted_by_version: Amount,
 }
 
 impl Ledger {
@@ -35,11 +34,11 @@ impl Ledger {
         let now = unix_millis();
         let Copied { clock, live, mut totals, mut usage, others, ended } = self.state.lock().copy();
         let mut connections: Vec<ConnectionRow> = Vec::with_capacity(live.len());
-        for CopiedLive { connection, address, attributed, counted_by_version } in live {
+        for CopiedLive { connection, address, attributed } in live {
             let row = ConnectionRow::new(&connection, &clock);
             let so_far = row.traffic.amount;
             totals.websockets += u64::from(row.kind == "websocket");
-            totals.traffic.amount.add(so_far.less(counted_by_version));
+            totals.traffic.amount.add(so_far);
             if let Some(usage) = usage.get_mut(&address) {
                 usage.add(so_far.less(attributed), now);
             }
@@ -61,25 +60,25 @@ impl Ledger {
 impl State {
     fn copy(&self) -> Copied {
         let clock = self.clock;
-        let copy = |connection: &Arc<Live>| {
+        // Live connections are added whole later, so the part of theirs that the sums contain is taken away here.
+        let mut used_by_ended = self.versions.sum();
+        let mut live = Vec::with_capacity(self.live.len());
+        for connection in self.live.values() {
             let notes = connection.notes.lock();
-            CopiedLive {
-                connection: Arc::clone(connection),
-                address: notes.client.address,
-                attributed: notes.attributed,
-                counted_by_version: notes.counted_by_version,
-            }
-        };
+            used_by_ended = used_by_ended.less(notes.counted_by_version);
+            let (address, attributed) = (notes.client.address, notes.attributed);
+            live.push(CopiedLive { connection: Arc::clone(connection), address, attributed });
+        }
         // The address is written later, after the lock is released.
         let usage_row = |usage| UsageRow::new(String::new(), usage, &clock);
         Copied {
             clock,
-            live: self.live.values().map(copy).collect(),
+            live,
             totals: Totals {
                 active: self.live.len() as u64,
                 websockets: 0,
                 connections: self.listeners.values().sum(),
-                traffic: Traffic::new(self.versions.sum(), self.rate.per_second(&clock)),
+                traffic: Traffic::new(used_by_ended, self.rate.per_second(&clock)),
             },
             usage: self.usage.iter().map(|(address, usage)| (*address, usage_row(usage))).collect(),
             others: (self.others.connections > 0).then(|| UsageRow::new("others".to_owned(), &self.others, &clock)),

@@ -62,12 +62,8 @@ pub fn answer(request: &Request, site: &Site) -> Answer {
         return with_field(error(405, "Method Not Allowed", &message, path), "Allow", allow);
     }
     if allow == ACT && !guard::is_same_origin(host, field("Origin"), field("Sec-Fetch-Site")) {
-        return error(
-            403,
-            "Forbidden",
-            "a page of another site may not do this; use the pages of lavaproxy itself",
-            path,
-        );
+        let message = "a page of another site may not do this; use the pages of lavaproxy itself";
+        return error(403, "Forbidden", message, path);
     }
     found(path, query, site)
 }
