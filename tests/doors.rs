@@ -178,7 +178,7 @@ fn people_without_the_password_are_asked_for_it_on_every_request() {
                 assert_eq!(refusal.status, 401, "{method} {target} {fields}");
                 let challenge = refusal.field("www-authenticate").unwrap();
                 assert!(challenge.starts_with("Basic realm="), "{challenge}");
-                assert_eq!(refusal.field("content-type"), Some("text/plain; charset=utf-8"));
+                assert_eq!(refusal.field("content-type"), Some("application/json"));
                 assert!(method == "HEAD" || refusal.text().contains("WEB_PASSWORD"), "{refusal:?}");
             }
         }
