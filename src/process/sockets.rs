@@ -63,7 +63,7 @@ impl Inherited {
                     listener.set_nonblocking(false)?;
                     Ok(listener)
                 }
-                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a listening TCP socket")),
+                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a TCP socket, or does not listen")),
             });
             let listener = listener.map_err(|error| {
                 StartError::new(format!("cannot use the inherited socket {index} ({name})"), error, HINT)
