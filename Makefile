@@ -11,8 +11,27 @@ PREFIX ?= /usr/local
 UNITS ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)/systemd/system
 SETTINGS := /etc/lavaproxy/lavaproxy.env
 
+# The programs of tests/. TEST_LONG builds releases or takes minutes; TEST_TOOLS needs more than Rust and make, and
+# skips with a line what it does not find.
+TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
+TEST_LONG := image release soak
+TEST_TOOLS := browser compose fronts libraries prometheus service
+# Most of them wait most of the time, so that several run at once.
+JOBS ?= 6
+SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
+
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check soak bench fmt clippy audit lint doc release install uninstall test-lavalink cargo clean
+.PHONY: help demo run quick test test-all check soak bench fmt clippy audit lint doc release install uninstall test-lavalink \
+	cargo clean
+
+# Builds the unit tests and the test programs $(1), runs them JOBS at a time, each with its output in one piece, and
+# repeats at the end what was skipped.
+define run_tests
+@rm -f $(SKIPPED)
+$(CARGO) test --locked --no-run --lib --bins $(addprefix --test ,$(1))
+@$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target run/units $(addprefix run/,$(1))
+@if test -s $(SKIPPED); then echo "Skipped, since this machine lacks something:"; sort -u $(SKIPPED); fi
+endef
 
 # Runs $(3) where there is the tool $(1), had by $(2). Without it that is skipped, but CI must have it.
 with = @if command -v $(1) >/dev/null; then $(3); else echo "skipped: $@ needs $(1) ($(2))"; test -z "$$CI"; fi
@@ -26,10 +45,24 @@ demo: cargo ## build and run with pretend Lavalinks and bots, to look around
 run: cargo ## build and run with the settings of ./lavaproxy.env or ./.env
 	$(CARGO) run --release --locked
 
-test: cargo ## every test there is; the bot libraries are installed into target/ on the way
-	$(CARGO) test --locked
+quick: fmt clippy ## at each save: fmt, clippy, the unit tests and the tests that need no other program
+	$(call run_tests,$(filter-out $(TEST_LONG) $(TEST_TOOLS),$(TESTS)))
 
-check: fmt clippy audit lint test doc ## what CI runs: fmt, clippy, audit, lint, test, doc
+test: cargo ## all but the long tests; the bot libraries are installed into target/ if there is Node or Python
+	$(call run_tests,$(filter-out $(TEST_LONG),$(TESTS)))
+
+test-all: test ## every test there is: also the release builds, the image, a minute of soak, a glance at the benchmark
+	$(CARGO) test --locked $(addprefix --test ,$(TEST_LONG)) --bench peers
+	$(CARGO) test --locked --doc
+	@if test -s $(SKIPPED); then echo "Skipped, since this machine lacks something:"; sort -u $(SKIPPED); fi
+
+# A test program that hangs is ended, so that what it said is seen.
+run/units:
+	@echo "unit tests:"; timeout 15m $(CARGO) test --quiet --locked --lib --bins
+run/%:
+	@echo "tests/$*:"; timeout 15m $(CARGO) test --quiet --locked --test $*
+
+check: fmt clippy audit lint test-all doc ## what CI runs: fmt, clippy, audit, lint, test-all, doc
 
 soak: cargo ## the long run: everything at once for MINUTES=30, every byte checked; ends with a report
 	SOAK_MINUTES=$(MINUTES) $(CARGO) test --release --locked --test soak -- --nocapture

@@ -4,6 +4,7 @@
 #   rustup  where rustup has the target: with its std, its musl and its linker; nothing else is needed
 #   zig     where it has not: with Debian's Rust, which builds std from its source, and with zig's musl and linker
 # The same commit and tools make the same bytes in any folder: no path of this machine gets into a binary.
+# A target that can be built in neither way is left out: the others are built, then this fails and names it.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -64,6 +65,7 @@ build_with_zig() {
 
 rm -rf "$dist"
 mkdir -p "$dist"
+missing=()
 for target; do
   if rustup_has "$target"; then
     echo "$target: with rustup's std"
@@ -72,17 +74,24 @@ for target; do
     echo "$target: rustup does not have it; with Debian's Rust, std built from its source, and zig"
     build_with_zig "$target"
   else
-    cat >&2 <<END
+    echo "$target: missing, see below"
+    missing+=("$target")
+    continue
+  fi
+  cp "target/$target/release/lavaproxy" "$dist/lavaproxy-$target"
+done
+cd "$dist"
+if [ ${#missing[@]} -lt $# ]; then
+  sha256sum lavaproxy-* >SHA256SUMS
+  wc -c lavaproxy-*
+  cat SHA256SUMS
+fi
+for target in ${missing[@]+"${missing[@]}"}; do
+  cat >&2 <<END
 Rust's target $target is missing. Install one of:
   - rustup (https://rustup.rs), then: rustup target add $target
   - Debian 12: apt-get install rustc-web cargo-web rust-web-src python3-venv
     (newer Debian: rustc cargo rust-src python3-venv), Rust 1.85 or newer
 END
-    exit 1
-  fi
-  cp "target/$target/release/lavaproxy" "$dist/lavaproxy-$target"
 done
-cd "$dist"
-sha256sum lavaproxy-* >SHA256SUMS
-wc -c lavaproxy-*
-cat SHA256SUMS
+[ ${#missing[@]} -eq 0 ]

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::process::{Command, Output, Stdio};
 
-use process::{Running, SECRET, directory, lavaproxy, value};
+use process::{Running, SECRET, directory, lavaproxy, signal, value};
 use support::{Backend, Client, OK, SWITCHING, eventually};
 
 fn run(mut command: Command) -> (Output, String, String) {
@@ -297,7 +297,6 @@ fn the_demo_shows_live_numbers() {
     });
     let before = stats()["totals"]["bytesOut"].as_u64();
     eventually("the numbers move", || stats()["totals"]["bytesOut"].as_u64() > before);
-    let status = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert!(status.success());
+    signal(child.id(), "TERM");
     assert!(child.wait().unwrap().success());
 }

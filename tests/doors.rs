@@ -5,6 +5,8 @@
 mod logged;
 mod support;
 
+use std::thread;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use logged::lines;
@@ -162,27 +164,31 @@ fn people_without_the_password_are_asked_for_it_on_every_request() {
         assert_eq!(people(&proxy, "GET", target, "").status, 401, "{target}");
         assert_ne!(people(&proxy, "GET", target, &good).status, 401, "{target}");
     }
-    // A failure is answered late, so each kind is tried at one place.
-    for target in ["/api/stats"] {
-        for fields in [
-            "",
-            &basic("anybody:wrong"),
-            &basic("se:cret"),
-            &basic("anybody:front"),
-            "Authorization: se:cret\r\n",
-            "Authorization: front\r\n",
-            "Authorization: Bearer se:cret\r\n",
-        ] {
-            for method in ["GET", "HEAD"] {
-                let refusal = people(&proxy, method, target, fields);
-                assert_eq!(refusal.status, 401, "{method} {target} {fields}");
-                let challenge = refusal.field("www-authenticate").unwrap();
-                assert!(challenge.starts_with("Basic realm="), "{challenge}");
-                assert_eq!(refusal.field("content-type"), Some("application/json"));
-                assert!(method == "HEAD" || refusal.text().contains("WEB_PASSWORD"), "{refusal:?}");
-            }
+    // A failure is answered late, so each kind is tried at one path.
+    let wrong = [
+        "",
+        &basic("anybody:wrong"),
+        &basic("se:cret"),
+        &basic("anybody:front"),
+        "Authorization: se:cret\r\n",
+        "Authorization: front\r\n",
+        "Authorization: Bearer se:cret\r\n",
+    ];
+    let check = |method, fields| {
+        let refusal = people(&proxy, method, "/api/stats", fields);
+        assert_eq!(refusal.status, 401, "{method} {fields}");
+        let challenge = refusal.field("www-authenticate").unwrap();
+        assert!(challenge.starts_with("Basic realm="), "{challenge}");
+        assert_eq!(refusal.field("content-type"), Some("application/json"));
+        assert!(method == "HEAD" || refusal.text().contains("WEB_PASSWORD"), "{refusal:?}");
+    };
+    // At the same time, since each is answered late.
+    thread::scope(|scope| {
+        for fields in wrong {
+            scope.spawn(move || check("GET", fields));
+            scope.spawn(move || check("HEAD", fields));
         }
-    }
+    });
     // Not only the first of a connection.
     let mut client = Client::connect(proxy.door("web"));
     for (fields, status) in [("", 401), (good.as_str(), 200), ("", 401), (good.as_str(), 200)] {

@@ -57,9 +57,12 @@ fn in_a_process_of_its_own(name: &str, user: As, scene: impl FnOnce()) {
         _ => Command::new(own),
     };
     let _copy = Removed(copy);
+    let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
+    let output = File::create(&log).unwrap();
+    command.stdout(output.try_clone().unwrap()).stderr(output);
     let mut child = match command.args(["--exact", name, "--nocapture"]).env(SCENE, name).spawn() {
         Err(error) if am_root && matches!(user, As::NotRoot) => {
-            eprintln!("skipped {name}: no process can be run as another user here: {error}");
+            tool::say(&format!("skipped: {name}: no process can be run as another user here: {error}"));
             return;
         }
         spawned => spawned.unwrap(),
@@ -72,7 +75,7 @@ fn in_a_process_of_its_own(name: &str, user: As, scene: impl FnOnce()) {
             None => thread::sleep(Duration::from_millis(20)),
         }
     };
-    assert!(status.success(), "{name}: {status}");
+    assert!(status.success(), "{name}: {status}\n{}", fs::read_to_string(log).unwrap());
 }
 
 struct Removed(PathBuf);

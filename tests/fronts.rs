@@ -12,7 +12,6 @@ mod relay;
 mod support;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -25,25 +24,17 @@ use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
 use relay::Relay;
 use serde_json::Value;
-use support::{PASSWORD, Proxy, eventually};
+use support::{PASSWORD, Proxy, eventually, tool};
 
 /// Who makes things up about himself.
 const LIAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// Where the bots are.
 const BOTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 
-/// The program of this name, also where a user's PATH does not lead; `None` is a skip.
+/// The program of this name, which Debian's package of the same name brings; `None` is a skip.
 fn program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|file| file.is_file());
-    if found.is_none() {
-        assert!(env::var_os("CI").is_none(), "{name} is not installed");
-        eprintln!("skipped: no {name}");
-    }
-    found
+    let package = if name == "nginx" { "nginx libnginx-mod-stream" } else { name };
+    tool::program(name, package)
 }
 
 /// A certificate for 127.0.0.1 that is its own authority, and its key: alone, and both in one file.
@@ -186,7 +177,7 @@ impl Workshop {
         self.open(
             |port| {
                 let site = format!(
-                    "{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n\nhttps://127.0.0.1:{port} {{\n\ttls {} {}",
+                    "{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n\nhttps://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n\ttls {} {}",
                     shown(certificate),
                     shown(key)
                 );

@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
-#[path = "support/tool.rs"]
-mod tool;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +10,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use lavaproxy::admission::capacity::Machine;
-use tool::said;
+use support::tool::{self, said};
 
 /// Ten times the exposure that `systemd-analyze security` may find.
 const THRESHOLD: &str = "--threshold=15";
@@ -50,6 +48,8 @@ fn has_systemd_analyze() -> bool {
 
 fn make(target: &str, variables: &[String]) -> Output {
     let mut command = tool::command(&["make", "--no-print-directory", target]);
+    // Not a part of the make that runs the tests.
+    command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
     command.args(variables).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
 }
 

@@ -8,6 +8,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::books::{Counted, Port, Who};
 use crate::support::Client;
 
@@ -105,7 +108,7 @@ impl Lavaproxy {
 
     /// SIGTERM; how it ended, and whether its log's last word was that it did.
     pub fn stop(&mut self) -> (ExitStatus, bool) {
-        assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
+        kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).unwrap();
         let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
         let stopped = self.log.lock().unwrap().stopped;

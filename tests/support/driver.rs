@@ -2,12 +2,17 @@
 //! done meanwhile.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::env;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+use crate::support::tool;
+
+/// What tests/real/install.sh ends with when the runtime is missing.
+const NO_RUNTIME: i32 = 3;
 
 /// How a driver ended.
 pub struct Driven {
@@ -44,18 +49,23 @@ pub fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
-/// Installs what the drivers need, once. False, with a word on standard error, where `environment` could not be
-/// installed for want of its runtime; that is a failure where CI is set.
+/// Installs what the drivers of this environment need, once. False is a skip: its runtime is missing.
 pub fn is_installed(environment: &str) -> bool {
-    static INSTALL: LazyLock<bool> = LazyLock::new(|| {
-        let status = Command::new("bash").arg(path("tests/real/install.sh")).status();
-        status.is_ok_and(|status| status.success())
-    });
-    assert!(*INSTALL, "tests/real/install.sh failed; its output says what to install");
-    let installed = path("target/real").join(environment).join("installed").exists();
-    if !installed {
-        assert!(env::var_os("CI").is_none(), "{environment} is not installed");
-        eprintln!("skipped: no {environment}");
+    static INSTALLED: Mutex<Option<HashMap<String, bool>>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let installed = installed.get_or_insert_default();
+    *installed.entry(environment.to_owned()).or_insert_with(|| install(environment))
+}
+
+fn install(environment: &str) -> bool {
+    let mut command = Command::new("bash");
+    command.arg(path("tests/real/install.sh")).arg(environment);
+    let output = command.stderr(Stdio::inherit()).output().unwrap();
+    let said = tool::said(&output);
+    if output.status.code() == Some(NO_RUNTIME) {
+        tool::skip(said.trim());
+        return false;
     }
-    installed
+    assert!(output.status.success(), "tests/real/install.sh {environment} failed: {said}");
+    true
 }

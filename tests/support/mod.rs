@@ -3,6 +3,8 @@
 //! The client reads HTTP by itself, so that a mistake in the product's own parser cannot hide itself.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod tool;
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 pub const SECRET: &str = "hunter2-of-the-test";
 
 /// The command without anything of this process's environment.
@@ -80,8 +83,8 @@ pub fn value(line: &str, key: &str) -> String {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
-    assert!(status.success(), "no process {pid}");
+    let signal: Signal = format!("SIG{name}").parse().unwrap();
+    kill(Pid::from_raw(pid as i32), signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
 }
 
 /// True when the process has ended, whether or not somebody has asked how.
@@ -103,6 +106,6 @@ pub struct Stray(pub u32);
 
 impl Drop for Stray {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).stderr(Stdio::null()).status();
+        let _ = kill(Pid::from_raw(self.0 as i32), Signal::SIGKILL);
     }
 }

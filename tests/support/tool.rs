@@ -1,15 +1,51 @@
-//! Tools of the system that some tests need.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+//! Programs of the system that some tests need, and what a test says when one is missing.
 
+use std::collections::HashSet;
 use std::env;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
-/// True when this command ends well. Else false, with a word on standard error; that is a failure where CI is set.
+/// Says, once in this process, that something is not tested here. Where CI is set that is a failure.
+pub fn skip(why: &str) {
+    assert!(env::var_os("CI").is_none(), "{why}");
+    say(&format!("skipped: {why}"));
+}
+
+/// Says something once in this process, with the name of the test program, even when the test passes: libtest holds
+/// back what `eprintln` writes, but not what goes to standard error itself. `make` repeats these lines at its end.
+pub fn say(what: &str) {
+    static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    if SAID.lock().unwrap().get_or_insert_default().insert(what.to_owned()) {
+        let line = format!("tests/{}: {what}\n", env!("CARGO_CRATE_NAME"));
+        let _ = io::stderr().write_all(line.as_bytes());
+        let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
+        if let Ok(mut list) = OpenOptions::new().append(true).create(true).open(list) {
+            let _ = list.write_all(line.as_bytes());
+        }
+    }
+}
+
+/// The program of this name, also where a user's PATH does not lead; `None` is a skip.
+pub fn program(name: &str, package: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        skip(&format!("{name} is not installed (apt-get install {package})"));
+    }
+    found
+}
+
+/// True when this command ends well; else it is a skip.
 pub fn works(command: &[&str], remedy: &str) -> bool {
     let works = quietly(command);
     if !works {
-        assert!(env::var_os("CI").is_none(), "{command:?} does not work: {remedy}");
-        eprintln!("skipped: {command:?} does not work: {remedy}");
+        skip(&format!("`{}` does not work ({remedy})", command.join(" ")));
     }
     works
 }

@@ -1,10 +1,8 @@
 //! The image without a container engine: its root folder, made from the Dockerfile's own lines, with the static binary
-//! chrooted in it: nobody's user, read-only, no /etc, no /tmp, no /proc, a network of its own. And compose.yaml, as compose reads it.
+//! chrooted in it: nobody's user, read-only, no /etc, no /tmp, no /proc, a network of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
-#[path = "support/tool.rs"]
-mod tool;
 #[path = "support/web.rs"]
 mod web;
 
@@ -19,8 +17,10 @@ use std::process::{Command, Stdio};
 
 use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::tool::said;
 use support::*;
-use tool::said;
 use web::{BASIC, WEB_PASSWORD, ask_at};
 
 /// Set for the half of the test that runs in namespaces of its own: the image's root folder.
@@ -194,60 +194,11 @@ fn serve(root: &Path) {
     let stats = ask_at(web, "GET", "/api/stats", BASIC).json();
     assert_eq!(stats["totals"]["websockets"], 1, "{stats}");
 
-    assert!(tool::quietly(&["kill", &child.id().to_string()]));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     let status = child.wait().unwrap();
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(status.success() && log.contains("event=stopped"), "{log}");
     assert!(log.contains("event=monitor-exposed"), "there was no folder to write to: {log}");
     assert_eq!(healthcheck().status.code(), Some(1));
-}
-
-/// compose.yaml as compose understands it, where there is a compose; no engine is asked.
-fn compose(set: &[(&str, &str)]) -> Option<(bool, String)> {
-    let plugin = tool::quietly(&["docker", "compose", "version"]);
-    let compose: &[&str] = if plugin { &["docker", "compose"] } else { &["docker-compose"] };
-    if !tool::works(&[compose, &["version"]].concat(), "install docker's compose plugin, or the package docker-compose")
-    {
-        return None;
-    }
-    // A file .env that lies in deploy/ is not for the test.
-    let no_settings = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("empty.env");
-    fs::write(&no_settings, "").unwrap();
-    let mut command = tool::command(compose);
-    command.arg("--env-file").arg(no_settings).args(["--file", "deploy/compose.yaml", "config"]);
-    for name in ["PROXY_PASSWORD", "WEB_PASSWORD"] {
-        command.env_remove(name);
-    }
-    let output = command.current_dir(repository()).envs(set.iter().copied()).output().unwrap();
-    Some((output.status.success(), said(&output)))
-}
-
-#[test]
-fn compose_reads_its_file_and_lavaproxy_accepts_the_settings_in_it() {
-    let set = [("PROXY_PASSWORD", "for bots"), ("WEB_PASSWORD", "for people")];
-    let Some((accepted, text)) = compose(&set) else { return };
-    assert!(accepted, "{text}");
-    for line in
-        ["read_only: true", "- ALL", "- no-new-privileges:true", "- /tmp", "image: ghcr.io/lavalink-devs/lavalink:4"]
-    {
-        assert!(text.lines().any(|own| own.trim() == line), "{line} in {text}");
-    }
-    let (_, lavaproxy) = text.split_once("\n  lavaproxy:\n").unwrap();
-    let (_, environment) = lavaproxy.split_once("\n    environment:\n").unwrap();
-    let settings = environment.lines().take_while(|line| line.starts_with("      ")).map(|line| {
-        let (name, value) = line.trim().split_once(':').unwrap();
-        (name, value.trim().trim_matches(['\'', '"']))
-    });
-    let mut check = Command::new(env!("CARGO_BIN_EXE_lavaproxy"));
-    let output =
-        check.arg("--check").env_clear().envs(settings).current_dir(env!("CARGO_TARGET_TMPDIR")).output().unwrap();
-    let checked = said(&output);
-    assert!(output.status.success(), "{checked}");
-    for line in ["WEB_HOST=0.0.0.0", "LAVALINK_V3_HOST=", "LAVALINK_V4_HOST=lavalink", "LAVALINK_V4_PORT=2333"] {
-        assert!(checked.lines().any(|own| own == line), "{line} in {checked}");
-    }
-
-    let (accepted, text) = compose(&set[..1]).unwrap();
-    assert!(!accepted && text.contains("WEB_PASSWORD"), "{text}");
 }
