@@ -17,7 +17,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 TEST_LONG := image release soak
 TEST_TOOLS := browser compose fronts libraries prometheus service
 # Most of them wait most of the time, so that several run at once.
-JOBS ?= 6
+JOBS ?= 8
 SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
 
 .DEFAULT_GOAL := help
@@ -29,9 +29,11 @@ SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
 define run_tests
 @rm -f $(SKIPPED)
 $(CARGO) test --locked --no-run --lib --bins $(addprefix --test ,$(1))
-@$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target run/units $(addprefix run/,$(1))
-@if test -s $(SKIPPED); then echo "Skipped, since this machine lacks something:"; sort -u $(SKIPPED); fi
+@status=0; \
+	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target run/units $(addprefix run/,$(1)) || status=1; \
+	$(list_skipped); exit $$status
 endef
+list_skipped = if test -s $(SKIPPED); then echo "Skipped, for want of a program or a right:"; sort -u $(SKIPPED); fi
 
 # Runs $(3) where there is the tool $(1), had by $(2). Without it that is skipped, but CI must have it.
 with = @if command -v $(1) >/dev/null; then $(3); else echo "skipped: $@ needs $(1) ($(2))"; test -z "$$CI"; fi
@@ -54,7 +56,7 @@ test: cargo ## all but the long tests; the bot libraries are installed into targ
 test-all: test ## every test there is: also the release builds, the image, a minute of soak, a glance at the benchmark
 	$(CARGO) test --locked $(addprefix --test ,$(TEST_LONG)) --bench peers
 	$(CARGO) test --locked --doc
-	@if test -s $(SKIPPED); then echo "Skipped, since this machine lacks something:"; sort -u $(SKIPPED); fi
+	@$(list_skipped)
 
 # A test program that hangs is ended, so that what it said is seen.
 run/units:

@@ -4,15 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::usage;
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running program and the processes that it started.
 pub struct Process {
@@ -52,16 +48,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let family = usage::family(self.pid()).unwrap_or_default();
-        let _ = kill(self.pid(), Signal::SIGTERM);
-        let since = Instant::now();
-        while self.is_running() && since.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(5));
-        }
-        if self.is_running() {
-            for pid in family {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
+        // At once: nothing that it would do at a proper end is measured.
+        for pid in usage::family(self.pid()).unwrap_or_else(|_| vec![self.pid()]) {
+            let _ = kill(pid, Signal::SIGKILL);
         }
         let _ = self.child.wait();
     }
