@@ -87,7 +87,7 @@ fn stats_and_its_slices_have_exactly_these_fields() {
 }
 
 #[test]
-fn health_has_exactly_these_fields_and_tells_no_secret() {
+fn health_has_exactly_these_fields_and_no_secret() {
     let set = [("PROXY_V4_PORT", "0"), ("LAVALINK_V4_PASSWORD", PASSWORD), ("PROXY_PASSWORD", "for bots alone")];
     let (proxy, _v3, v4) = before_nodes(&set);
     let answer = get(&proxy, "/api/health");
@@ -129,10 +129,14 @@ fn health_has_exactly_these_fields_and_tells_no_secret() {
 
     assert_eq!(health["process"]["pid"], std::process::id());
     assert!(health["process"]["memory"].as_u64().unwrap() > 1_000_000);
-    let doors: Vec<_> =
-        health["listeners"].as_array().unwrap().iter().map(|door| (&door["name"], &door["version"])).collect();
-    assert_eq!(doors, [(&json!("proxy"), &Value::Null), (&json!("proxy-v4"), &json!("v4"))]);
-    assert_eq!(health["listeners"][1]["address"], proxy.door("proxy-v4").to_string());
+    let listeners: Vec<_> = health["listeners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|listener| (&listener["name"], &listener["version"]))
+        .collect();
+    assert_eq!(listeners, [(&json!("proxy"), &Value::Null), (&json!("proxy-v4"), &json!("v4"))]);
+    assert_eq!(health["listeners"][1]["address"], proxy.listener("proxy-v4").to_string());
     let setting = |name: &str| {
         let all = health["settings"].as_array().unwrap();
         all.iter().find(|setting| setting["name"] == name).unwrap()["value"].clone()
@@ -194,7 +198,7 @@ fn five_thousand_connections_are_listed() {
 }
 
 #[test]
-fn every_path_has_its_methods_and_nothing_is_kept() {
+fn every_path_has_its_methods_and_no_answer_is_cached() {
     let proxy = Proxy::start(&[]);
     for path in READ {
         let got = get(&proxy, path);
@@ -229,16 +233,16 @@ fn every_path_has_its_methods_and_nothing_is_kept() {
 }
 
 #[test]
-fn what_a_browser_may_send_beside_does_not_matter() {
+fn other_fields_of_a_browser_change_nothing() {
     let proxy = Proxy::start(&[]);
     let fields = "User-Agent: caf\u{e9} \u{1F3B5}\r\nX-Empty:\r\nExpect: the unexpected\r\nTE: chunked;q=0.5\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
     assert_eq!(ask(&proxy, "GET", "/api/version", fields).status, 200);
 }
 
 #[test]
-fn another_sites_page_can_neither_read_nor_act() {
+fn a_page_of_another_site_can_neither_read_nor_act() {
     let proxy = Proxy::start(&[]);
-    let here = proxy.door("web");
+    let here = proxy.listener("web");
     for path in READ.iter().chain(&["/api/health/check", "/nowhere"]) {
         for method in ["GET", "POST", "OPTIONS"] {
             let answer = ask(&proxy, method, path, "Origin: http://evil.example\r\nSec-Fetch-Site: cross-site\r\n");
@@ -265,7 +269,7 @@ fn another_sites_page_can_neither_read_nor_act() {
 #[test]
 fn on_loopback_only_names_of_loopback_are_answered() {
     let proxy = Proxy::start(&[]);
-    let port = proxy.door("web").port();
+    let port = proxy.listener("web").port();
     for host in ["localhost", "127.0.0.1", "[::1]", "127.0.0.53"] {
         for host in [host.to_owned(), format!("{host}:{port}"), format!("{host}:8080")] {
             assert_eq!(ask(&proxy, "GET", "/api/stats", &format!("Host: {host}\r\n")).status, 200, "{host}");
@@ -283,7 +287,7 @@ fn on_loopback_only_names_of_loopback_are_answered() {
 }
 
 #[test]
-fn a_wrong_password_waits_and_the_owner_does_not() {
+fn a_wrong_password_is_answered_late_and_the_right_one_at_once() {
     let proxy = Proxy::start(&[("WEB_PASSWORD", WEB_PASSWORD)]);
     assert_eq!(get(&proxy, "/healthz").text(), "ok");
     for path in READ.iter().filter(|path| **path != "/healthz") {
@@ -292,11 +296,11 @@ fn a_wrong_password_waits_and_the_owner_does_not() {
         assert!(refusal.field("www-authenticate").unwrap().starts_with("Basic realm="));
         assert!(!refusal.text().contains(WEB_PASSWORD));
     }
-    let door = proxy.door("web");
+    let listener = proxy.listener("web");
     let guesser = || {
         thread::spawn(move || {
             let started = Instant::now();
-            let refusal = ask_at(door, "GET", "/api/stats", "Authorization: Basic YWRtaW46d3Jvbmc=\r\n");
+            let refusal = ask_at(listener, "GET", "/api/stats", "Authorization: Basic YWRtaW46d3Jvbmc=\r\n");
             (refusal.status, refusal.field("www-authenticate").is_some(), started.elapsed())
         })
     };

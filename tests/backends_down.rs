@@ -75,7 +75,7 @@ fn a_dead_backend_is_a_502_at_once_until_it_is_back() {
 }
 
 #[test]
-fn a_deaf_backend_is_a_504_within_connect_timeout_until_it_listens_again() {
+fn a_backend_that_accepts_nothing_is_a_504_within_connect_timeout_until_it_listens_again() {
     let alive = Backend::answering(OK);
     let (deaf, waiting) = deaf_listener(Ipv4Addr::new(127, 0, 71, 2));
     let address = deaf.local_addr().unwrap();
@@ -130,7 +130,7 @@ fn a_version_that_is_off_is_a_503() {
 }
 
 #[test]
-fn a_name_that_leads_nowhere_is_a_502_within_connect_timeout() {
+fn a_name_that_does_not_resolve_is_a_502_within_connect_timeout() {
     let alive = Backend::answering(OK);
     // No label may be this long, so that the system's resolver knows by itself and asks nobody.
     let nowhere = "x".repeat(64);

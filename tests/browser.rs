@@ -39,7 +39,7 @@ impl Site {
         let nodes = Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap());
         let mut site = Self { nodes, ports: None, proxy: None };
         site.start();
-        site.ports = Some(["proxy", "web"].map(|name| site.proxy().door(name).port().to_string()));
+        site.ports = Some(["proxy", "web"].map(|name| site.proxy().listener(name).port().to_string()));
         site
     }
 
@@ -59,7 +59,7 @@ impl Site {
         let mut command = Command::new("node");
         command
             .arg(driver::path("tests/real/browser/pages.mjs"))
-            .env("BASE_URL", format!("http://{}", self.proxy().door("web")))
+            .env("BASE_URL", format!("http://{}", self.proxy().listener("web")))
             .env("WEB_PASSWORD", WEB_PASSWORD)
             .env("SCENARIO", scenario)
             .env("NAMES", serde_json::to_string(names).unwrap());

@@ -41,7 +41,7 @@ fn a_wrong_flag_is_a_usage_error() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_and_no_secret_with_them() {
+fn all_faults_are_reported_at_once_without_secrets() {
     let mut command = lavaproxy(&[
         ("PROXY_PORT", "seventy"),
         ("PROXY_PASSWORD", " hunter2-of-the-test"),
@@ -159,7 +159,7 @@ fn a_taken_port_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn the_log_has_a_line_per_door_backend_and_connection_and_never_a_secret() {
+fn the_log_has_a_line_per_listener_backend_and_connection_and_no_secret() {
     let v4 = Backend::answering(OK);
     let port = v4.address.port().to_string();
     let mut running = Running::start(&[("LAVALINK_V4_PORT", &port), ("RUST_LOG", "trace"), ("LOG_LEVEL", "trace")]);
@@ -167,8 +167,8 @@ fn the_log_has_a_line_per_door_backend_and_connection_and_never_a_secret() {
         running.line(&["event=backend ", &format!("version={version} ")]);
     }
     running.line(&["event=limit ", "connections=", "rule="]);
-    let bots = running.door("proxy");
-    running.door("web");
+    let bots = running.listener("proxy");
+    running.listener("web");
 
     let mut bot = Client::connect(bots);
     bot.send(format!("GET /v4/info?secret=query HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n\r\n").as_bytes());
@@ -203,7 +203,7 @@ fn the_log_has_a_line_per_door_backend_and_connection_and_never_a_secret() {
 }
 
 #[test]
-fn a_signal_stops_it_and_a_second_does_not_wait() {
+fn a_signal_stops_the_process_and_a_second_one_stops_it_at_once() {
     let v4 = Backend::start(|mut client, _| {
         while let Some(request) = client.next_request() {
             if request.starts_with(b"GET /v4/websocket") {
@@ -217,8 +217,8 @@ fn a_signal_stops_it_and_a_second_does_not_wait() {
         let before = v4.accepted();
         let mut running =
             Running::start(&[("LAVALINK_V4_PORT", &port), ("DRAIN_TIMEOUT", if twice { "1h" } else { "200ms" })]);
-        let bots = running.door("proxy");
-        running.door("web");
+        let bots = running.listener("proxy");
+        running.listener("web");
         let mut tunnel = Client::connect(bots);
         tunnel.send(format!("{}{}\r\n", head("/v4/websocket"), support::HANDSHAKE).as_bytes());
         assert_eq!(tunnel.response().status, 101);
@@ -239,7 +239,7 @@ fn a_signal_stops_it_and_a_second_does_not_wait() {
 }
 
 #[test]
-fn a_process_that_was_paused_goes_on_with_all_it_had() {
+fn a_paused_process_continues_with_all_its_connections() {
     let v4 = Backend::start(|mut client, _| {
         while let Some(request) = client.next_request() {
             assert!(request.starts_with(b"GET /v4/info "));
@@ -247,7 +247,7 @@ fn a_process_that_was_paused_goes_on_with_all_it_had() {
         }
     });
     let running = &mut Running::start(&[("LAVALINK_V4_PORT", &v4.address.port().to_string())]);
-    let [bots, web] = ["proxy", "web"].map(|door| running.door(door));
+    let [bots, web] = ["proxy", "web"].map(|listener| running.listener(listener));
     let request = format!("GET /v4/info HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n\r\n");
     let (head, rest) = request.split_at(20);
     let mut kept = Client::connect(bots);

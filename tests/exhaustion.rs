@@ -155,8 +155,8 @@ fn early_backend() -> std::net::SocketAddr {
 }
 
 #[test]
-fn want_of_descriptors() {
-    in_a_process_of_its_own("want_of_descriptors", As::Me, || {
+fn lavaproxy_survives_without_free_descriptors() {
+    in_a_process_of_its_own("lavaproxy_survives_without_free_descriptors", As::Me, || {
         Resource::NOFILE.set(700, 700).unwrap();
         let backend = Backend::answering(OK);
         let tunnels = Tunnels::start(&[("LAVALINK_V3_PORT", &backend.address.port().to_string())]);
@@ -198,20 +198,20 @@ fn want_of_descriptors() {
     });
 }
 
-/// Asks for a page with this many descriptors left: enough for the people's door to accept, but up to three not for
+/// Asks for a page with this many descriptors left: enough for the web listener to accept, but up to three not for
 /// all that the monitor behind it opens. Its listener ends for ever when it fails to accept.
 fn ask_with_few_descriptors(proxy: &Proxy, left: usize) {
     let waiting = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let mut taken = take_all_descriptors();
     taken.truncate(taken.len() - left);
-    waiting.connect(&proxy.door("web").into()).unwrap();
+    waiting.connect(&proxy.listener("web").into()).unwrap();
     let status = ask_for_page(&mut Client::over(waiting.into()));
     assert!([200, 500, 502, 503].contains(&status), "{status} with {left} left");
 }
 
-/// What the people's door says at the moment.
+/// What the web listener says at the moment.
 fn page_status(proxy: &Proxy) -> u16 {
-    ask_for_page(&mut Client::connect(proxy.door("web")))
+    ask_for_page(&mut Client::connect(proxy.listener("web")))
 }
 
 fn ask_for_page(browser: &mut Client) -> u16 {
@@ -220,8 +220,8 @@ fn ask_for_page(browser: &mut Client) -> u16 {
 }
 
 #[test]
-fn want_of_threads() {
-    in_a_process_of_its_own("want_of_threads", As::NotRoot, || {
+fn lavaproxy_survives_without_free_threads() {
+    in_a_process_of_its_own("lavaproxy_survives_without_free_threads", As::NotRoot, || {
         Resource::NOFILE.set(700, 700).unwrap();
         let (_, hard) = Resource::NPROC.get().unwrap();
         let threads_end = || Resource::NPROC.set(1.min(hard), hard).unwrap();
@@ -277,7 +277,7 @@ fn want_of_threads() {
 
         // The monitor loses its listener, and finds no thread for the next one. Two people at once leave enough idle
         // workers behind for the next.
-        let mut people = [Client::connect(proxy.door("web")), Client::connect(proxy.door("web"))];
+        let mut people = [Client::connect(proxy.listener("web")), Client::connect(proxy.listener("web"))];
         assert!(people.iter_mut().all(|browser| ask_for_page(browser) == 200));
         drop(people);
         threads_end();
@@ -292,8 +292,8 @@ fn want_of_threads() {
 }
 
 #[test]
-fn want_of_places() {
-    in_a_process_of_its_own("want_of_places", As::Me, || {
+fn lavaproxy_survives_without_free_slots() {
+    in_a_process_of_its_own("lavaproxy_survives_without_free_slots", As::Me, || {
         // Three places, by the arithmetic of `proxy::capacity`.
         Resource::NOFILE.set(384 + 2 * 3, 384 + 2 * 3).unwrap();
         let backend = Backend::answering(OK);
@@ -317,7 +317,7 @@ fn want_of_places() {
         drop(inside.pop());
         eventually("the place can be had", || proxy.connect().get("/v4/info", "").status == 200);
 
-        // More at once than are waited for, most of them silent: all are told, and the doors stay open.
+        // More at once than are waited for, most of them silent: all are told, and the listeners stay open.
         let mut inside_again = proxy.connect();
         eventually("it is full again", || inside_again_is_served(&mut inside_again, &proxy));
         let mut flood: Vec<Client> = (0..60).map(|_| proxy.connect()).collect();
@@ -350,8 +350,8 @@ fn inside_again_is_served(client: &mut Client, proxy: &Proxy) -> bool {
 }
 
 #[test]
-fn idle_workers_leave() {
-    in_a_process_of_its_own("idle_workers_leave", As::Me, || {
+fn idle_workers_end() {
+    in_a_process_of_its_own("idle_workers_end", As::Me, || {
         let backend = Backend::answering(OK);
         let proxy = Proxy::before(backend.address, backend.address, &[]);
         let workers = || {

@@ -15,12 +15,12 @@ use support::*;
 const FORWARDED_FOR: &str = "X-Forwarded-For: 127.0.0.1\r\n";
 
 /// A proxy before one backend for both versions, which answers `OK`.
-struct House {
+struct Site {
     proxy: Proxy,
     backend: Backend,
 }
 
-impl House {
+impl Site {
     fn new(set: &[(&str, &str)]) -> Self {
         Self::answering(OK, set)
     }
@@ -49,8 +49,8 @@ impl House {
 }
 
 #[test]
-fn what_belongs_to_one_connection_is_not_forwarded_and_everything_else_is() {
-    let house = House::new(&[]);
+fn hop_by_hop_fields_are_removed_and_all_others_are_forwarded() {
+    let site = Site::new(&[]);
     for (sent, forwarded) in [
         // Hop by hop (RFC 9110 section 7.6.1).
         ("Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n", ""),
@@ -76,38 +76,38 @@ fn what_belongs_to_one_connection_is_not_forwarded_and_everything_else_is() {
         ("Lavalink-Version: 4\r\nCookie: a=b\r\n", "Lavalink-Version: 4\r\nCookie: a=b\r\n"),
         ("Origin: http://bot\r\nX-Forwarded: 1\r\n", "Origin: http://bot\r\nX-Forwarded: 1\r\n"),
     ] {
-        assert_eq!(house.fields(sent), forwarded, "{sent:?}");
+        assert_eq!(site.fields(sent), forwarded, "{sent:?}");
     }
     // A head with no more than it needs is enough, and the host is the one that was asked for.
     for host in ["Host: Bot.Example:6923", "host: [::1]:80", "HOST: "] {
         let head = format!("GET / HTTP/1.1\r\n{host}\r\nauthorization:DevamOP\r\n\r\n");
         let expected = format!("GET / HTTP/1.1\r\n{host}\r\nauthorization: DevamOP\r\n{FORWARDED_FOR}\r\n");
-        assert_eq!(house.forwarded(&head), expected);
+        assert_eq!(site.forwarded(&head), expected);
     }
 }
 
 #[test]
-fn a_password_is_replaced_by_the_backends_own_as_one_plain_field() {
+fn the_password_is_replaced_by_that_of_the_backend() {
     let set = [("LAVALINK_V4_PASSWORD", "four"), ("PROXY_PASSWORD", "in front")];
-    let house = House::new(&set);
+    let site = Site::new(&set);
     for (version, expected) in [("v4", "four"), ("v3", "in front")] {
         for sent in ["in front", "Bearer in front", "Bearer   in front", " in front\t"] {
             let head = format!("GET /{version}/info HTTP/1.1\r\nHost: bot\r\n");
-            let seen = house.forwarded(&format!("{head}Authorization: {sent}\r\n\r\n"));
+            let seen = site.forwarded(&format!("{head}Authorization: {sent}\r\n\r\n"));
             assert_eq!(seen, format!("{head}Authorization: {expected}\r\n{FORWARDED_FOR}\r\n"), "{sent:?}");
         }
         let handshake =
             format!("GET /{version}/websocket HTTP/1.1\r\nHost: bot\r\nAuthorization: in front\r\n{HANDSHAKE}\r\n");
-        let seen = house.forwarded(&handshake);
+        let seen = site.forwarded(&handshake);
         assert_eq!(seen.matches("Authorization").count(), 1, "{seen}");
         assert!(seen.contains(&format!("Authorization: {expected}\r\n")) && !seen.contains("in front\r\nin"), "{seen}");
     }
-    assert_eq!(house.backend.seen().matches("four").count(), 5);
+    assert_eq!(site.backend.seen().matches("four").count(), 5);
 }
 
 #[test]
-fn what_anybody_claims_of_where_a_request_comes_from_is_dropped() {
-    let house = House::new(&[]);
+fn forwarding_fields_of_untrusted_clients_are_dropped() {
+    let site = Site::new(&[]);
     for claim in [
         "X-Forwarded-For: 192.0.2.1\r\n",
         "x-forwarded-for: 192.0.2.1, 192.0.2.2\r\n",
@@ -119,17 +119,17 @@ fn what_anybody_claims_of_where_a_request_comes_from_is_dropped() {
         "True-Client-IP: 192.0.2.1\r\ncf-connecting-ip: 192.0.2.1\r\n",
         "X-Forwarded-Proto: https\r\nX-FORWARDED-HOST: x\r\nX-Forwarded-Port: 443\r\nx-forwarded-prefix: /\r\nX-Forwarded-: y\r\n",
     ] {
-        assert_eq!(house.fields(claim), "", "{claim:?}");
+        assert_eq!(site.fields(claim), "", "{claim:?}");
     }
     // Nor does it count.
-    eventually("the ledger is empty", || house.proxy.stats()["totals"]["active"] == 0);
-    let usage = house.proxy.stats()["usage"].clone();
+    eventually("the ledger is empty", || site.proxy.stats()["totals"]["active"] == 0);
+    let usage = site.proxy.stats()["usage"].clone();
     assert_eq!((usage.as_array().unwrap().len(), &usage[0]["address"]), (1, &"127.0.0.1".into()));
 }
 
 #[test]
-fn the_clients_address_is_told_unless_that_outgrows_lavalink() {
-    let house = House::new(&[]);
+fn the_client_address_is_forwarded_unless_the_head_outgrows_lavalink() {
+    let site = Site::new(&[]);
     let head = "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
     // A head of so many bytes as it is forwarded without our field.
     let sized = |size: usize, tail: &str| {
@@ -141,27 +141,27 @@ fn the_clients_address_is_told_unless_that_outgrows_lavalink() {
     {
         let lines = sized(size, "");
         let ours = if with_ours { FORWARDED_FOR } else { "" };
-        let seen = house.forwarded(&format!("{lines}\r\n"));
+        let seen = site.forwarded(&format!("{lines}\r\n"));
         assert_eq!(seen, format!("{lines}{ours}\r\n"), "{size}");
         assert!(seen.len() <= 8192);
     }
-    let before = house.backend.seen().len();
-    let mut client = house.proxy.connect();
+    let before = site.backend.seen().len();
+    let mut client = site.proxy.connect();
     assert_eq!(client.send(format!("{}\r\n", sized(8193, "")).as_bytes()).response().status, 431);
-    assert_eq!(house.backend.seen().len(), before);
+    assert_eq!(site.backend.seen().len(), before);
     // Only what is forwarded counts: this is larger on the way in.
     let hop = format!("Connection: Hop\r\nHop: {}\r\n", "x".repeat(4000));
     let lines = sized(8192, "");
-    assert_eq!(house.forwarded(&format!("{lines}{hop}\r\n")), format!("{lines}\r\n"));
+    assert_eq!(site.forwarded(&format!("{lines}{hop}\r\n")), format!("{lines}\r\n"));
     // And so it is with the number of fields.
     let many = "X: y\r\n".repeat(97);
-    assert_eq!(house.forwarded(&format!("{head}{many}\r\n")), format!("{head}{many}{FORWARDED_FOR}\r\n"));
-    assert_eq!(house.forwarded(&format!("{head}{many}X: y\r\n\r\n")), format!("{head}{many}X: y\r\n\r\n"));
+    assert_eq!(site.forwarded(&format!("{head}{many}\r\n")), format!("{head}{many}{FORWARDED_FOR}\r\n"));
+    assert_eq!(site.forwarded(&format!("{head}{many}X: y\r\n\r\n")), format!("{head}{many}X: y\r\n\r\n"));
 }
 
 #[test]
 fn targets_are_forwarded_byte_for_byte_in_origin_form() {
-    let house = House::new(&[]);
+    let site = Site::new(&[]);
     for (sent, forwarded) in [
         ("/v4/loadtracks?identifier=[a]|{b}^`\"<>\\", "/v4/loadtracks?identifier=[a]|{b}^`\"<>\\"),
         ("/v4/%69nfo;x=1;y?%zz%00%%&&=;+", "/v4/%69nfo;x=1;y?%zz%00%%&&=;+"),
@@ -175,10 +175,10 @@ fn targets_are_forwarded_byte_for_byte_in_origin_form() {
         ("http://bot//v4", "//v4"),
     ] {
         let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n");
-        assert_eq!(house.forwarded(&format!("{}\r\n", head(sent))), format!("{}{FORWARDED_FOR}\r\n", head(forwarded)));
+        assert_eq!(site.forwarded(&format!("{}\r\n", head(sent))), format!("{}{FORWARDED_FOR}\r\n", head(forwarded)));
     }
     let options = "OPTIONS * HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
-    assert_eq!(house.forwarded(&format!("{options}\r\n")), format!("{options}{FORWARDED_FOR}\r\n"));
+    assert_eq!(site.forwarded(&format!("{options}\r\n")), format!("{options}{FORWARDED_FOR}\r\n"));
 }
 
 /// RFC 9112 section 3.2.2, RFC 3986 section 6.2.3.
@@ -253,7 +253,7 @@ fn no_size_is_forwarded_with_many_leading_zeros() {
 
 #[test]
 fn bodies_are_forwarded_byte_for_byte_whatever_the_method() {
-    let house = House::new(&[]);
+    let site = Site::new(&[]);
     let all: String = (0..=127_u8).map(char::from).collect();
     let long = "y".repeat(300_000);
     for method in ["GET", "DELETE", "POST", "PATCH", "PUT", "OPTIONS", "SOMETHING"] {
@@ -261,27 +261,27 @@ fn bodies_are_forwarded_byte_for_byte_whatever_the_method() {
             let head =
                 format!("{method} /v4/x HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\nContent-Type: a/b; c=d\r\n");
             let length = format!("Content-Length: {}\r\n", body.len());
-            let seen = house.forwarded(&format!("{head}{length}\r\n{body}"));
+            let seen = site.forwarded(&format!("{head}{length}\r\n{body}"));
             assert!(seen == format!("{head}{length}{FORWARDED_FOR}\r\n{body}"), "{method} {}", body.len());
             let coding = "Transfer-Encoding: chunked\r\n";
             let chunk = if body.is_empty() { String::new() } else { format!("{:x}\r\n{body}\r\n", body.len()) };
-            let seen = house.forwarded(&format!("{head}transfer-encoding:Chunked\r\n\r\n{chunk}0\r\n\r\n"));
+            let seen = site.forwarded(&format!("{head}transfer-encoding:Chunked\r\n\r\n{chunk}0\r\n\r\n"));
             assert!(seen == format!("{head}{coding}{FORWARDED_FOR}\r\n{chunk}0\r\n\r\n"), "{method} {}", body.len());
         }
     }
     // A length said twice is said once, and chunks lose what is not theirs.
     let post = "POST /v4/x HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
-    let seen = house.forwarded(&format!("{post}Content-Length: 02\r\nContent-Length: 2\r\n\r\n[]"));
+    let seen = site.forwarded(&format!("{post}Content-Length: 02\r\nContent-Length: 2\r\n\r\n[]"));
     assert_eq!(seen, format!("{post}Content-Length: 2\r\n{FORWARDED_FOR}\r\n[]"));
     let chunks = "1;a\r\n[\r\n01 ; b=\"c;\\\"\"\r\n]\r\n00;d=e\r\nAuthorization: x\r\nContent-Length: 9\r\n\r\n";
-    let seen = house.forwarded(&format!("{post}Trailer: Authorization\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
+    let seen = site.forwarded(&format!("{post}Trailer: Authorization\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
     let expected = "1\r\n[\r\n01\r\n]\r\n00\r\n\r\n";
     // `00` ends a body as `0` does; the backend here reads it alike.
     assert_eq!(seen, format!("{post}Transfer-Encoding: chunked\r\n{FORWARDED_FOR}\r\n{expected}"));
 }
 
 #[test]
-fn an_answer_is_relayed_without_what_belongs_to_the_backends_connection() {
+fn hop_by_hop_fields_of_an_answer_are_removed() {
     for (answer, relayed) in [
         (
             "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=60\r\nX-Hop: 1\r\nProxy-Authenticate: x\r\nTrailer: y\r\nUpgrade: h2c\r\nContent-Length: 0\r\nLavalink-Api-Version: 4\r\n\r\n",
@@ -316,8 +316,8 @@ fn an_answer_is_relayed_without_what_belongs_to_the_backends_connection() {
             "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 9\r\n\r\n",
         ),
     ] {
-        let house = House::answering(answer.as_bytes(), &[]);
-        let mut client = house.proxy.connect();
+        let site = Site::answering(answer.as_bytes(), &[]);
+        let mut client = site.proxy.connect();
         // Twice on one connection: neither leaves anything behind.
         for _ in 0..2 {
             client.send(b"GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n\r\n");
@@ -327,12 +327,12 @@ fn an_answer_is_relayed_without_what_belongs_to_the_backends_connection() {
         assert!(client.is_at_end(), "{answer}");
         // One that the backend wants closed is not used again, even if it stays open.
         let connections = if answer.contains("Connection: close") { 2 } else { 1 };
-        assert_eq!(house.backend.accepted(), connections, "{answer}");
+        assert_eq!(site.backend.accepted(), connections, "{answer}");
     }
 }
 
 #[test]
-fn what_has_no_body_is_not_waited_for() {
+fn an_answer_without_a_body_ends_with_its_head() {
     let backend = Backend::start(|mut client, _| {
         while let Some(request) = client.next_request() {
             let text = String::from_utf8_lossy(&request).into_owned();
@@ -373,7 +373,7 @@ fn what_has_no_body_is_not_waited_for() {
 }
 
 #[test]
-fn an_old_client_gets_an_answer_without_chunks_and_a_close() {
+fn an_http_1_0_client_gets_no_chunks_and_a_close() {
     let backend = Backend::start(|mut client, _| {
         while let Some(request) = client.next_request() {
             if request.starts_with(b"GET /v4/chunked ") {
@@ -420,7 +420,7 @@ fn next_expecting(client: &mut Client) -> bool {
 }
 
 #[test]
-fn a_client_that_expects_a_100_gets_the_backends() {
+fn a_client_that_expects_a_100_gets_that_of_the_backend() {
     for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n"] {
         let backend = Backend::start(move |mut client, _| {
             while next_expecting(&mut client) {
@@ -516,15 +516,15 @@ fn a_final_answer_instead_of_a_100_comes_at_once_and_ends_the_connection() {
 fn interim_answers_are_relayed_before_the_final_one() {
     let hints = "HTTP/1.1 103 Early Hints\r\nConnection: X\r\nX: 1\r\nLink: </a>\r\n\r\n";
     let processing = "HTTP/1.1 102 Processing\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let house = House::answering(&[hints.as_bytes(), processing.as_bytes(), OK].concat(), &[]);
-    let mut client = house.proxy.connect();
+    let site = Site::answering(&[hints.as_bytes(), processing.as_bytes(), OK].concat(), &[]);
+    let mut client = site.proxy.connect();
     for _ in 0..2 {
         client.send(b"GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n\r\n");
         let expected = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
         assert_eq!(String::from_utf8(client.exactly(expected.len())).unwrap(), expected);
         assert_eq!(client.response().text(), "ok");
     }
-    assert_eq!(house.backend.accepted(), 1);
+    assert_eq!(site.backend.accepted(), 1);
 }
 
 fn named(name: &'static str) -> Backend {
@@ -569,17 +569,17 @@ fn pipelined_requests_are_answered_in_their_order() {
 
 #[test]
 fn a_connection_closes_after_the_request_that_asked_for_it() {
-    let house = House::new(&[]);
-    let mut client = house.proxy.connect();
+    let site = Site::new(&[]);
+    let mut client = site.proxy.connect();
     assert!(!client.get("/v4/1", "Connection: keep-alive\r\n").closes());
     let fields = "Host: bot\r\nAuthorization: DevamOP\r\n";
     let last = format!("GET /v4/2 HTTP/1.1\r\n{fields}Connection: Close\r\n\r\n");
     client.send(format!("{last}GET /v4/never HTTP/1.1\r\n{fields}\r\n").as_bytes());
     assert!(client.response().closes() && client.is_at_end());
     drop(client);
-    house.proxy.wait_until_empty();
-    assert!(house.backend.seen().contains("/v4/2") && !house.backend.seen().contains("never"));
-    assert_eq!((house.proxy.ended("client-closed"), house.backend.accepted()), (1, 1));
+    site.proxy.wait_until_empty();
+    assert!(site.backend.seen().contains("/v4/2") && !site.backend.seen().contains("never"));
+    assert_eq!((site.proxy.ended("client-closed"), site.backend.accepted()), (1, 1));
 }
 
 /// A backend that upgrades at `/v4/websocket` and refuses to elsewhere, in Lavalink's ways; it says on which of its
@@ -653,8 +653,8 @@ fn a_refused_upgrade_leaves_an_ordinary_connection() {
 }
 
 #[test]
-fn what_only_looks_like_an_upgrade_is_forwarded_as_an_ordinary_request() {
-    let house = House::new(&[]);
+fn a_request_that_only_looks_like_an_upgrade_is_forwarded_as_an_ordinary_one() {
+    let site = Site::new(&[]);
     let fields = "Host: bot\r\nAuthorization: DevamOP\r\n";
     for (line, upgrade, body) in [
         ("POST /v4/websocket HTTP/1.1", "Upgrade: websocket\r\nConnection: Upgrade\r\n", ""),
@@ -668,7 +668,7 @@ fn what_only_looks_like_an_upgrade_is_forwarded_as_an_ordinary_request() {
         ("GET /v4/websocket HTTP/1.1", "Upgrade: websocket\r\nConnection: Upgrade\r\n", "{}"),
     ] {
         let length = if body.is_empty() { "" } else { "Content-Length: 2\r\n" };
-        let seen = house.forwarded(&format!("{line}\r\n{fields}{upgrade}{length}\r\n{body}"));
+        let seen = site.forwarded(&format!("{line}\r\n{fields}{upgrade}{length}\r\n{body}"));
         let line = line.replace("1.0", "1.1");
         assert_eq!(seen, format!("{line}\r\n{fields}{length}{FORWARDED_FOR}\r\n{body}"), "{line} {upgrade}");
     }
@@ -680,9 +680,12 @@ fn idle_backend_connections_are_shared_by_all_clients() {
     let proxy = Proxy::before(v3.address, v4.address, &[("PROXY_V4_PORT", "0")]);
     for round in 0..3 {
         for (target, name) in [("/v3/info", "three"), ("/v4/info", "four")] {
-            // Also by another door.
-            for door in ["proxy", "proxy-v4"] {
-                assert_eq!(Client::connect(proxy.door(door)).get(target, "").text(), format!("{name} {target} "));
+            // Also by another listener.
+            for listener in ["proxy", "proxy-v4"] {
+                assert_eq!(
+                    Client::connect(proxy.listener(listener)).get(target, "").text(),
+                    format!("{name} {target} ")
+                );
                 proxy.wait_until_empty();
             }
         }

@@ -253,12 +253,12 @@ impl Front {
 }
 
 /// Both nodes and the proxy before them, as the head of each snippet says.
-struct House {
+struct Site {
     _nodes: [Node; 2],
     proxy: Proxy,
 }
 
-impl House {
+impl Site {
     fn new(proxy_protocol: &str) -> Self {
         let nodes = Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap());
         let set = [("TRUSTED_PROXIES", "127.0.0.1"), ("PROXY_PROTOCOL", proxy_protocol)];
@@ -277,7 +277,7 @@ impl House {
         rows.iter().map(|row| (row["address"].as_str().unwrap().to_owned(), row.clone())).collect()
     }
 
-    /// Runs a bot and the liar through a front, and finds in the books who they were.
+    /// Runs a bot and the liar through a front, and finds in the ledger who they were.
     fn goes_through(&self, front: &Front, bots: &[(&str, &str)]) {
         front.lie();
         for (environment, bot) in bots {
@@ -301,58 +301,58 @@ const LAVALINK_PY: (&str, &str) = ("python/v4", "python/lavalink_bot.py");
 #[test]
 fn haproxy_with_a_proxy_header_of_version_2() {
     let Some(workshop) = Workshop::of("haproxy", "haproxy-v2") else { return };
-    let house = House::new("on");
+    let site = Site::new("on");
     // Its own checks come as LOCAL, and leave no row but the front's, which has asked for nothing.
     let checked = [("send-proxy-v2", "send-proxy-v2 check inter 100ms")];
-    let front = workshop.haproxy("haproxy.cfg", house.proxy.address(), &checked);
-    eventually("HAProxy has checked three times", || house.proxy.stats()["totals"]["connections"].as_u64() > Some(2));
-    assert_eq!(house.proxy.ended("bad-request"), 0);
+    let front = workshop.haproxy("haproxy.cfg", site.proxy.address(), &checked);
+    eventually("HAProxy has checked three times", || site.proxy.stats()["totals"]["connections"].as_u64() > Some(2));
+    assert_eq!(site.proxy.ended("bad-request"), 0);
     drop(front);
-    house.proxy.wait_until_empty();
-    let house = House::new("on");
-    let front = workshop.haproxy("haproxy.cfg", house.proxy.address(), &[]);
-    house.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
+    site.proxy.wait_until_empty();
+    let site = Site::new("on");
+    let front = workshop.haproxy("haproxy.cfg", site.proxy.address(), &[]);
+    site.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
 }
 
 #[test]
 fn haproxy_with_a_proxy_header_of_version_1() {
     let Some(workshop) = Workshop::of("haproxy", "haproxy-v1") else { return };
-    let house = House::new("on");
-    let front = workshop.haproxy("haproxy.cfg", house.proxy.address(), &[("send-proxy-v2", "send-proxy")]);
-    house.goes_through(&front, &[SHOUKAKU]);
+    let site = Site::new("on");
+    let front = workshop.haproxy("haproxy.cfg", site.proxy.address(), &[("send-proxy-v2", "send-proxy")]);
+    site.goes_through(&front, &[SHOUKAKU]);
 }
 
 #[test]
 fn haproxy_with_a_checksum_and_more_in_its_header() {
     let Some(workshop) = Workshop::of("haproxy", "haproxy-options") else { return };
-    let house = House::new("on");
+    let site = Site::new("on");
     let more = "send-proxy-v2 proxy-v2-options ssl,cert-cn,ssl-cipher,authority,crc32c,unique-id";
-    let front = workshop.haproxy("haproxy.cfg", house.proxy.address(), &[("send-proxy-v2", more)]);
+    let front = workshop.haproxy("haproxy.cfg", site.proxy.address(), &[("send-proxy-v2", more)]);
     front.lie();
-    assert_eq!(house.usage()[&LIAR.to_string()]["requests"], 2);
+    assert_eq!(site.usage()[&LIAR.to_string()]["requests"], 2);
 }
 
 #[test]
 fn haproxy_in_http_mode() {
     let Some(workshop) = Workshop::of("haproxy", "haproxy-http") else { return };
-    let house = House::new("off");
-    let front = workshop.haproxy("haproxy-http.cfg", house.proxy.address(), &[]);
-    house.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
+    let site = Site::new("off");
+    let front = workshop.haproxy("haproxy-http.cfg", site.proxy.address(), &[]);
+    site.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
 }
 
 #[test]
 fn nginx_in_http_mode() {
     let Some(workshop) = Workshop::of("nginx", "nginx") else { return };
-    let house = House::new("off");
-    let front = workshop.nginx("nginx.conf", house.proxy.address());
-    house.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
+    let site = Site::new("off");
+    let front = workshop.nginx("nginx.conf", site.proxy.address());
+    site.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
 }
 
 #[test]
 fn nginx_shares_its_connections_among_clients() {
     let Some(workshop) = Workshop::of("nginx", "nginx-shared") else { return };
-    let house = House::new("off");
-    let front = workshop.nginx("nginx.conf", house.proxy.address());
+    let site = Site::new("off");
+    let front = workshop.nginx("nginx.conf", site.proxy.address());
     let clients = [Ipv4Addr::new(127, 0, 0, 10), Ipv4Addr::new(127, 0, 0, 11)];
     let request = format!(
         "GET /v4/info HTTP/1.1\r\nHost: lava.example\r\nAuthorization: {PASSWORD}\r\nConnection: close\r\n\r\n"
@@ -362,9 +362,9 @@ fn nginx_shares_its_connections_among_clients() {
             assert!(front.ask(client, &request).starts_with("HTTP/1.1 200 "));
         }
     }
-    let stats = house.proxy.stats();
+    let stats = site.proxy.stats();
     assert_eq!((&stats["totals"]["connections"], &stats["totals"]["active"]), (&1.into(), &1.into()), "{stats}");
-    let usage = house.usage();
+    let usage = site.usage();
     let figures = clients
         .map(|client| ["requests", "active", "bytesIn"].map(|name| usage[&client.to_string()][name].as_u64().unwrap()));
     assert_eq!(figures[0][2], figures[1][2], "{figures:?}");
@@ -375,15 +375,15 @@ fn nginx_shares_its_connections_among_clients() {
 #[test]
 fn nginx_with_a_proxy_header() {
     let Some(workshop) = Workshop::of("nginx", "nginx-stream") else { return };
-    let house = House::new("on");
-    let front = workshop.nginx("nginx-stream.conf", house.proxy.address());
-    house.goes_through(&front, &[SHOUKAKU]);
+    let site = Site::new("on");
+    let front = workshop.nginx("nginx-stream.conf", site.proxy.address());
+    site.goes_through(&front, &[SHOUKAKU]);
 }
 
 #[test]
 fn caddy() {
     let Some(workshop) = Workshop::of("caddy", "caddy") else { return };
-    let house = House::new("off");
-    let front = workshop.caddy(house.proxy.address());
-    house.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
+    let site = Site::new("off");
+    let front = workshop.caddy(site.proxy.address());
+    site.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
 }

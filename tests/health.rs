@@ -28,7 +28,7 @@ fn check(proxy: &Proxy) -> Value {
 }
 
 #[test]
-fn nodes_are_left_alone_until_somebody_wants_to_know_and_then_asked_sparingly() {
+fn nodes_are_checked_when_health_is_read_and_at_most_once_a_second() {
     let node = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n4.0.8");
     let proxy = Proxy::start(&[("LAVALINK_V4_PORT", &node.address.port().to_string()), ("LAVALINK_V3_HOST", "")]);
     proxy.stats();
@@ -68,7 +68,7 @@ fn check_now_sees_a_node_go_and_come_back() {
 }
 
 #[test]
-fn what_is_wrong_with_a_node_is_said() {
+fn health_says_what_is_wrong_with_a_node() {
     for (answer, reachable, expected) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n3.7.13", true, "Lavalink 3.7.13"),
         ("HTTP/1.1 403 \r\nContent-Length: 0\r\n\r\n", true, "LAVALINK_V4_PASSWORD"),
@@ -86,7 +86,7 @@ fn what_is_wrong_with_a_node_is_said() {
 }
 
 #[test]
-fn a_connection_for_a_client_tells_too() {
+fn a_connection_for_a_client_updates_the_health_of_its_node() {
     let proxy = Proxy::start(&[("LAVALINK_V3_HOST", "")]);
     assert_eq!(proxy.connect().get("/v4/info", "").status, 502);
     let metrics = get(&proxy, "/metrics").text();
@@ -106,7 +106,7 @@ fn healthz_says_when_lavaproxy_stops() {
         client.send(OK);
     });
     let proxy = Proxy::before(node.address, node.address, &[("DRAIN_TIMEOUT", "20s")]);
-    let mut watcher = Client::connect(proxy.door("web"));
+    let mut watcher = Client::connect(proxy.listener("web"));
     let mut ask = || {
         watcher.send(b"GET /healthz HTTP/1.1\r\nHost: anything\r\n\r\n");
         let answer = watcher.response();
@@ -128,7 +128,7 @@ fn healthz_says_when_lavaproxy_stops() {
 }
 
 #[test]
-fn the_healthcheck_flag_asks_the_running_one() {
+fn the_healthcheck_flag_asks_the_running_process() {
     let proxy = Proxy::start(&[("WEB_PASSWORD", WEB_PASSWORD)]);
     let run = |host: &str, port: u16| {
         let output = Command::new(env!("CARGO_BIN_EXE_lavaproxy"))
@@ -141,7 +141,7 @@ fn the_healthcheck_flag_asks_the_running_one() {
         assert_eq!(lines.lines().count(), 1, "{lines}");
         (output.status.code(), lines)
     };
-    let port = proxy.door("web").port();
+    let port = proxy.listener("web").port();
     for host in ["127.0.0.1", "0.0.0.0", "localhost"] {
         assert_eq!(run(host, port), (Some(0), format!("lavaproxy at 127.0.0.1:{port}: ok\n")));
     }

@@ -100,7 +100,7 @@ fn assemble(build: &[(String, String)], image: &[(String, String)], context: &Pa
 }
 
 #[test]
-fn the_image_serves_bots_read_only_as_nobody_with_nothing_else_in_it() {
+fn the_image_serves_bots_read_only_and_without_privileges() {
     if let Some(root) = env::var_os(ROOT) {
         return serve(Path::new(&root));
     }
@@ -119,7 +119,7 @@ fn the_image_serves_bots_read_only_as_nobody_with_nothing_else_in_it() {
     let mut command = tool::command(&[as_root, &["env"]].concat());
     command.arg(format!("{ROOT}={}", root.display()));
     command.args(["unshare", "--mount", "--net", "sh", "-ec", script]).arg(root).arg(this_test);
-    command.args(["the_image_serves_bots_read_only_as_nobody_with_nothing_else_in_it", "--exact", "--nocapture"]);
+    command.args(["the_image_serves_bots_read_only_and_without_privileges", "--exact", "--nocapture"]);
     let output = command.output().unwrap();
     assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));
 }

@@ -1,4 +1,4 @@
-//! The books over sockets: usage per address outlives its connections, and rates follow what passes.
+//! The ledger over sockets: usage per address outlives its connections, and rates follow what passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -25,7 +25,7 @@ fn row<'s>(stats: &'s Value, address: &str) -> &'s Value {
 }
 
 #[test]
-fn each_address_keeps_its_own_counts_after_it_left() {
+fn each_address_keeps_its_counts_after_its_connections_end() {
     let backend = Backend::answering(OK);
     let proxy = Proxy::before(backend.address, backend.address, &[]);
     let mut expected = Vec::new();

@@ -32,27 +32,27 @@ fn runtime(environment: &str) -> Option<PathBuf> {
     driver::is_installed(environment).then(|| if environment == "node" { "node".into() } else { own() })
 }
 
-/// Both nodes, the proxy before them with a pinned v4 door, and a driver's way in.
-struct House {
+/// Both nodes, the proxy before them with a pinned v4 listener, and a driver's way in.
+struct Site {
     v3: Server,
     v4: Server,
     proxy: Proxy,
 }
 
-impl House {
+impl Site {
     fn new() -> Self {
         let (v3, v4) = (Server::start(Lavalink::V3), Server::start(Lavalink::V4));
         let proxy = Proxy::before(v3.address(), v4.address(), &[("PROXY_V4_PORT", "0")]);
         Self { v3, v4, proxy }
     }
 
-    /// Runs one driver against a door of this proxy and checks every step of it.
-    fn drive(&self, environment: &str, bot: &str, door: &str, pause: Duration) {
+    /// Runs one driver against a listener of this proxy and checks every step of it.
+    fn drive(&self, environment: &str, bot: &str, listener: &str, pause: Duration) {
         let Some(runtime) = runtime(environment) else { return };
-        let relay = Relay::to(self.proxy.door(door), pause);
+        let relay = Relay::to(self.proxy.listener(listener), pause);
         let lavalink = if bot.contains("erela") || bot.contains("wavelink1") { &self.v3 } else { &self.v4 };
         let mut command = Command::new(runtime);
-        if door == "proxy-v4" {
+        if listener == "proxy-v4" {
             command.env("LAVALINK_VERSION", "4");
         }
         command
@@ -83,62 +83,62 @@ const LAVACORD: Duration = Duration::from_millis(250);
 
 #[test]
 fn shoukaku() {
-    House::new().drive("node", "node/shoukaku.mjs", "proxy", AT_ONCE);
+    Site::new().drive("node", "node/shoukaku.mjs", "proxy", AT_ONCE);
 }
 
 #[test]
 fn lavalink_client() {
-    House::new().drive("node", "node/lavalink_client.mjs", "proxy", AT_ONCE);
+    Site::new().drive("node", "node/lavalink_client.mjs", "proxy", AT_ONCE);
 }
 
 #[test]
-fn lavalink_client_at_the_v4_door() {
-    House::new().drive("node", "node/lavalink_client.mjs", "proxy-v4", AT_ONCE);
+fn lavalink_client_at_the_v4_listener() {
+    Site::new().drive("node", "node/lavalink_client.mjs", "proxy-v4", AT_ONCE);
 }
 
 #[test]
-fn lavacord_at_the_v4_door() {
-    House::new().drive("node", "node/lavacord.mjs", "proxy-v4", LAVACORD);
+fn lavacord_at_the_v4_listener() {
+    Site::new().drive("node", "node/lavacord.mjs", "proxy-v4", LAVACORD);
 }
 
 #[test]
 fn erela() {
-    House::new().drive("node", "node/erela.mjs", "proxy", AT_ONCE);
+    Site::new().drive("node", "node/erela.mjs", "proxy", AT_ONCE);
 }
 
 #[test]
 fn lavalink_py() {
-    House::new().drive("python/v4", "python/lavalink_bot.py", "proxy", AT_ONCE);
+    Site::new().drive("python/v4", "python/lavalink_bot.py", "proxy", AT_ONCE);
 }
 
 #[test]
-fn lavalink_py_at_the_v4_door() {
-    House::new().drive("python/v4", "python/lavalink_bot.py", "proxy-v4", AT_ONCE);
+fn lavalink_py_at_the_v4_listener() {
+    Site::new().drive("python/v4", "python/lavalink_bot.py", "proxy-v4", AT_ONCE);
 }
 
 #[test]
 fn wavelink_3() {
-    House::new().drive("python/v4", "python/wavelink_bot.py", "proxy", AT_ONCE);
+    Site::new().drive("python/v4", "python/wavelink_bot.py", "proxy", AT_ONCE);
 }
 
 #[test]
-fn mafic_at_the_v4_door() {
-    House::new().drive("python/v4", "python/mafic_bot.py", "proxy-v4", AT_ONCE);
+fn mafic_at_the_v4_listener() {
+    Site::new().drive("python/v4", "python/mafic_bot.py", "proxy-v4", AT_ONCE);
 }
 
 #[test]
 fn wavelink_1() {
-    House::new().drive("python/wavelink1", "python/wavelink1_bot.py", "proxy", AT_ONCE);
+    Site::new().drive("python/wavelink1", "python/wavelink1_bot.py", "proxy", AT_ONCE);
 }
 
 #[test]
-fn both_eras_and_a_bare_request_share_one_port_at_the_same_time() {
-    let house = House::new();
+fn v3_and_v4_libraries_and_plain_requests_share_one_port() {
+    let site = Site::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| house.drive("node", "node/erela.mjs", "proxy", AT_ONCE));
-        scope.spawn(|| house.drive("python/v4", "python/lavalink_bot.py", "proxy", AT_ONCE));
+        scope.spawn(|| site.drive("node", "node/erela.mjs", "proxy", AT_ONCE));
+        scope.spawn(|| site.drive("python/v4", "python/lavalink_bot.py", "proxy", AT_ONCE));
         for _ in 0..50 {
-            let mut bare = house.proxy.connect();
+            let mut bare = site.proxy.connect();
             let info = bare.get("/v4/info", "").json();
             assert_eq!(info["version"]["major"], 4);
             assert_eq!(bare.get("/v3/info", "").json()["version"]["major"], 3);

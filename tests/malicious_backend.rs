@@ -44,7 +44,7 @@ fn check_own(response: &Response, status: u16, says: &str, case: &str) {
 }
 
 #[test]
-fn an_answer_whose_meaning_is_unclear_is_a_502() {
+fn an_ambiguous_answer_is_a_502() {
     let fields = |lines: &str| format!("HTTP/1.1 200 OK\r\n{lines}\r\nevil").into_bytes();
     let both = "both Content-Length and Transfer-Encoding";
     let lengths = "not a number of bytes";
@@ -122,7 +122,7 @@ fn an_answer_whose_meaning_is_unclear_is_a_502() {
 }
 
 #[test]
-fn an_upgrade_that_is_not_the_one_asked_for_is_a_502() {
+fn a_101_that_does_not_fit_its_request_is_a_502() {
     let start = "HTTP/1.1 101 Switching Protocols\r\n";
     let answers = [
         "Connection: Upgrade\r\nUpgrade: h2c\r\n\r\nevil",
@@ -149,7 +149,7 @@ fn an_upgrade_that_is_not_the_one_asked_for_is_a_502() {
 }
 
 #[test]
-fn interim_answers_have_an_end() {
+fn interim_answers_are_bounded() {
     let backend = Backend::start(|mut client, _| {
         client.next_request();
         while client.try_send(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n").is_ok() {}
@@ -458,7 +458,7 @@ fn check_surplus(answer: &'static str, method: &'static str, surplus: &'static s
 }
 
 #[test]
-fn bytes_behind_an_answer_never_become_the_answer_to_somebody_else() {
+fn bytes_behind_an_answer_never_become_another_answer() {
     const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     thread::scope(|scope| {
         for later in [false, true] {

@@ -388,7 +388,7 @@ fn a_head_that_trickles_is_cut_off_at_the_deadline() {
 }
 
 #[test]
-fn what_is_refused_whole_leaves_the_connection_usable() {
+fn a_refused_request_that_was_read_whole_leaves_the_connection_usable() {
     let backend = Backend::answering(OK);
     let off = ("LAVALINK_V3_HOST", "");
     let proxy = Proxy::before(backend.address, backend.address, &[off, ("DEFAULT_VERSION", "v4")]);
@@ -435,7 +435,7 @@ fn what_is_refused_whole_leaves_the_connection_usable() {
 }
 
 #[test]
-fn a_refused_body_that_is_never_complete_takes_the_connection_with_it() {
+fn a_refused_body_that_is_never_complete_ends_the_connection() {
     let backend = Tap::answering(OK);
     let proxy = Proxy::before(backend.backend.address, backend.backend.address, &[("HEAD_TIMEOUT", "300ms")]);
     let post = POST.replace("DevamOP", "wrong");

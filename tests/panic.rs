@@ -49,7 +49,7 @@ fn panics() -> usize {
 }
 
 #[test]
-fn a_panic_ends_one_client_and_leaves_the_others_their_places() {
+fn a_panic_ends_one_client_and_the_others_keep_their_slots() {
     rlimit::Resource::NOFILE.set(OPEN_FILES, OPEN_FILES).unwrap();
     log::set_logger(&Panicky).unwrap();
     log::set_max_level(LevelFilter::Trace);

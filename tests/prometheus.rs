@@ -24,7 +24,7 @@ fn before_nodes(set: &[(&str, &str)]) -> (Proxy, Node, Node) {
 }
 
 #[test]
-fn promtool_finds_nothing_to_complain_of() {
+fn promtool_accepts_the_metrics() {
     let Some(promtool) = tool::program("promtool", "prometheus") else { return };
     let (proxy, _v3, _v4) = before_nodes(&[]);
     proxy.connect().get("/v4/info", "");
@@ -95,14 +95,14 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn a_real_prometheus_scrapes_it() {
+fn a_real_prometheus_scrapes_the_metrics() {
     let Some(program) = tool::program("prometheus", "prometheus") else { return };
     let (proxy, _v3, _v4) = before_nodes(&[("WEB_PASSWORD", WEB_PASSWORD)]);
     let mut bot = proxy.connect();
     for _ in 0..5 {
         assert_eq!(bot.get("/v4/info", "").status, 200);
     }
-    let prometheus = Prometheus::scraping(&program, proxy.door("web"));
+    let prometheus = Prometheus::scraping(&program, proxy.listener("web"));
     eventually("Prometheus has scraped", || prometheus.query("up") == Some(1.0));
     for (expression, expected) in [
         ("lavaproxy_build_info", 1.0),

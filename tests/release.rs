@@ -126,12 +126,12 @@ fn output_of(command: &mut Command) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// A released binary with free doors, before two pretend nodes.
+/// A released binary with free listeners, before two pretend nodes.
 struct Running {
     child: Child,
     log: BufReader<ChildStderr>,
-    /// From the log: the addresses of the doors.
-    bots: SocketAddr,
+    /// From the log: the addresses of the listeners.
+    proxy: SocketAddr,
     web: SocketAddr,
 }
 
@@ -143,19 +143,19 @@ impl Running {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
-        let mut door = |name: &str| {
+        let mut listener = |name: &str| {
             let start = format!("event=listening listener={name} address=");
             loop {
                 let mut line = String::new();
-                assert!(log.read_line(&mut line).unwrap() > 0, "no door {name}:\n{seen}");
+                assert!(log.read_line(&mut line).unwrap() > 0, "no listener {name}:\n{seen}");
                 seen += &line;
                 if let Some((_, rest)) = line.split_once(&start) {
                     return rest.split_whitespace().next().unwrap().parse().unwrap();
                 }
             }
         };
-        let (bots, web) = (door("proxy"), door("web"));
-        Self { child, log, bots, web }
+        let (proxy, web) = (listener("proxy"), listener("web"));
+        Self { child, log, proxy, web }
     }
 
     /// Ends with 0 on a SIGTERM.
@@ -194,16 +194,16 @@ fn frame(client: &mut Client) -> (u8, Vec<u8>) {
 
 /// What a bot and its operator do: REST through both versions, a WebSocket with messages both ways, the pages.
 fn serves_a_bot(running: &Running) {
-    let mut bot = Client::connect(running.bots);
+    let mut bot = Client::connect(running.proxy);
     for (target, expected) in [("/loadtracks?identifier=ytsearch:a", "loadType"), ("/v4/info", "semver")] {
         let response = bot.get(target, "");
         assert!(response.status == 200 && response.text().contains(expected), "{target}: {response:?}");
     }
-    let mut wrong = Client::connect(running.bots);
+    let mut wrong = Client::connect(running.proxy);
     wrong.send(b"GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: wrong\r\n\r\n");
     assert_eq!(wrong.response().status, 403);
 
-    let mut socket = Client::connect(running.bots);
+    let mut socket = Client::connect(running.proxy);
     assert_eq!(socket.get("/v4/websocket", HANDSHAKE).status, 101);
     let (kind, ready) = frame(&mut socket);
     assert!(kind == 0x81 && ready.starts_with(br#"{"op":"ready""#), "{}", String::from_utf8_lossy(&ready));

@@ -14,12 +14,12 @@ use process::{FREE, Running, Stray, directory, has_ended, lavaproxy, value};
 use support::{Backend, Client, HANDSHAKE, OK, PATIENCE, Response, SWITCHING, eventually};
 
 /// A lavaproxy whose env file is the test's to write.
-struct House {
+struct Site {
     running: Running,
     file: PathBuf,
 }
 
-impl House {
+impl Site {
     fn start(name: &str, settings: &str) -> Self {
         let home = directory(name);
         let file = home.join("lavaproxy.env");
@@ -56,24 +56,24 @@ fn backend(name: &'static str) -> Backend {
     })
 }
 
-fn doors(rest: &str) -> String {
+fn listeners(rest: &str) -> String {
     format!("PROXY_HOST=127.0.0.1\nPROXY_PORT=0\nWEB_PORT=0\n{rest}")
 }
 
 #[test]
-fn passwords_and_backends_change_under_connections_that_live_on() {
+fn passwords_and_backends_change_and_open_connections_stay() {
     let (first, second) = (backend("first"), backend("second"));
     let settings = |password: &str, node: &Backend| {
-        doors(&format!("PROXY_PASSWORD={password}\nLAVALINK_V3_HOST=\nLAVALINK_V4_PORT={}\n", node.address.port()))
+        listeners(&format!("PROXY_PASSWORD={password}\nLAVALINK_V3_HOST=\nLAVALINK_V4_PORT={}\n", node.address.port()))
     };
-    let mut house = House::start("reload", &settings("before", &first));
-    let (bots, web) = (house.running.door("proxy"), house.running.door("web"));
+    let mut site = Site::start("reload", &settings("before", &first));
+    let (bots, web) = (site.running.listener("proxy"), site.running.listener("web"));
     let mut tunnel = Client::connect(bots);
     assert_eq!(ask(&mut tunnel, "before", "/v4/websocket", HANDSHAKE).status, 101);
     let mut kept = Client::connect(bots);
     assert_eq!(ask(&mut kept, "before", "/v4/info", "").text(), "first");
 
-    let line = house.reload(&settings("after", &second));
+    let line = site.reload(&settings("after", &second));
     assert_eq!(value(&line, "changed"), "PROXY_PASSWORD,LAVALINK_V4_PORT,LAVALINK_V4_PASSWORD");
     assert_eq!(ask(&mut kept, "before", "/v4/info", "").status, 403);
     assert_eq!(ask(&mut kept, "after", "/v4/info", "").text(), "second");
@@ -87,46 +87,46 @@ fn passwords_and_backends_change_under_connections_that_live_on() {
     assert_eq!(health("/api/health")["backends"][0]["address"], second.address.to_string());
     drop((tunnel, kept));
 
-    house.running.signal("TERM");
-    let (status, log) = house.running.end();
+    site.running.signal("TERM");
+    let (status, log) = site.running.end();
     assert!(status.success() && !log.contains("level=error"), "{log}");
 }
 
 #[test]
-fn faulty_settings_change_nothing_and_all_faults_are_told() {
+fn faulty_settings_change_nothing_and_all_faults_are_reported() {
     let node = backend("node");
-    let good = doors(&format!("PROXY_PASSWORD=secret-one\nLAVALINK_V4_PORT={}\n", node.address.port()));
-    let mut house = House::start("faulty", &good);
-    let bots = house.running.door("proxy");
-    house.running.door("web");
+    let good = listeners(&format!("PROXY_PASSWORD=secret-one\nLAVALINK_V4_PORT={}\n", node.address.port()));
+    let mut site = Site::start("faulty", &good);
+    let bots = site.running.listener("proxy");
+    site.running.listener("web");
     for (faulty, told) in [
         ("PROXY_PASSWORD=secret-two\nHEAD_TIMEOUT=ten\nMAX_BODY=much\n", &["HEAD_TIMEOUT=ten", "MAX_BODY=much"][..]),
         ("PROXY_PASSWORD=secret-two\nnonsense\n", &["line 7"]),
         ("LAVALINK_V3_HOST=\nLAVALINK_V4_HOST=\nPROXY_PASSWORD=secret-two\n", &["LAVALINK_V3_HOST"]),
     ] {
-        fs::write(&house.file, format!("{good}{faulty}")).unwrap();
-        house.running.signal("HUP");
+        fs::write(&site.file, format!("{good}{faulty}")).unwrap();
+        site.running.signal("HUP");
         for fault in told {
-            house.running.line(&["level=error", "event=reload-refused", fault]);
+            site.running.line(&["level=error", "event=reload-refused", fault]);
         }
         assert_eq!(ask(&mut Client::connect(bots), "secret-one", "/v4/info", "").text(), "node");
     }
-    fs::remove_file(&house.file).unwrap();
-    house.running.signal("HUP");
-    house.running.line(&["event=restart-needed"]);
-    house.running.signal("TERM");
-    assert!(!house.running.end().1.contains("secret-"));
+    fs::remove_file(&site.file).unwrap();
+    site.running.signal("HUP");
+    site.running.line(&["event=restart-needed"]);
+    site.running.signal("TERM");
+    assert!(!site.running.end().1.contains("secret-"));
 }
 
 #[test]
-fn what_needs_a_restart_is_named_and_stays() {
+fn settings_that_need_a_restart_are_named_and_stay() {
     let node = backend("node");
     let rest = format!("LAVALINK_V4_PORT={}\nPROXY_PASSWORD=x\n", node.address.port());
-    let mut house = House::start("needs-restart", &doors(&rest));
-    let bots = house.running.door("proxy");
-    house.running.door("web");
-    house.reload(&format!("PROXY_HOST=127.0.0.1\nPROXY_PORT=1\nPROXY_V4_PORT=2\nWEB_PORT=0\n{rest}"));
-    let line = house.running.line(&["event=restart-needed "]);
+    let mut site = Site::start("needs-restart", &listeners(&rest));
+    let bots = site.running.listener("proxy");
+    site.running.listener("web");
+    site.reload(&format!("PROXY_HOST=127.0.0.1\nPROXY_PORT=1\nPROXY_V4_PORT=2\nWEB_PORT=0\n{rest}"));
+    let line = site.running.line(&["event=restart-needed "]);
     assert_eq!(value(&line, "settings"), "PROXY_PORT,PROXY_V4_PORT");
     assert_eq!(ask(&mut Client::connect(bots), "x", "/v4/info", "").text(), "node");
 }
@@ -134,12 +134,12 @@ fn what_needs_a_restart_is_named_and_stays() {
 #[test]
 fn the_pages_never_lose_their_password_while_others_can_reach_them() {
     let open = "PROXY_HOST=127.0.0.1\nPROXY_PORT=0\nWEB_PORT=0\nWEB_HOST=0.0.0.0\nWEB_PASSWORD=secret\n";
-    let mut house = House::start("pages", open);
-    let mut web = house.running.door("web");
+    let mut site = Site::start("pages", open);
+    let mut web = site.running.listener("web");
     web.set_ip([127, 0, 0, 1].into());
-    fs::write(&house.file, doors("WEB_HOST=127.0.0.1\n")).unwrap();
-    house.running.signal("HUP");
-    house.running.line(&["event=reload-refused", "WEB_HOST=0.0.0.0", "until a restart"]);
+    fs::write(&site.file, listeners("WEB_HOST=127.0.0.1\n")).unwrap();
+    site.running.signal("HUP");
+    site.running.line(&["event=reload-refused", "WEB_HOST=0.0.0.0", "until a restart"]);
     let mut stranger = Client::connect(web);
     stranger.send(b"GET /api/stats HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(stranger.response().status, 401);
@@ -147,12 +147,12 @@ fn the_pages_never_lose_their_password_while_others_can_reach_them() {
 
 #[test]
 fn the_log_level_changes() {
-    let mut house = House::start("level", &doors("LOG_LEVEL=warn,lavaproxy::signals=info,lavaproxy::server=info\n"));
-    house.running.door("web");
-    let line = house.reload(&doors("LOG_LEVEL=info\n"));
+    let mut site = Site::start("level", &listeners("LOG_LEVEL=warn,lavaproxy::signals=info,lavaproxy::server=info\n"));
+    site.running.listener("web");
+    let line = site.reload(&listeners("LOG_LEVEL=info\n"));
     assert_eq!(value(&line, "changed"), "LOG_LEVEL");
-    house.running.signal("TERM");
-    let (_, log) = house.running.end();
+    site.running.signal("TERM");
+    let (_, log) = site.running.end();
     assert!(log.contains("event=stopped") && !log.contains("event=start"), "{log}");
 }
 
@@ -173,7 +173,7 @@ impl Supervisor {
 }
 
 #[test]
-fn a_supervisor_is_told_how_things_are() {
+fn a_supervisor_is_notified_of_each_state() {
     let home = directory("supervisor");
     let path = home.join("notify");
     let _ = fs::remove_file(&path);

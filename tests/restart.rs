@@ -66,10 +66,10 @@ fn successor(running: &mut Running) -> u32 {
 }
 
 #[test]
-fn ten_upgrades_under_load_lose_nobody() {
+fn ten_upgrades_under_load_lose_no_client() {
     let v4 = Backend::answering(OK);
     let mut running = Running::start(&[QUIET, ("LAVALINK_V4_PORT", &v4.address.port().to_string())]);
-    let (bots, web) = (running.door("proxy"), running.door("web"));
+    let (bots, web) = (running.listener("proxy"), running.listener("web"));
     let load = load(bots, web, HEALTHZ);
     let mut present = Stray(running.child.id());
     for _ in 0..TIMES {
@@ -88,7 +88,7 @@ fn ten_upgrades_under_load_lose_nobody() {
 }
 
 #[test]
-fn ten_restarts_on_sockets_that_stay_open_lose_nobody() {
+fn ten_restarts_on_sockets_that_stay_open_lose_no_client() {
     let v4 = Backend::answering(OK);
     let v4_port = v4.address.port().to_string();
     let sockets = Sockets::open(&["", ""]);
@@ -99,7 +99,7 @@ fn ten_restarts_on_sockets_that_stay_open_lose_nobody() {
         sockets.start(&set)
     };
     let mut running = start();
-    running.door("web");
+    running.listener("web");
     let load = load(bots, web, VERSION);
     for _ in 0..TIMES {
         running.signal("TERM");
@@ -146,12 +146,12 @@ impl Sockets {
 }
 
 #[test]
-fn sockets_find_their_doors_by_name_or_by_port() {
+fn inherited_sockets_are_matched_by_name_or_by_port() {
     let sockets = Sockets::open(&["web", "lavaproxy.socket", "proxy-v4"]);
     let port = sockets.address(1).port().to_string();
     let mut running = sockets.start(&[("PROXY_PORT", &port), ("PROXY_V4_PORT", "1")]);
-    for (index, door) in [(1, "proxy"), (2, "proxy-v4"), (0, "web")] {
-        assert_eq!(running.door(door), sockets.address(index));
+    for (index, listener) in [(1, "proxy"), (2, "proxy-v4"), (0, "web")] {
+        assert_eq!(running.listener(listener), sockets.address(index));
     }
     running.signal("TERM");
     assert!(running.end().0.success());
@@ -181,14 +181,14 @@ fn a_socket_that_cannot_be_used_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_reload_takes_no_password_from_pages_at_an_inherited_socket_that_others_can_reach() {
+fn a_reload_keeps_the_password_of_an_inherited_web_socket_that_others_can_reach() {
     let home = directory("open-socket");
     let file = home.join("lavaproxy.env");
     fs::write(&file, "WEB_PASSWORD=secret\n").unwrap();
     let open = Sockets(vec![("web", TcpListener::bind("0.0.0.0:0").unwrap())]);
     let path = file.to_str().unwrap().to_owned();
     let mut running = open.start_with(&["--env-file", &path], &[]);
-    let mut web = running.door("web");
+    let mut web = running.listener("web");
     web.set_ip([127, 0, 0, 1].into());
     fs::write(&file, "").unwrap();
     running.signal("HUP");
@@ -199,7 +199,7 @@ fn a_reload_takes_no_password_from_pages_at_an_inherited_socket_that_others_can_
 }
 
 #[test]
-fn tunnels_of_the_predecessor_live_until_they_must_go() {
+fn tunnels_of_the_predecessor_stay_open_until_its_deadline() {
     let v4 = Backend::start(|mut client, _| {
         if client.next_head().is_some() {
             client.send(SWITCHING);
@@ -208,7 +208,7 @@ fn tunnels_of_the_predecessor_live_until_they_must_go() {
     });
     let port = v4.address.port().to_string();
     let mut running = Running::start(&[QUIET, ("LAVALINK_V4_PORT", &port), ("DRAIN_TIMEOUT", "1h")]);
-    let (bots, web) = (running.door("proxy"), running.door("web"));
+    let (bots, web) = (running.listener("proxy"), running.listener("web"));
     let tunnel = || {
         let mut tunnel = Client::connect(bots);
         let head = format!("GET /v4/websocket HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n{HANDSHAKE}\r\n");
@@ -246,7 +246,7 @@ fn a_successor_that_does_not_come_up_changes_nothing() {
     let mut command = Command::new(&binary);
     command.env_clear().envs(FREE).env(QUIET.0, QUIET.1).current_dir(&home);
     let mut running = Running::spawn(command);
-    let (bots, web) = (running.door("proxy"), running.door("web"));
+    let (bots, web) = (running.listener("proxy"), running.listener("web"));
     let load = load(bots, web, HEALTHZ);
     let mut fails = |words: &[&str]| {
         running.signal("USR2");
@@ -288,18 +288,18 @@ fn replace(path: &Path, content: &[u8]) {
 }
 
 #[test]
-fn a_door_that_the_successor_has_elsewhere_moves() {
+fn a_listener_that_has_a_new_address_in_the_successor_moves() {
     let home = directory("moving");
     fs::write(home.join("lavaproxy.env"), "PROXY_V4_PORT=0\n").unwrap();
     let mut command = lavaproxy(&FREE);
     command.env(QUIET.0, QUIET.1).current_dir(&home);
     let mut running = Running::spawn(command);
-    let (bots, v4, web) = (running.door("proxy"), running.door("proxy-v4"), running.door("web"));
+    let (bots, v4, web) = (running.listener("proxy"), running.listener("proxy-v4"), running.listener("web"));
     fs::write(home.join("lavaproxy.env"), "PROXY_V3_PORT=0\n").unwrap();
     running.signal("USR2");
-    assert_eq!(running.door("proxy"), bots);
-    running.door("proxy-v3");
-    assert_eq!(running.door("web"), web);
+    assert_eq!(running.listener("proxy"), bots);
+    running.listener("proxy-v3");
+    assert_eq!(running.listener("web"), web);
     let _next = Stray(successor(&mut running));
     eventually("the predecessor has ended", || has_ended(running.child.id()));
     assert!(std::net::TcpStream::connect(v4).is_err());

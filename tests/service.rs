@@ -73,7 +73,7 @@ fn files(below: &Path) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn systemd_finds_nothing_to_say_about_the_units() {
+fn systemd_accepts_the_units() {
     if !has_systemd_analyze() {
         return;
     }
@@ -88,7 +88,7 @@ fn systemd_finds_nothing_to_say_about_the_units() {
 }
 
 #[test]
-fn the_service_is_exposed_to_little() {
+fn the_service_has_a_low_exposure() {
     if !has_systemd_analyze() {
         return;
     }

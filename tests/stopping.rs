@@ -40,10 +40,10 @@ fn shutdowns(proxy: &Proxy) -> u64 {
     proxy.server.ledger().snapshot().ended["shutdown"]
 }
 
-/// A door may take a moment to close; whoever still comes in is not served.
-fn assert_refuses(door: SocketAddr) {
-    eventually("the door refuses", || {
-        let Ok(stream) = TcpStream::connect(door) else { return true };
+/// A listener may take a moment to close; whoever still comes in is not served.
+fn assert_refuses(listener: SocketAddr) {
+    eventually("the listener refuses", || {
+        let Ok(stream) = TcpStream::connect(listener) else { return true };
         let mut late = Client::over(stream);
         let _ = late.try_send(REQUEST.as_bytes());
         late.read_error();
@@ -53,14 +53,14 @@ fn assert_refuses(door: SocketAddr) {
 }
 
 #[test]
-fn idle_connections_close_at_once_and_the_doors_refuse() {
+fn idle_connections_close_at_once_and_the_listeners_refuse() {
     let _alone = alone();
     let backend = Backend::answering(OK);
     let proxy = Proxy::before(backend.address, backend.address, &[("PROXY_V3_PORT", "0"), ("PROXY_V4_PORT", "0")]);
-    let doors = ["proxy", "proxy-v3", "proxy-v4", "web"].map(|name| proxy.door(name));
+    let listeners = ["proxy", "proxy-v3", "proxy-v4", "web"].map(|name| proxy.listener(name));
     let mut idle = Vec::new();
-    for door in &doors[..3] {
-        let mut client = Client::connect(*door);
+    for listener in &listeners[..3] {
+        let mut client = Client::connect(*listener);
         assert_eq!(client.get("/v3/info", "").status, 200);
         idle.push(client);
     }
@@ -74,7 +74,7 @@ fn idle_connections_close_at_once_and_the_doors_refuse() {
     assert!(silent.is_at_end());
     proxy.wait_until_empty();
     assert_eq!(shutdowns(&proxy), 4);
-    doors.into_iter().for_each(assert_refuses);
+    listeners.into_iter().for_each(assert_refuses);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_request_under_way_is_answered() {
 }
 
 #[test]
-fn a_handshake_under_way_becomes_no_tunnel_that_is_waited_for() {
+fn a_handshake_under_way_is_answered_and_its_tunnel_closed() {
     let _alone = alone();
     let mut busy = stop_amid_a_request(SWITCHING, |busy| {
         let head = REQUEST.strip_suffix("\r\n").unwrap();
@@ -147,7 +147,7 @@ fn tunnels_end_on_both_sides() {
 }
 
 #[test]
-fn a_tunnel_takes_leave_between_frames_and_not_within_one() {
+fn a_tunnel_gets_a_close_frame_between_frames_and_not_within_one() {
     let _alone = alone();
     let tunnels = Tunnels::start(&[]);
     let text = [&[0x81, 126, 1, 0][..], &[b'x'; 256]].concat();
@@ -173,7 +173,7 @@ fn a_tunnel_takes_leave_between_frames_and_not_within_one() {
 }
 
 #[test]
-fn clients_that_stall_are_not_waited_for_beyond_the_drain_timeout() {
+fn stalled_clients_do_not_delay_a_stop_beyond_the_drain_timeout() {
     let _alone = alone();
     let body = vec![b'x'; 32 * 1024 * 1024];
     let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat();
@@ -203,7 +203,7 @@ fn clients_that_stall_are_not_waited_for_beyond_the_drain_timeout() {
 }
 
 #[test]
-fn a_backend_that_is_silent_is_not_waited_for_beyond_the_drain_timeout() {
+fn a_silent_backend_does_not_delay_a_stop_beyond_the_drain_timeout() {
     let _alone = alone();
     let (asked, was_asked) = mpsc::channel();
     let backend = Backend::start(move |mut client, _| {

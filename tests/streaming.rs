@@ -315,7 +315,7 @@ fn a_request_waits_for_a_slow_backend() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_waited_for_for_ever() {
+fn a_client_that_does_not_read_is_given_up() {
     let (tell, ended) = mpsc::channel();
     let tell = Mutex::new(tell);
     let backend = Backend::start(move |mut client, _| {
@@ -438,7 +438,7 @@ fn a_client_that_stalls_in_its_head_or_says_nothing_is_given_up() {
 }
 
 #[test]
-fn a_kept_connection_may_be_idle_for_its_own_time_and_its_next_head_has_the_heads() {
+fn an_idle_connection_has_the_keepalive_timeout_and_its_next_head_the_head_timeout() {
     let tap = Tap::answering(OK);
     let proxy = before(&tap.backend, &[("HEAD_TIMEOUT", "10s"), ("KEEPALIVE_TIMEOUT", "300ms")]);
     let mut client = proxy.connect();
@@ -456,7 +456,7 @@ fn a_kept_connection_may_be_idle_for_its_own_time_and_its_next_head_has_the_head
 }
 
 #[test]
-fn a_client_that_stalls_in_its_body_is_given_up_and_the_backend_sees_no_end_of_it() {
+fn a_client_that_stalls_within_its_body_is_given_up_and_the_backend_gets_no_complete_body() {
     let tap = Tap::silent();
     let proxy = before(&tap.backend, &[("HEAD_TIMEOUT", "300ms")]);
     for (framing, part) in [
@@ -494,7 +494,7 @@ fn a_body_that_trickles_is_given_up_in_the_end() {
 }
 
 #[test]
-fn a_client_that_ends_in_its_body_is_told_and_the_backend_sees_no_end_of_it() {
+fn a_client_that_ends_within_its_body_gets_an_error_and_the_backend_no_complete_body() {
     let tap = Tap::silent();
     let proxy = before(&tap.backend, &[]);
     for (framing, part) in
@@ -511,7 +511,7 @@ fn a_client_that_ends_in_its_body_is_told_and_the_backend_sees_no_end_of_it() {
 }
 
 #[test]
-fn a_client_that_only_ends_its_own_side_gets_the_whole_answer() {
+fn a_client_that_half_closes_gets_the_whole_answer() {
     let backend = Backend::start(|mut client, _| {
         client.next_request();
         client.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {MIB}\r\n\r\n").as_bytes());
@@ -527,7 +527,7 @@ fn a_client_that_only_ends_its_own_side_gets_the_whole_answer() {
 }
 
 #[test]
-fn a_client_that_goes_in_mid_answer_takes_the_backends_connection_with_it() {
+fn a_client_that_leaves_within_an_answer_ends_the_backends_connection() {
     for resets in [false, true] {
         let (tell, ended) = mpsc::channel();
         let tell = Mutex::new(tell);

@@ -248,7 +248,7 @@ fn bytes_before_a_reset_are_delivered_if_the_peer_reads_them() {
 }
 
 #[test]
-fn a_stalled_client_holds_its_backend_back_and_nobody_else() {
+fn a_stalled_client_holds_back_its_backend_and_no_other() {
     let tunnels = Tunnels::start(HASTE);
     let (mut stalled, mut backend) = tunnels.open_over(connect_narrow(&tunnels.proxy));
     let all = pattern(1, 64 * MIB);

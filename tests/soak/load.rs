@@ -6,18 +6,18 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crate::books::{Books, Who};
-use crate::chance::{Chance, mix};
 use crate::findings::Findings;
+use crate::ledger::{Group, Ledger};
 use crate::node::Node;
+use crate::random::{Random, mix};
 use crate::wire::{Tried, Trouble};
 
 pub struct Load {
-    pub bots: SocketAddr,
+    pub proxy: SocketAddr,
     pub web: SocketAddr,
     pub v3: Arc<Node>,
     pub v4: Arc<Node>,
-    pub books: Books,
+    pub ledger: Ledger,
     pub findings: Arc<Findings>,
     /// Connections that are open on the clients' side.
     pub open: AtomicUsize,
@@ -28,17 +28,17 @@ pub struct Load {
 /// One kind of client, and how many of them there are at once.
 pub struct Kind {
     pub name: &'static str,
-    pub who: Who,
+    pub group: Group,
     pub threads: u64,
     /// Between two of their doings, in milliseconds.
     pub pause: (u64, u64),
-    pub act: fn(&Load, &mut Chance) -> Tried<()>,
+    pub act: fn(&Load, &mut Random) -> Tried<()>,
 }
 
 impl Load {
-    pub fn new(bots: SocketAddr, web: SocketAddr, v3: Arc<Node>, v4: Arc<Node>, findings: Arc<Findings>) -> Self {
-        let (books, open) = (Books::default(), AtomicUsize::new(0));
-        Self { bots, web, v3, v4, books, findings, open, over: Mutex::new(true), ending: Condvar::new() }
+    pub fn new(proxy: SocketAddr, web: SocketAddr, v3: Arc<Node>, v4: Arc<Node>, findings: Arc<Findings>) -> Self {
+        let (ledger, open) = (Ledger::default(), AtomicUsize::new(0));
+        Self { proxy, web, v3, v4, ledger, findings, open, over: Mutex::new(true), ending: Condvar::new() }
     }
 
     pub fn node(&self, version: &str) -> &Arc<Node> {
@@ -78,15 +78,15 @@ impl Load {
     }
 
     fn keep_doing(&self, kind: &Kind, seed: u64) {
-        let mut chance = Chance::new(seed);
-        while !self.pause(chance.millis(kind.pause.0, kind.pause.1)) {
+        let mut random = Random::new(seed);
+        while !self.pause(random.millis(kind.pause.0, kind.pause.1)) {
             let before = [&self.v3, &self.v4].map(|node| (node, node.weather()));
-            match (kind.act)(self, &mut chance) {
+            match (kind.act)(self, &mut random) {
                 Ok(()) => self.done(kind.name),
                 Err(Trouble::Wrong(what)) => self.wrong(kind, seed, &what),
                 Err(Trouble::Broken(error)) => {
                     let fair = before.iter().all(|(node, before)| node.was_fair_since(*before));
-                    if kind.who == Who::Clean || fair {
+                    if kind.group == Group::Clean || fair {
                         self.wrong(kind, seed, &format!("it broke off: {error}"));
                     } else {
                         self.trouble(&format!("{} while a node restarted: {error}", kind.name));
@@ -102,9 +102,9 @@ impl Load {
 
     /// Restarts one node now and then.
     pub fn restart_now_and_then(&self, node: &Arc<Node>, seed: u64) {
-        let mut chance = Chance::new(seed);
-        while !self.pause(chance.millis(5000, 15_000)) {
-            node.restart(chance.millis(100, 1500), &mut chance);
+        let mut random = Random::new(seed);
+        while !self.pause(random.millis(5000, 15_000)) {
+            node.restart(random.millis(100, 1500), &mut random);
         }
     }
 }

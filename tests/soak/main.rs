@@ -2,25 +2,25 @@
 //! checked at both ends. A minute unless SOAK_MINUTES says more; SOAK_SEED repeats a load.
 //!
 //! Clients come from 127.0.0.2 when they end every connection properly and from 127.0.0.3 when they do not: of the
-//! former lavaproxy's books must say exactly what the clients counted, of the latter what they cannot rule out.
+//! former lavaproxy's ledger must say exactly what the clients counted, of the latter what they cannot rule out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
-mod books;
-mod chance;
-mod child;
+mod abrupt;
+mod connection;
 mod findings;
+mod lavaproxy;
+mod ledger;
 mod load;
 mod node;
-mod people;
+mod random;
 mod report;
 mod rest;
 mod script;
 mod tunnels;
-mod violent;
-mod visit;
+mod web;
 mod wire;
 
 use std::env;
@@ -29,15 +29,15 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use books::{Counted, Known, Who};
-use chance::{Chance, mix};
-use child::{Held, Lavaproxy};
+use connection::{Connection, Request};
 use findings::Findings;
+use lavaproxy::{Held, Lavaproxy};
+use ledger::{Counted, Group, Known};
 use load::{Kind, Load, within};
 use node::Node;
+use random::{Random, mix};
 use report::{Peak, Run};
 use serde_json::Value;
-use visit::{Ask, Visit};
 
 pub const PASSWORD: &str = "soaked-through";
 pub const MAX_BODY: u64 = 2 * 1024 * 1024;
@@ -52,32 +52,32 @@ const SLACK: u64 = 16 * 1024;
 
 const MOST_MINUTES: f64 = 24.0 * 60.0;
 
-const CLEAN: Who = Who::Clean;
-const VIOLENT: Who = Who::Violent;
+const CLEAN: Group = Group::Clean;
+const ABRUPT: Group = Group::Abrupt;
 
 #[rustfmt::skip]
 const KINDS: &[Kind] = &[
-    Kind { name: "REST connections, kept alive", who: CLEAN, threads: 90, pause: (10, 500), act: rest::kept_alive },
-    Kind { name: "REST requests, a connection each", who: CLEAN, threads: 20, pause: (50, 400), act: rest::one_shot },
-    Kind { name: "requests to a slow node", who: CLEAN, threads: 40, pause: (10, 500), act: rest::slow_node },
-    Kind { name: "readers that stop for a while", who: CLEAN, threads: 3, pause: (200, 1500), act: rest::slow_reader },
-    Kind { name: "pipelined rows of requests", who: CLEAN, threads: 3, pause: (200, 1000), act: rest::pipelined },
-    Kind { name: "connections with uploads", who: CLEAN, threads: 5, pause: (200, 1500), act: rest::upload },
-    Kind { name: "refused requests' connections", who: CLEAN, threads: 4, pause: (100, 500), act: rest::refused },
-    Kind { name: "tunnels in dialogue", who: CLEAN, threads: 160, pause: (10, 1000), act: tunnels::dialogue },
-    Kind { name: "quiet tunnels", who: CLEAN, threads: 100, pause: (10, 1000), act: tunnels::quiet },
-    Kind { name: "tunnels full both ways", who: CLEAN, threads: 3, pause: (300, 1500), act: tunnels::flood },
-    Kind { name: "tunnels that are cut", who: VIOLENT, threads: 40, pause: (10, 500), act: tunnels::cut },
-    Kind { name: "full tunnels that are cut", who: VIOLENT, threads: 3, pause: (200, 1500), act: tunnels::cut_flood },
-    Kind { name: "clients gone within a head", who: VIOLENT, threads: 3, pause: (50, 500), act: violent::within_a_head },
-    Kind { name: "heads that never come", who: VIOLENT, threads: 3, pause: (50, 500), act: violent::slow_head },
-    Kind { name: "clients gone within an upload", who: VIOLENT, threads: 4, pause: (100, 1000), act: violent::within_an_upload },
-    Kind { name: "uploads over the limit", who: VIOLENT, threads: 2, pause: (300, 2000), act: violent::too_large },
-    Kind { name: "clients gone within an answer", who: VIOLENT, threads: 4, pause: (100, 1000), act: violent::within_an_answer },
-    Kind { name: "nodes gone within an answer", who: VIOLENT, threads: 4, pause: (100, 800), act: violent::broken_answer },
-    Kind { name: "readers that stop for good", who: VIOLENT, threads: 5, pause: (300, 2000), act: violent::stalled_reader },
-    Kind { name: "bytes that are no HTTP", who: VIOLENT, threads: 2, pause: (100, 1000), act: violent::garbage },
-    Kind { name: "pages, lists and scrapes", who: CLEAN, threads: 3, pause: (50, 600), act: people::look },
+    Kind { name: "REST connections, kept alive", group: CLEAN, threads: 90, pause: (10, 500), act: rest::kept_alive },
+    Kind { name: "REST requests, a connection each", group: CLEAN, threads: 20, pause: (50, 400), act: rest::one_shot },
+    Kind { name: "requests to a slow node", group: CLEAN, threads: 40, pause: (10, 500), act: rest::slow_node },
+    Kind { name: "readers that stop for a while", group: CLEAN, threads: 3, pause: (200, 1500), act: rest::slow_reader },
+    Kind { name: "pipelined rows of requests", group: CLEAN, threads: 3, pause: (200, 1000), act: rest::pipelined },
+    Kind { name: "connections with uploads", group: CLEAN, threads: 5, pause: (200, 1500), act: rest::upload },
+    Kind { name: "refused requests' connections", group: CLEAN, threads: 4, pause: (100, 500), act: rest::refused },
+    Kind { name: "tunnels in dialogue", group: CLEAN, threads: 160, pause: (10, 1000), act: tunnels::dialogue },
+    Kind { name: "quiet tunnels", group: CLEAN, threads: 100, pause: (10, 1000), act: tunnels::quiet },
+    Kind { name: "tunnels full both ways", group: CLEAN, threads: 3, pause: (300, 1500), act: tunnels::flood },
+    Kind { name: "tunnels that are cut", group: ABRUPT, threads: 40, pause: (10, 500), act: tunnels::cut },
+    Kind { name: "full tunnels that are cut", group: ABRUPT, threads: 3, pause: (200, 1500), act: tunnels::cut_flood },
+    Kind { name: "clients gone within a head", group: ABRUPT, threads: 3, pause: (50, 500), act: abrupt::within_a_head },
+    Kind { name: "heads that never come", group: ABRUPT, threads: 3, pause: (50, 500), act: abrupt::slow_head },
+    Kind { name: "clients gone within an upload", group: ABRUPT, threads: 4, pause: (100, 1000), act: abrupt::within_an_upload },
+    Kind { name: "uploads over the limit", group: ABRUPT, threads: 2, pause: (300, 2000), act: abrupt::too_large },
+    Kind { name: "clients gone within an answer", group: ABRUPT, threads: 4, pause: (100, 1000), act: abrupt::within_an_answer },
+    Kind { name: "nodes gone within an answer", group: ABRUPT, threads: 4, pause: (100, 800), act: abrupt::broken_answer },
+    Kind { name: "readers that stop for good", group: ABRUPT, threads: 5, pause: (300, 2000), act: abrupt::stalled_reader },
+    Kind { name: "bytes that are no HTTP", group: ABRUPT, threads: 2, pause: (100, 1000), act: abrupt::garbage },
+    Kind { name: "pages, lists and scrapes", group: CLEAN, threads: 3, pause: (50, 600), act: web::look },
 ];
 
 #[test]
@@ -93,7 +93,7 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
     let v3 = Node::start("v3", [127, 0, 0, 4], &findings);
     let v4 = Node::start("v4", [127, 0, 0, 5], &findings);
     let mut lavaproxy = start(&v3, &v4);
-    let load = Load::new(lavaproxy.bots, lavaproxy.web, v3, v4, findings);
+    let load = Load::new(lavaproxy.proxy, lavaproxy.web, v3, v4, findings);
 
     let start = rest(&load, &lavaproxy, None);
     let mut peak = Peak::default();
@@ -104,8 +104,8 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
 
     assert!(lavaproxy.is_running(), "it has ended");
     let cpu = lavaproxy.cpu_seconds();
-    let books = compare(&load, &lavaproxy);
-    println!("\n{}", report::markdown(&Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, books }));
+    let ledger = compare(&load, &lavaproxy);
+    println!("\n{}", report::markdown(&Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, ledger }));
 
     assert!(end.memory <= warm.memory + SLACK, "memory grew from {} to {} KiB", warm.memory, end.memory);
     let alarming = lavaproxy.log(|log| log.alarming.clone());
@@ -161,15 +161,15 @@ fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut
 /// connections that it keeps to its nodes are closed there, and a request to each makes it find out.
 fn rest(load: &Load, lavaproxy: &Lavaproxy, before: Option<Held>) -> Held {
     let is_empty = || lavaproxy.stats()["totals"]["active"] == 0;
-    assert!(within(REST, is_empty), "connections are still in the books: {}", lavaproxy.stats()["connections"]);
-    let mut chance = Chance::new(0);
+    assert!(within(REST, is_empty), "connections are still in the ledger: {}", lavaproxy.stats()["connections"]);
+    let mut random = Random::new(0);
     for node in [&load.v3, &load.v4] {
-        node.restart(Duration::ZERO, &mut chance);
-        let mut visit = Visit::open(load, CLEAN).unwrap();
-        let (version, nonce) = (node.version, chance.next());
-        let ask = Ask { method: "GET", version, what: "load", nonce, length: 9, query: "", fields: "" };
-        assert_eq!(visit.exchange(&ask).unwrap().status, 200);
-        visit.close().unwrap();
+        node.restart(Duration::ZERO, &mut random);
+        let mut connection = Connection::open(load, CLEAN).unwrap();
+        let (version, nonce) = (node.version, random.next());
+        let ask = Request { method: "GET", version, what: "load", nonce, length: 9, query: "", fields: "" };
+        assert_eq!(connection.exchange(&ask).unwrap().status, 200);
+        connection.close().unwrap();
     }
     assert!(within(REST, is_empty), "{}", lavaproxy.stats()["connections"]);
     let mut now = lavaproxy.held();
@@ -185,8 +185,8 @@ fn rest(load: &Load, lavaproxy: &Lavaproxy, before: Option<Held>) -> Held {
     now
 }
 
-/// What the clients know against lavaproxy's books and its log.
-fn compare(load: &Load, lavaproxy: &Lavaproxy) -> [(Who, u64, Known, Counted); 2] {
+/// What the clients know against lavaproxy's ledger and its log.
+fn compare(load: &Load, lavaproxy: &Lavaproxy) -> [(Group, u64, Known, Counted); 2] {
     let stats = lavaproxy.stats();
     let number = |row: &Value, name: &str| row[name].as_u64().unwrap_or_else(|| panic!("no {name} in {row}"));
     let counted = |row: &Value| Counted {
@@ -194,18 +194,18 @@ fn compare(load: &Load, lavaproxy: &Lavaproxy) -> [(Who, u64, Known, Counted); 2
         bytes_in: number(row, "bytesIn"),
         bytes_out: number(row, "bytesOut"),
     };
-    let all = Who::ALL.map(|who| {
-        let address = who.address().to_string();
+    let all = Group::ALL.map(|group| {
+        let address = group.address().to_string();
         let rows = stats["usage"].as_array().unwrap();
         let row = rows.iter().find(|row| row["address"] == *address).unwrap_or_else(|| panic!("no row of {address}"));
-        let (connections, known, counted) = (load.books.connections(who), load.books.sum(who), counted(row));
+        let (connections, known, counted) = (load.ledger.connections(group), load.ledger.sum(group), counted(row));
         assert_eq!(number(row, "connections"), connections, "connections of {address}");
         assert_eq!(number(row, "active"), 0);
-        let logged = || lavaproxy.log(|log| log.connections(who)) == connections;
+        let logged = || lavaproxy.log(|log| log.connections(group)) == connections;
         assert!(within(REST, logged), "the log has no line for some of {connections} connections of {address}");
-        assert_eq!(lavaproxy.log(|log| log.sum(who)), counted, "the log against the API, for {address}");
-        assert!(who == VIOLENT || known.is_exact(), "of connections that ended properly all is known: {known:?}");
-        let differences = lavaproxy.log(|log| load.books.differences(&log.ended));
+        assert_eq!(lavaproxy.log(|log| log.sum(group)), counted, "the log against the API, for {address}");
+        assert!(group == ABRUPT || known.is_exact(), "of connections that ended properly all is known: {known:?}");
+        let differences = lavaproxy.log(|log| load.ledger.differences(&log.ended));
         assert!(
             differences.is_empty(),
             "{} connections: {:#?}",
@@ -213,11 +213,11 @@ fn compare(load: &Load, lavaproxy: &Lavaproxy) -> [(Who, u64, Known, Counted); 2
             &differences[..differences.len().min(9)]
         );
         assert!(known.admits(&counted), "{address}: the clients know {known:?}, lavaproxy says {counted:?}");
-        (who, connections, known, counted)
+        (group, connections, known, counted)
     });
-    let [(_, clean, _, of_clean), (_, violent, _, of_violent)] = &all;
-    assert_eq!(counted(&stats["totals"]), *of_clean + *of_violent);
-    assert_eq!(number(&stats["totals"], "connections"), clean + violent);
+    let [(_, clean, _, of_clean), (_, abrupt, _, of_abrupt)] = &all;
+    assert_eq!(counted(&stats["totals"]), *of_clean + *of_abrupt);
+    assert_eq!(number(&stats["totals"], "connections"), clean + abrupt);
     assert_eq!(stats["connections"].as_array().map(Vec::len), Some(0));
     assert_eq!(number(&stats["ended"], "internal-error"), 0);
     all

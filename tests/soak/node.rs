@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::chance::Chance;
 use crate::findings::Findings;
+use crate::random::Random;
 use crate::script;
 use crate::support::reset;
 
@@ -115,11 +115,11 @@ impl Node {
     }
 
     /// Closes the listener, cuts all but the spared, stays away for `down`, and opens again.
-    pub fn restart(self: &Arc<Self>, down: Duration, chance: &mut Chance) {
+    pub fn restart(self: &Arc<Self>, down: Duration, random: &mut Random) {
         let _nobody_wants_calm = self.calm.write().unwrap();
         self.begun.fetch_add(1, SeqCst);
         self.stop_listening();
-        let gently = chance.one_in(2);
+        let gently = random.one_in(2);
         self.doomed().iter().for_each(|connection| connection.end(gently));
         let cut = Instant::now();
         while !self.doomed().is_empty() {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use crate::books::{Counted, Known, Who};
-use crate::child::{Held, Lavaproxy};
+use crate::lavaproxy::{Held, Lavaproxy};
+use crate::ledger::{Counted, Group, Known};
 use crate::load::Load;
 
 /// The most that was held at any look.
@@ -46,12 +46,12 @@ pub struct Run<'r> {
     pub peak: &'r Peak,
     pub end: Held,
     pub cpu: f64,
-    pub books: [(Who, u64, Known, Counted); 2],
+    pub ledger: [(Group, u64, Known, Counted); 2],
 }
 
 pub fn markdown(run: &Run<'_>) -> String {
     let mut out = String::new();
-    let Run { seed, time, load, start, warm, peak, end, cpu, books } = run;
+    let Run { seed, time, load, start, warm, peak, end, cpu, ledger } = run;
     let minutes = time.as_secs_f64() / 60.0;
     let _ = writeln!(out, "### {minutes:.1} minutes, seed {seed}\n");
     let _ = writeln!(
@@ -66,8 +66,8 @@ pub fn markdown(run: &Run<'_>) -> String {
         let _ = writeln!(out, "| {name} | {} | {} | {} | {} |", of(start), of(warm), of(&peak.held), of(end));
     }
     let _ = writeln!(out, "\n| counted by | connections | requests | bytes in | bytes out |\n|---|---|---|---|---|");
-    for (who, connections, known, counted) in books {
-        let kind = if *who == Who::Clean { "ended properly" } else { "cut" };
+    for (group, connections, known, counted) in ledger {
+        let kind = if *group == Group::Clean { "ended properly" } else { "cut" };
         let Known { requests, bytes_in, bytes_out } = known;
         let _ = writeln!(out, "| clients, {kind} | {connections} | {requests} | {bytes_in} | {bytes_out} |");
         let Counted { requests, bytes_in, bytes_out } = counted;

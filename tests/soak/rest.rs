@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::MAX_BODY;
-use crate::books::Who;
-use crate::chance::{Chance, Pattern};
+use crate::connection::{Answer, Connection, Request};
+use crate::ledger::Group;
 use crate::load::Load;
-use crate::visit::{Answer, Ask, Visit};
+use crate::random::{Pattern, Random};
 use crate::wire::{Tried, Trouble};
 
 /// How an exchange leaves its connection.
@@ -20,40 +20,40 @@ enum Next {
 }
 
 /// A GET, mostly, of a body that comes as chunks or with its length; now and then one of those without a body.
-pub fn any<'a>(chance: &mut Chance, most: u64, pause: &'a str, fields: &'a str) -> Ask<'a> {
-    let (method, length) = match chance.between(0, 19) {
-        0 => ("HEAD", chance.size(most)),
+pub fn any<'a>(random: &mut Random, most: u64, pause: &'a str, fields: &'a str) -> Request<'a> {
+    let (method, length) = match random.between(0, 19) {
+        0 => ("HEAD", random.size(most)),
         1 => ("DELETE", 0),
         2 => ("GET", 0),
-        _ => ("GET", chance.size(most)),
+        _ => ("GET", random.size(most)),
     };
-    let query = if chance.one_in(3) { "" } else { "&framing=chunked" };
+    let query = if random.one_in(3) { "" } else { "&framing=chunked" };
     let query = if pause.is_empty() { query } else { pause };
-    Ask { method, version: chance.pick(&["v3", "v4"]), what: "load", nonce: chance.next(), length, query, fields }
+    Request { method, version: random.pick(&["v3", "v4"]), what: "load", nonce: random.next(), length, query, fields }
 }
 
 /// An exchange that only a restart of its node excuses from being answered by it.
-fn exchange(visit: &mut Visit<'_>, ask: &Ask<'_>, body: &[u8]) -> Tried<Next> {
-    exchange_after(visit, ask, body, Duration::ZERO)
+fn exchange(connection: &mut Connection<'_>, ask: &Request<'_>, body: &[u8]) -> Tried<Next> {
+    exchange_after(connection, ask, body, Duration::ZERO)
 }
 
 /// The same, but nothing is read of the answer for a while.
-fn exchange_after(visit: &mut Visit<'_>, ask: &Ask<'_>, body: &[u8], wait: Duration) -> Tried<Next> {
-    let node = visit.load.node(ask.version);
+fn exchange_after(connection: &mut Connection<'_>, ask: &Request<'_>, body: &[u8], wait: Duration) -> Tried<Next> {
+    let node = connection.load.node(ask.version);
     let before = node.weather();
-    visit.send_head(ask, body)?;
-    visit.load.pause(wait);
-    let answered = visit.answer(ask);
+    connection.send_head(ask, body)?;
+    connection.load.pause(wait);
+    let answered = connection.answer(ask);
     let fair = node.was_fair_since(before);
     match answered {
         Ok(Answer { status: 502, closes }) if !fair => {
-            visit.load.trouble("502 while the node restarted");
+            connection.load.trouble("502 while the node restarted");
             Ok(if closes { Next::Closes } else { Next::Again })
         }
         Ok(Answer { status: 200 | 204, closes }) => Ok(if closes { Next::Closes } else { Next::Again }),
         Ok(answer) => Err(Trouble::wrong(format!("{answer:?} in fair weather to {}", ask.head()))),
         Err(Trouble::Broken(error)) if !fair && error.kind() == ErrorKind::UnexpectedEof => {
-            visit.load.trouble("an answer broke off while the node restarted");
+            connection.load.trouble("an answer broke off while the node restarted");
             Ok(Next::BrokeOff)
         }
         Err(error) => Err(error),
@@ -61,101 +61,109 @@ fn exchange_after(visit: &mut Visit<'_>, ask: &Ask<'_>, body: &[u8], wait: Durat
 }
 
 /// Ends the connection as `next` leaves it.
-fn end(visit: Visit<'_>, next: &Next) -> Tried<()> {
+fn end(connection: Connection<'_>, next: &Next) -> Tried<()> {
     match next {
-        Next::Again => visit.close(),
-        Next::Closes => visit.close_at_end(),
-        Next::BrokeOff => visit.close_after_rest(),
+        Next::Again => connection.close(),
+        Next::Closes => connection.close_at_end(),
+        Next::BrokeOff => connection.close_after_rest(),
     }
 }
 
 /// One connection for many requests, to both nodes in turn.
-pub fn kept_alive(load: &Load, chance: &mut Chance) -> Tried<()> {
-    let mut visit = Visit::open(load, Who::Clean)?;
-    for left in (0..chance.between(1, 50)).rev() {
-        let fields = if left == 0 && chance.one_in(2) { "Connection: close\r\n" } else { "" };
-        let next = if chance.one_in(12) {
-            let length = chance.size(2048);
-            let nonce = chance.next();
+pub fn kept_alive(load: &Load, random: &mut Random) -> Tried<()> {
+    let mut connection = Connection::open(load, Group::Clean)?;
+    for left in (0..random.between(1, 50)).rev() {
+        let fields = if left == 0 && random.one_in(2) { "Connection: close\r\n" } else { "" };
+        let next = if random.one_in(12) {
+            let length = random.size(2048);
+            let nonce = random.next();
             let fields = format!("Content-Length: {length}\r\n{fields}");
-            let ask = Ask { method: "POST", version: "v4", what: "upload", nonce, length, query: "", fields: &fields };
-            exchange(&mut visit, &ask, &Pattern::up(nonce).make(length))?
+            let ask =
+                Request { method: "POST", version: "v4", what: "upload", nonce, length, query: "", fields: &fields };
+            exchange(&mut connection, &ask, &Pattern::up(nonce).make(length))?
         } else {
-            exchange(&mut visit, &any(chance, 64 * 1024, "", fields), b"")?
+            exchange(&mut connection, &any(random, 64 * 1024, "", fields), b"")?
         };
         if !matches!(next, Next::Again) {
-            return end(visit, &next);
+            return end(connection, &next);
         }
         load.done("REST requests, kept alive");
-        if load.pause(chance.millis(20, 300)) {
+        if load.pause(random.millis(20, 300)) {
             break;
         }
     }
-    visit.close()
+    connection.close()
 }
 
 /// A connection for each request.
-pub fn one_shot(load: &Load, chance: &mut Chance) -> Tried<()> {
-    let mut visit = Visit::open(load, Who::Clean)?;
-    let fields = chance.pick(&["", "Connection: close\r\n"]);
-    let next = exchange(&mut visit, &any(chance, 16 * 1024, "", fields), b"")?;
-    end(visit, &next)
+pub fn one_shot(load: &Load, random: &mut Random) -> Tried<()> {
+    let mut connection = Connection::open(load, Group::Clean)?;
+    let fields = random.pick(&["", "Connection: close\r\n"]);
+    let next = exchange(&mut connection, &any(random, 16 * 1024, "", fields), b"")?;
+    end(connection, &next)
 }
 
 /// A node that takes its time, for the head and between the pieces of the body.
-pub fn slow_node(load: &Load, chance: &mut Chance) -> Tried<()> {
-    let mut visit = Visit::open(load, Who::Clean)?;
-    let pause = format!("&framing=chunked&pause={}", chance.between(50, 800));
-    let next = exchange(&mut visit, &any(chance, 32 * 1024, &pause, ""), b"")?;
-    end(visit, &next)
+pub fn slow_node(load: &Load, random: &mut Random) -> Tried<()> {
+    let mut connection = Connection::open(load, Group::Clean)?;
+    let pause = format!("&framing=chunked&pause={}", random.between(50, 800));
+    let next = exchange(&mut connection, &any(random, 32 * 1024, &pause, ""), b"")?;
+    end(connection, &next)
 }
 
 /// A reader that stops in the middle of much, and goes on after a while.
-pub fn slow_reader(load: &Load, chance: &mut Chance) -> Tried<()> {
-    let mut visit = Visit::open_with(load, Who::Clean, Some(64 * 1024))?;
-    let (nonce, length) = (chance.next(), chance.between(1024 * 1024, 6 * 1024 * 1024));
-    let query = chance.pick(&["", "&framing=chunked"]);
-    let ask = Ask { method: "GET", version: "v4", what: "load", nonce, length, query, fields: "" };
-    let next = exchange_after(&mut visit, &ask, b"", chance.millis(200, 2000))?;
-    end(visit, &next)
+pub fn slow_reader(load: &Load, random: &mut Random) -> Tried<()> {
+    let mut connection = Connection::open_with(load, Group::Clean, Some(64 * 1024))?;
+    let (nonce, length) = (random.next(), random.between(1024 * 1024, 6 * 1024 * 1024));
+    let query = random.pick(&["", "&framing=chunked"]);
+    let ask = Request { method: "GET", version: "v4", what: "load", nonce, length, query, fields: "" };
+    let next = exchange_after(&mut connection, &ask, b"", random.millis(200, 2000))?;
+    end(connection, &next)
 }
 
 /// Several requests at once on one connection; their answers come in order.
-pub fn pipelined(load: &Load, chance: &mut Chance) -> Tried<()> {
+pub fn pipelined(load: &Load, random: &mut Random) -> Tried<()> {
     let (_calm3, _calm4) = (load.v3.calm(), load.v4.calm());
-    let mut visit = Visit::open(load, Who::Clean)?;
-    let asks: Vec<Ask<'_>> = (0..chance.between(2, 12)).map(|_| any(chance, 4096, "", "")).collect();
+    let mut connection = Connection::open(load, Group::Clean)?;
+    let asks: Vec<Request<'_>> = (0..random.between(2, 12)).map(|_| any(random, 4096, "", "")).collect();
     for ask in &asks {
-        visit.send_head(ask, b"")?;
+        connection.send_head(ask, b"")?;
     }
     for ask in &asks {
-        if !matches!(visit.answer(ask)?, Answer { status: 200 | 204, closes: false }) {
+        if !matches!(connection.answer(ask)?, Answer { status: 200 | 204, closes: false }) {
             return Err(Trouble::wrong(format!("no answer to the pipelined {}", ask.head())));
         }
     }
-    visit.close()
+    connection.close()
 }
 
 /// A body of any size up to the largest, with its length or in chunks. A restart would leave open how much of it was
 /// read, so there is none meanwhile.
-pub fn upload(load: &Load, chance: &mut Chance) -> Tried<()> {
-    let version = chance.pick(&["v3", "v4"]);
+pub fn upload(load: &Load, random: &mut Random) -> Tried<()> {
+    let version = random.pick(&["v3", "v4"]);
     let _calm = load.node(version).calm();
-    let mut visit = Visit::open(load, Who::Clean)?;
-    for _ in 0..chance.between(1, 4) {
-        let length = if chance.one_in(10) { MAX_BODY } else { chance.size(MAX_BODY) };
-        let chunked = chance.one_in(2);
+    let mut connection = Connection::open(load, Group::Clean)?;
+    for _ in 0..random.between(1, 4) {
+        let length = if random.one_in(10) { MAX_BODY } else { random.size(MAX_BODY) };
+        let chunked = random.one_in(2);
         let fields = body_fields(length, chunked);
-        let ask =
-            Ask { method: "POST", version, what: "upload", nonce: chance.next(), length, query: "", fields: &fields };
-        visit.send_head(&ask, b"")?;
-        send_body(&mut visit, &mut Pattern::up(ask.nonce), length, chunked, chance)?;
-        match visit.answer(&ask)? {
+        let ask = Request {
+            method: "POST",
+            version,
+            what: "upload",
+            nonce: random.next(),
+            length,
+            query: "",
+            fields: &fields,
+        };
+        connection.send_head(&ask, b"")?;
+        send_body(&mut connection, &mut Pattern::up(ask.nonce), length, chunked, random)?;
+        match connection.answer(&ask)? {
             Answer { status: 200, closes: false } => {}
             answer => return Err(Trouble::wrong(format!("{answer:?} to an upload of {length} bytes"))),
         }
     }
-    visit.close()
+    connection.close()
 }
 
 pub fn body_fields(length: u64, chunked: bool) -> String {
@@ -164,31 +172,31 @@ pub fn body_fields(length: u64, chunked: bool) -> String {
 
 /// Sends so much of a body in pieces of all sizes, and its end if it is in chunks.
 pub fn send_body(
-    visit: &mut Visit<'_>,
+    connection: &mut Connection<'_>,
     body: &mut Pattern,
     length: u64,
     chunked: bool,
-    chance: &mut Chance,
+    random: &mut Random,
 ) -> Tried<()> {
     while body.at() < length {
-        let piece = chance.size(64 * 1024).max(length / 128).min(length - body.at());
+        let piece = random.size(64 * 1024).max(length / 128).min(length - body.at());
         let bytes = body.make(piece);
         match chunked {
-            true => visit.wire.send(&[format!("{piece:x}\r\n").as_bytes(), &bytes, b"\r\n"].concat())?,
-            false => visit.wire.send(&bytes)?,
+            true => connection.wire.send(&[format!("{piece:x}\r\n").as_bytes(), &bytes, b"\r\n"].concat())?,
+            false => connection.wire.send(&bytes)?,
         }
-        if chance.one_in(64) {
-            visit.load.pause(Duration::from_millis(20));
+        if random.one_in(64) {
+            connection.load.pause(Duration::from_millis(20));
         }
     }
     if chunked {
-        visit.wire.send(b"0\r\n\r\n")?;
+        connection.wire.send(b"0\r\n\r\n")?;
     }
     Ok(())
 }
 
 /// A request that is refused on a connection that goes on, with the right one behind it; or one that is its last.
-pub fn refused(load: &Load, chance: &mut Chance) -> Tried<()> {
+pub fn refused(load: &Load, random: &mut Random) -> Tried<()> {
     const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     const GO_ON: [(&str, &str, u16); 4] = [
         ("Authorization: wrong\r\n", "", 403),
@@ -211,24 +219,25 @@ pub fn refused(load: &Load, chance: &mut Chance) -> Tried<()> {
         (b"GET  /v4/info HTTP/1.1\r\nHost: a\r\n\r\n", 400, true),
         (b"GET /v4/\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400, false),
     ];
-    let mut visit = Visit::open(load, Who::Clean)?;
-    if chance.one_in(3) {
-        let (bytes, status, counts) = chance.pick(&LAST);
-        visit.send_raw(bytes, counts)?;
-        let answer = visit.refusal()?;
+    let mut connection = Connection::open(load, Group::Clean)?;
+    if random.one_in(3) {
+        let (bytes, status, counts) = random.pick(&LAST);
+        connection.send_raw(bytes, counts)?;
+        let answer = connection.refusal()?;
         if answer.status != status {
             return Err(Trouble::wrong(format!("{answer:?} to {:?}", String::from_utf8_lossy(bytes))));
         }
-        return visit.close_at_end();
+        return connection.close_at_end();
     }
-    for _ in 0..chance.between(1, 5) {
-        let (password, fields, status) = chance.pick(&GO_ON);
-        visit.send_raw(format!("GET /v4/info HTTP/1.1\r\nHost: soak\r\n{password}{fields}\r\n").as_bytes(), true)?;
-        let answer = visit.refusal()?;
+    for _ in 0..random.between(1, 5) {
+        let (password, fields, status) = random.pick(&GO_ON);
+        connection
+            .send_raw(format!("GET /v4/info HTTP/1.1\r\nHost: soak\r\n{password}{fields}\r\n").as_bytes(), true)?;
+        let answer = connection.refusal()?;
         if answer != (Answer { status, closes: false }) {
             return Err(Trouble::wrong(format!("{answer:?} instead of {status} to a wrong password")));
         }
     }
-    let next = exchange(&mut visit, &any(chance, 1024, "", ""), b"")?;
-    end(visit, &next)
+    let next = exchange(&mut connection, &any(random, 1024, "", ""), b"")?;
+    end(connection, &next)
 }

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
-use crate::chance::{Chance, Pattern, mix};
 use crate::node::{Connection, Node};
+use crate::random::{Pattern, Random, mix};
 use crate::wire::{Tried, Trouble, Wire, asked, number, send, value};
 
 pub fn serve(node: &Node, connection: &Connection) {
@@ -21,7 +21,7 @@ pub fn serve(node: &Node, connection: &Connection) {
         script.run()
     });
     if let Err(Trouble::Wrong(what)) = served {
-        // Who stalls or is cut on purpose keeps a node waiting too.
+        // Group stalls or is cut on purpose keeps a node waiting too.
         if !what.starts_with("nothing moved") {
             node.findings.wrong(format!("at {}: {what}", node.version));
         }
@@ -91,11 +91,11 @@ impl Script<'_> {
         }
         let stop = asked(head, "stop").map(|_| number(head, "stop"));
         let mut body = Pattern::down(number(head, "nonce"));
-        let mut chance = Chance::new(mix(number(head, "nonce")));
+        let mut random = Random::new(mix(number(head, "nonce")));
         let mut out = begin.into_bytes();
         while body.at() < stop.unwrap_or(length) {
             let most = if pause.is_zero() { 256 * 1024 } else { length.div_ceil(4).max(256) };
-            let piece = chance.between(most / 2, most).min(stop.unwrap_or(length) - body.at());
+            let piece = random.between(most / 2, most).min(stop.unwrap_or(length) - body.at());
             if chunked {
                 write!(out, "{piece:x}\r\n")?;
             }
@@ -224,9 +224,9 @@ fn is_reset(told: &Tried<()>) -> bool {
 
 /// Sends so much of a pattern in pieces of all sizes, then closes this direction.
 pub fn pour(stream: &std::net::TcpStream, mut pattern: Pattern, length: u64, seed: u64) -> io::Result<u64> {
-    let (mut chance, mut sent) = (Chance::new(seed), 0);
+    let (mut random, mut sent) = (Random::new(seed), 0);
     while pattern.at() < length {
-        let piece = chance.size(128 * 1024).min(length - pattern.at());
+        let piece = random.size(128 * 1024).min(length - pattern.at());
         send(stream, &pattern.make(piece), &mut sent)?;
     }
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -234,11 +234,11 @@ pub fn pour(stream: &std::net::TcpStream, mut pattern: Pattern, length: u64, see
 }
 
 /// The sizes of a tunnel's messages and their answers, known to both ends.
-pub struct Dialogue(Chance);
+pub struct Dialogue(Random);
 
 impl Dialogue {
     pub fn new(nonce: u64) -> Self {
-        Self(Chance::new(mix(nonce ^ 3)))
+        Self(Random::new(mix(nonce ^ 3)))
     }
 
     pub fn next_round(&mut self) -> (u64, u64) {

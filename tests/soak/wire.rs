@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::chance::Pattern;
+use crate::random::Pattern;
 use crate::support::{find, reset};
 
 /// Longer than anything waits here on a busy machine; reaching it is a failure.

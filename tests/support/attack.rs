@@ -1,4 +1,4 @@
-//! One attack at a time on one people's door, and what must hold after each.
+//! One attack at a time on one web listener, and what must hold after each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::backtrace::Backtrace;
@@ -13,18 +13,18 @@ use super::web::{ask_at, get};
 
 /// How soon the next one must be served.
 pub const SOON: Duration = Duration::from_secs(2);
-/// So many threads may stay for the next clients: the door's workers, and as many that tiny_http answers them with.
+/// So many threads may stay for the next clients: the listener's workers, and as many that tiny_http answers them with.
 const WORKERS: usize = 64 + 64;
 /// What allocators keep of memory that was given back, in bytes.
 const SLACK: u64 = 32 * 1024 * 1024;
 
 /// The one that is attacked, and what the process held when it had served a few.
-pub static HOUSE: LazyLock<(Proxy, Held)> = LazyLock::new(|| {
+pub static TARGET: LazyLock<(Proxy, Held)> = LazyLock::new(|| {
     let proxy = Proxy::start(&[]);
-    let door = proxy.door("web");
+    let listener = proxy.listener("web");
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(move || ask_at(door, "GET", "/api/health", ""));
+            scope.spawn(move || ask_at(listener, "GET", "/api/health", ""));
         }
     });
     // The panic of a test that fails reads the debug information, tens of MiB: no mark of the next tests' attacks.
@@ -60,11 +60,11 @@ pub struct Attack {
 impl Attack {
     pub fn begin() -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { proxy: &HOUSE.0, _alone: alone }
+        Self { proxy: &TARGET.0, _alone: alone }
     }
 
     pub fn connect(&self) -> Client {
-        Client::connect(self.proxy.door("web"))
+        Client::connect(self.proxy.listener("web"))
     }
 
     /// A new client gets its answer, at the first try and soon.
@@ -78,7 +78,7 @@ impl Attack {
     /// To be called when the attackers have let go of all they held.
     pub fn leaves_no_mark(&self) {
         self.serves();
-        let before = HOUSE.1;
+        let before = TARGET.1;
         let mut now = Held::now();
         eventually("what was held is given back", || {
             now = Held::now();

@@ -17,7 +17,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// `count` clients for each of the doors and its request, whose answer ends like this.
+    /// `count` clients for each of the listeners and its request, whose answer ends like this.
     pub fn start(count: usize, wants: &[(SocketAddr, String, &'static str)]) -> Self {
         let (over, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let clients = wants.iter().flat_map(|want| std::iter::repeat_n(want.clone(), count)).map(|want| {
@@ -50,8 +50,8 @@ impl Load {
     }
 }
 
-fn ask((door, request, ending): &(SocketAddr, String, &'static str)) -> Result<(), String> {
-    let mut stream = TcpStream::connect(door).map_err(|error| format!("connect: {error}"))?;
+fn ask((listener, request, ending): &(SocketAddr, String, &'static str)) -> Result<(), String> {
+    let mut stream = TcpStream::connect(listener).map_err(|error| format!("connect: {error}"))?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(request.as_bytes()).map_err(|error| format!("send: {error}"))?;
     let mut answer = String::new();

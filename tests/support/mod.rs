@@ -21,7 +21,7 @@ pub const PASSWORD: &str = "DevamOP";
 /// Longer than anything here takes on a busy machine; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running proxy with its doors on free loopback ports.
+/// A running proxy with its listeners on free loopback ports.
 pub struct Proxy {
     pub server: Server,
 }
@@ -41,11 +41,11 @@ impl Proxy {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.door("proxy")
+        self.listener("proxy")
     }
 
-    pub fn door(&self, name: &str) -> SocketAddr {
-        self.server.address(name).expect("no such door")
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        self.server.address(name).expect("no such listener")
     }
 
     pub fn connect(&self) -> Client {
@@ -54,7 +54,7 @@ impl Proxy {
 
     /// `/api/stats` as a script would get it.
     pub fn stats(&self) -> Value {
-        let mut client = Client::connect(self.door("web"));
+        let mut client = Client::connect(self.listener("web"));
         client.send(b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let response = client.response();
         assert_eq!(response.status, 200);
@@ -66,13 +66,13 @@ impl Proxy {
         self.stats()["ended"][reason].as_u64().unwrap_or_else(|| panic!("no reason {reason}"))
     }
 
-    /// Waits until no connection is left in the books.
+    /// Waits until no connection is left in the ledger.
     pub fn wait_until_empty(&self) {
         eventually("the ledger is empty", || self.server.ledger().snapshot().totals.active == 0);
     }
 }
 
-/// Settings for a test: doors on free ports, no other process's environment.
+/// Settings for a test: listeners on free ports, no other process's environment.
 pub fn settings(set: &[(&str, &str)]) -> Settings {
     let mut all: HashMap<&str, &str> = HashMap::from([
         ("PROXY_HOST", "127.0.0.1"),

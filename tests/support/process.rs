@@ -32,7 +32,7 @@ pub struct Running {
     pub seen: String,
 }
 
-/// Doors on free ports.
+/// Listeners on free ports.
 pub const FREE: [(&str, &str); 4] =
     [("PROXY_HOST", "127.0.0.1"), ("PROXY_PORT", "0"), ("WEB_PORT", "0"), ("PROXY_PASSWORD", SECRET)];
 
@@ -61,7 +61,7 @@ impl Running {
         }
     }
 
-    pub fn door(&mut self, name: &str) -> SocketAddr {
+    pub fn listener(&mut self, name: &str) -> SocketAddr {
         value(&self.line(&["event=listening ", &format!("listener={name} ")]), "address").parse().unwrap()
     }
 

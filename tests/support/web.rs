@@ -1,4 +1,4 @@
-//! A person's side of the people's door.
+//! A person's side of the web listener.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ pub const WEB_PASSWORD: &str = "secret";
 
 /// One request on a connection of its own; extra field lines end in CRLF each.
 pub fn ask(proxy: &Proxy, method: &str, target: &str, fields: &str) -> Response {
-    ask_at(proxy.door("web"), method, target, fields)
+    ask_at(proxy.listener("web"), method, target, fields)
 }
 
-pub fn ask_at(door: SocketAddr, method: &str, target: &str, fields: &str) -> Response {
-    let mut client = Client::connect(door);
-    let host = if fields.contains("Host:") { String::new() } else { format!("Host: {door}\r\n") };
+pub fn ask_at(listener: SocketAddr, method: &str, target: &str, fields: &str) -> Response {
+    let mut client = Client::connect(listener);
+    let host = if fields.contains("Host:") { String::new() } else { format!("Host: {listener}\r\n") };
     client.send(format!("{method} {target} HTTP/1.1\r\n{host}{fields}Connection: close\r\n\r\n").as_bytes());
     let response = client.response_to(method);
     assert!(client.is_at_end(), "{method} {target}: bytes behind the answer");

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use crate::wire;
 
-/// Its two doors' tokens; what is below belongs to connections.
+/// Its two listeners' tokens; what is below belongs to connections.
 const V3: Token = Token(usize::MAX - 1);
 const V4: Token = Token(usize::MAX - 2);
 const MAX_FIELDS: usize = 32;

@@ -18,7 +18,7 @@ export const server = {
   secure: env.LAVALINK_SECURE === "1",
   // A real Lavalink has no Discord to connect to here. It plays all the same, to nobody.
   voice: env.LAVALINK_VOICE !== "0",
-  // What /version may say: a door that is not pinned answers it by its default on a new connection.
+  // What /version may say: a listener that is not pinned answers it by its default on a new connection.
   unversioned: new RegExp(`^[${env.LAVALINK_VERSION ?? "34"}]\\.\\d+\\.\\d+`),
 };
 

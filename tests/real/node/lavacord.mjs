@@ -1,4 +1,4 @@
-// lavacord 3: asks /version before anything else and speaks what it finds there, so it belongs at a v4 door.
+// lavacord 3: asks /version before anything else and speaks what it finds there, so it belongs at a v4 listener.
 
 import { bot, check, checkTrack, cut, drive, load, next, server, step, voiceEvents } from "./common.mjs";
 

@@ -28,7 +28,7 @@ async def main():
     ready = next_event(lavalink.NodeReadyEvent)
     node = client.add_node(host=HOST, port=PORT, password=PASSWORD, region="eu", name="proxy", ssl=SECURE)
     check((await ready).session_id, "a session id")
-    # A door that is not pinned answers this by its default on a new connection.
+    # A listener that is not pinned answers this by its default on a new connection.
     said = await node.get_version()
     check(said[0] in os.environ.get("LAVALINK_VERSION", "34") and said.count(".") == 2, f"a version, not {said}")
     step("ready")

@@ -1,4 +1,4 @@
-//! Whatever is thrown at the people's door, the next person is served within two seconds, and nothing stays behind.
+//! Whatever is thrown at the web listener, the next person is served within two seconds, and nothing stays behind.
 //!
 //! A process of its own, since it counts what the process holds; one attack at a time, on one proxy for all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -70,7 +70,7 @@ fn unknown_codings() {
 }
 
 #[test]
-fn http_2_by_the_hundred() {
+fn hundreds_of_http_2_requests() {
     let attack = Attack::begin();
     for _ in 0..300 {
         assert_eq!(attack.status(b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n"), 505);
@@ -130,7 +130,7 @@ fn readers_that_never_read() {
         .map(|_| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_recv_buffer_size(4096).unwrap();
-            socket.connect(&attack.proxy.door("web").into()).unwrap();
+            socket.connect(&attack.proxy.listener("web").into()).unwrap();
             let _ = (&socket).write(&requests);
             socket
         })
@@ -212,15 +212,15 @@ fn six_hundred_idle_connections() {
 }
 
 #[test]
-fn guessers_by_the_dozen() {
+fn dozens_of_clients_that_guess_passwords() {
     let attack = Attack::begin();
     let proxy = Proxy::start(&[("WEB_PASSWORD", WEB_PASSWORD)]);
-    let door = proxy.door("web");
+    let listener = proxy.listener("web");
     let guesses = b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YTpi\r\n\r\n".repeat(10);
     while_under_fire(
         64,
         |_, _| {
-            let mut client = Client::connect(door);
+            let mut client = Client::connect(listener);
             let _ = client.try_send(&guesses);
             // A refusal, or the end for one who had to make room.
             let _ = client.stream.read(&mut [0; 1024]);
@@ -253,11 +253,11 @@ fn no_descriptor_left() {
     let mut clients = Vec::new();
     for _ in 0..20 {
         held.truncate(held.len() - 2);
-        clients.extend(TcpStream::connect(attack.proxy.door("web")).ok());
+        clients.extend(TcpStream::connect(attack.proxy.listener("web")).ok());
         if let Some(client) = clients.last_mut() {
             let _ = client.write_all(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n");
         }
-        // Time for the door to try; nothing shows that it has.
+        // Time for the listener to try; nothing shows that it has.
         thread::sleep(Duration::from_millis(20));
         while let Ok(file) = File::open("/dev/null") {
             held.push(file);
@@ -272,7 +272,7 @@ fn no_descriptor_left() {
 }
 
 #[test]
-fn no_other_user_reaches_the_socket_behind_the_door() {
+fn no_other_user_reaches_the_private_socket() {
     let attack = Attack::begin();
     attack.serves();
     let name = format!("/lavaproxy-{}-", std::process::id());
@@ -301,12 +301,12 @@ fn no_other_user_reaches_the_socket_behind_the_door() {
 }
 
 #[test]
-fn workers_that_an_attack_called_leave_when_it_is_over() {
+fn workers_started_for_an_attack_end_after_it() {
     let attack = Attack::begin();
     let held: Vec<_> = (0..100).map(|_| attack.connect()).collect();
     attack.serves();
     drop(held);
-    let before = HOUSE.1.threads;
+    let before = TARGET.1.threads;
     eventually("the workers are gone", || threads() <= before + 4);
     attack.leaves_no_mark();
 }

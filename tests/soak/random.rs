@@ -1,9 +1,9 @@
-//! Seeded chance, and the bytes that streams are made of; pure, so that one seed makes one load.
+//! Seeded random, and the bytes that streams are made of; pure, so that one seed makes one load.
 
 use std::time::Duration;
 
 /// SplitMix64.
-pub struct Chance(u64);
+pub struct Random(u64);
 
 /// One of SplitMix64's steps: numbers that are close to each other come out far apart.
 pub fn mix(number: u64) -> u64 {
@@ -13,7 +13,7 @@ pub fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-impl Chance {
+impl Random {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -1,4 +1,4 @@
-//! The real lavaproxy as a process of its own: started, watched in its log and in /proc, asked for its books, stopped.
+//! The real lavaproxy as a process of its own: started, watched in its log and in /proc, asked for its ledger, stopped.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::books::{Counted, Port, Who};
+use crate::ledger::{Counted, Group, Port};
 use crate::support::Client;
 
 /// What a process holds.
@@ -30,7 +30,7 @@ pub struct Log {
     pub alarming: Vec<String>,
     pub ended: HashMap<Port, Vec<Counted>>,
     pub reasons: BTreeMap<String, u64>,
-    doors: HashMap<String, SocketAddr>,
+    listeners: HashMap<String, SocketAddr>,
     stopped: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct Lavaproxy {
     child: Child,
     log: Arc<Mutex<Log>>,
     reader: Option<JoinHandle<()>>,
-    pub bots: SocketAddr,
+    pub proxy: SocketAddr,
     pub web: SocketAddr,
 }
 
@@ -53,16 +53,16 @@ impl Lavaproxy {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut first = Log::default();
-        while !first.doors.contains_key("proxy") || !first.doors.contains_key("web") {
-            first.read(&lines.next().expect("it ended before its doors were open").unwrap());
+        while !first.listeners.contains_key("proxy") || !first.listeners.contains_key("web") {
+            first.read(&lines.next().expect("it ended before its listeners were open").unwrap());
         }
-        let (bots, web) = (first.doors["proxy"], first.doors["web"]);
+        let (proxy, web) = (first.listeners["proxy"], first.listeners["web"]);
         let log = Arc::new(Mutex::new(first));
         let reader = thread::spawn({
             let log = Arc::clone(&log);
             move || lines.map_while(Result::ok).for_each(|line| log.lock().unwrap().read(&line))
         });
-        Self { child, log, reader: Some(reader), bots, web }
+        Self { child, log, reader: Some(reader), proxy, web }
     }
 
     pub fn pid(&self) -> u32 {
@@ -134,15 +134,15 @@ impl Log {
         let event = value("event").unwrap_or_default();
         match event {
             "listening" => {
-                let door = value("listener").unwrap_or_default().to_owned();
-                self.doors.insert(door, value("address").unwrap().parse().unwrap());
+                let listener = value("listener").unwrap_or_default().to_owned();
+                self.listeners.insert(listener, value("address").unwrap().parse().unwrap());
             }
             "ended" if value("listener") == Some("proxy") => {
                 let client: SocketAddr = value("client").unwrap().parse().unwrap();
                 let counted =
                     Counted { requests: number("requests"), bytes_in: number("in"), bytes_out: number("out") };
-                if let Some(who) = Who::of(client.ip()) {
-                    self.ended.entry((who, client.port())).or_default().push(counted);
+                if let Some(group) = Group::of(client.ip()) {
+                    self.ended.entry((group, client.port())).or_default().push(counted);
                 }
                 *self.reasons.entry(value("reason").unwrap_or_default().to_owned()).or_default() += 1;
             }
@@ -156,12 +156,12 @@ impl Log {
         }
     }
 
-    pub fn connections(&self, who: Who) -> u64 {
-        self.ended.iter().filter(|(port, _)| port.0 == who).map(|(_, counted)| counted.len() as u64).sum()
+    pub fn connections(&self, group: Group) -> u64 {
+        self.ended.iter().filter(|(port, _)| port.0 == group).map(|(_, counted)| counted.len() as u64).sum()
     }
 
-    pub fn sum(&self, who: Who) -> Counted {
-        let all = self.ended.iter().filter(|(port, _)| port.0 == who).flat_map(|(_, counted)| counted);
+    pub fn sum(&self, group: Group) -> Counted {
+        let all = self.ended.iter().filter(|(port, _)| port.0 == group).flat_map(|(_, counted)| counted);
         all.fold(Counted::default(), |sum, one| sum + *one)
     }
 }

@@ -1,4 +1,4 @@
-//! One connection of a client to lavaproxy, from its first byte to its account in the books.
+//! One connection of a client to lavaproxy, from its first byte to its account in the ledger.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -8,18 +8,18 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::PASSWORD;
-use crate::books::{Bounds, Known, Who};
-use crate::chance::Pattern;
+use crate::ledger::{Bounds, Group, Known};
 use crate::load::{Load, Open};
+use crate::random::Pattern;
 use crate::wire::{Tried, Trouble, Wire, value};
 
 /// What comes with a body at the most.
 const AROUND: u64 = 4096;
 
-pub struct Visit<'l> {
+pub struct Connection<'l> {
     pub load: &'l Load,
     pub wire: Wire,
-    who: Who,
+    group: Group,
     port: u16,
     /// Requests that were sent, wholly or in part, and those that were answered.
     asked: u64,
@@ -35,7 +35,7 @@ pub struct Visit<'l> {
 
 /// What a client asks a node for.
 #[derive(Clone, Copy)]
-pub struct Ask<'a> {
+pub struct Request<'a> {
     pub method: &'a str,
     pub version: &'a str,
     /// The last part of the path.
@@ -48,7 +48,7 @@ pub struct Ask<'a> {
     pub fields: &'a str,
 }
 
-impl Ask<'_> {
+impl Request<'_> {
     pub fn path(&self) -> String {
         format!("/{}/{}", self.version, self.what)
     }
@@ -70,20 +70,20 @@ pub struct Answer {
     pub closes: bool,
 }
 
-impl<'l> Visit<'l> {
-    pub fn open(load: &'l Load, who: Who) -> Tried<Self> {
-        Self::open_with(load, who, None)
+impl<'l> Connection<'l> {
+    pub fn open(load: &'l Load, group: Group) -> Tried<Self> {
+        Self::open_with(load, group, None)
     }
 
     /// With a small window for what comes, so that a reader that stalls is felt.
-    pub fn open_with(load: &'l Load, who: Who, window: Option<usize>) -> Tried<Self> {
+    pub fn open_with(load: &'l Load, group: Group, window: Option<usize>) -> Tried<Self> {
         let stream =
-            connect(who, load.bots, window).map_err(|error| Trouble::wrong(format!("no connection: {error}")))?;
+            connect(group, load.proxy, window).map_err(|error| Trouble::wrong(format!("no connection: {error}")))?;
         let port = stream.local_addr()?.port();
         Ok(Self {
             load,
             wire: Wire::over(Arc::new(stream))?,
-            who,
+            group,
             port,
             asked: 0,
             answered: 0,
@@ -96,7 +96,7 @@ impl<'l> Visit<'l> {
     }
 
     /// Sends a request's head with what goes in the same write.
-    pub fn send_head(&mut self, ask: &Ask<'_>, behind: &[u8]) -> io::Result<()> {
+    pub fn send_head(&mut self, ask: &Request<'_>, behind: &[u8]) -> io::Result<()> {
         // The lines of the chunks are less than a sixteenth of them.
         self.promise(if ask.method == "GET" { ask.length + ask.length / 16 } else { 0 });
         self.asked += 1;
@@ -116,14 +116,14 @@ impl<'l> Visit<'l> {
     }
 
     /// A request without a body and its whole answer, both checked.
-    pub fn exchange(&mut self, ask: &Ask<'_>) -> Tried<Answer> {
+    pub fn exchange(&mut self, ask: &Request<'_>) -> Tried<Answer> {
         self.send_head(ask, b"")?;
         self.answer(ask)
     }
 
     /// Reads the answer to what was asked last. Every byte must be the one that the node was asked for, or belong to
     /// an error of lavaproxy's own.
-    pub fn answer(&mut self, ask: &Ask<'_>) -> Tried<Answer> {
+    pub fn answer(&mut self, ask: &Request<'_>) -> Tried<Answer> {
         let head = self.answer_head()?;
         let answer = read_status(&head)?;
         if value(&head, "x-node").is_none() {
@@ -154,7 +154,7 @@ impl<'l> Visit<'l> {
         Ok(self.wire.head()?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?)
     }
 
-    fn body(&mut self, head: &str, ask: &Ask<'_>) -> Tried<()> {
+    fn body(&mut self, head: &str, ask: &Request<'_>) -> Tried<()> {
         let (length, mut body) = (ask.length, Pattern::down(ask.nonce));
         if !framing_fits(head, length) {
             return Err(Trouble::wrong(format!("an answer of another length than {length}: {head}")));
@@ -179,7 +179,7 @@ impl<'l> Visit<'l> {
     }
 
     /// An error of lavaproxy's own must be one in Lavalink's manner, and about this request.
-    pub fn own_error(&mut self, ask: &Ask<'_>, head: &str, answer: Answer) -> Tried<()> {
+    pub fn own_error(&mut self, ask: &Request<'_>, head: &str, answer: Answer) -> Tried<()> {
         let length: usize = value(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         if ask.method == "HEAD" {
             return Ok(());
@@ -234,7 +234,7 @@ impl<'l> Visit<'l> {
     }
 }
 
-impl Drop for Visit<'_> {
+impl Drop for Connection<'_> {
     fn drop(&mut self) {
         let wire = &self.wire;
         let (requests, bytes_in) = match self.in_is_known {
@@ -243,17 +243,17 @@ impl Drop for Visit<'_> {
         };
         let most = if self.out_is_known { wire.received } else { self.promised };
         let bytes_out = Bounds { least: wire.received, most };
-        self.load.books.enter((self.who, self.port), Known { requests, bytes_in, bytes_out });
+        self.load.ledger.enter((self.group, self.port), Known { requests, bytes_in, bytes_out });
     }
 }
 
-fn connect(who: Who, door: SocketAddr, window: Option<usize>) -> io::Result<TcpStream> {
+fn connect(group: Group, listener: SocketAddr, window: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if let Some(window) = window {
         socket.set_recv_buffer_size(window)?;
     }
-    socket.bind(&SocketAddr::from((who.address(), 0)).into())?;
-    socket.connect_timeout(&door.into(), Duration::from_secs(20))?;
+    socket.bind(&SocketAddr::from((group.address(), 0)).into())?;
+    socket.connect_timeout(&listener.into(), Duration::from_secs(20))?;
     Ok(socket.into())
 }
 
@@ -274,7 +274,7 @@ fn framing_fits(head: &str, length: u64) -> bool {
 }
 
 /// The answer must be this request's, from this version's node.
-pub fn check_origin(head: &str, ask: &Ask<'_>) -> Tried<()> {
+pub fn check_origin(head: &str, ask: &Request<'_>) -> Tried<()> {
     let fits = value(head, "x-nonce") == Some(&ask.nonce.to_string())
         && value(head, "x-node").is_some_and(|node| node == ask.version);
     if fits { Ok(()) } else { Err(Trouble::wrong(format!("another's answer: {head} to {}", ask.head()))) }

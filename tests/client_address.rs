@@ -43,12 +43,12 @@ fn v2_inet6() -> Vec<u8> {
 }
 
 /// A proxy before a backend that answers `OK` and keeps what it is sent.
-struct House {
+struct Site {
     proxy: Proxy,
     backend: Backend,
 }
 
-impl House {
+impl Site {
     fn new(set: &[(&str, &str)]) -> Self {
         let backend = Backend::answering(OK);
         Self { proxy: Proxy::before(backend.address, backend.address, set), backend }
@@ -96,8 +96,8 @@ fn usage(stats: &Value) -> Vec<(String, [u64; 5])> {
 }
 
 #[test]
-fn a_proxy_header_says_whom_a_connection_is_from() {
-    let house = House::new(&PROXY_ON);
+fn a_proxy_header_sets_the_client_address() {
+    let site = Site::new(&PROXY_ON);
     let peer = "127.0.0.1";
     let mut known: HashMap<String, [u64; 5]> = HashMap::new();
     for (header, client, forwarded_for) in [
@@ -117,30 +117,30 @@ fn a_proxy_header_says_whom_a_connection_is_from() {
         let mut check = |mut front: Client, how: &str| {
             assert_eq!(front.response().status, 200, "{how} {shown:?}");
             assert_eq!(front.get("/v4/info", "").status, 200, "{how} {shown:?}");
-            let row = house.connection();
+            let row = site.connection();
             let local = front.stream.local_addr().unwrap().to_string();
             assert_eq!(row["client"], if client == peer { &local } else { client }, "{how} {shown:?}");
-            assert_eq!(house.forwarded_for(), forwarded_for, "{how} {shown:?}");
+            assert_eq!(site.forwarded_for(), forwarded_for, "{how} {shown:?}");
             // The header's bytes are the client's too.
             let address = client.parse::<SocketAddr>().map_or(peer.to_owned(), |client| client.ip().to_string());
             let before = known.get(&address).copied().unwrap_or_default();
             let used = [before[0], before[1] + 1, before[2] + 2, before[3] + front.sent, before[4] + front.received];
             drop(front);
-            house.proxy.wait_until_empty();
-            known = usage(&house.proxy.stats()).into_iter().collect();
+            site.proxy.wait_until_empty();
+            known = usage(&site.proxy.stats()).into_iter().collect();
             assert_eq!(known[&address], used, "{how} {shown:?}");
         };
-        let mut glued = house.connect_from(FRONT);
+        let mut glued = site.connect_from(FRONT);
         glued.send(&[&header, GET.as_bytes()].concat());
         check(glued, "with its request");
-        let mut apart = house.connect_from(FRONT);
+        let mut apart = site.connect_from(FRONT);
         apart.send(&header);
         eventually("the header is read", || {
-            house.proxy.stats()["totals"]["active"] == 1 && house.connection()["bytesIn"] == apart.sent
+            site.proxy.stats()["totals"]["active"] == 1 && site.connection()["bytesIn"] == apart.sent
         });
         apart.send(GET.as_bytes());
         check(apart, "before its request");
-        let mut dribbled = house.connect_from(FRONT);
+        let mut dribbled = site.connect_from(FRONT);
         dribbled.dribble(&header).dribble(GET.as_bytes());
         check(dribbled, "byte by byte");
     }
@@ -207,13 +207,13 @@ const FOR_EVER: (&str, &str) = ("HEAD_TIMEOUT", "1h");
 #[test]
 fn every_malformed_header_is_refused_at_once_without_an_answer() {
     logged(&[]);
-    let house = House::new(&[TRUSTED, ("PROXY_PROTOCOL", "on"), FOR_EVER]);
+    let site = Site::new(&[TRUSTED, ("PROXY_PROTOCOL", "on"), FOR_EVER]);
     let cases = malformed();
     for (header, says) in &cases {
         // With a good request behind it, which nobody may see.
         for sent in [header.clone(), [header, GET.as_bytes()].concat()] {
             let shown = String::from_utf8_lossy(&sent).into_owned();
-            let mut front = house.connect_from(FRONT);
+            let mut front = site.connect_from(FRONT);
             let who = format!("client={} ", front.stream.local_addr().unwrap());
             front.send(&sent);
             // To close over what was not read is a reset.
@@ -224,9 +224,9 @@ fn every_malformed_header_is_refused_at_once_without_an_answer() {
             });
         }
     }
-    house.proxy.wait_until_empty();
-    assert_eq!(house.proxy.ended("bad-request"), 2 * cases.len() as u64);
-    assert_eq!((house.backend.accepted(), usage(&house.proxy.stats())[0].1[2]), (0, 0));
+    site.proxy.wait_until_empty();
+    assert_eq!(site.proxy.ended("bad-request"), 2 * cases.len() as u64);
+    assert_eq!((site.backend.accepted(), usage(&site.proxy.stats())[0].1[2]), (0, 0));
 }
 
 /// Headers of which every part but the whole is a truncated one.
@@ -237,38 +237,38 @@ fn whole_headers() -> [Vec<u8>; 5] {
 
 #[test]
 fn every_truncated_header_is_refused() {
-    let house = House::new(&[TRUSTED, ("PROXY_PROTOCOL", "on"), FOR_EVER]);
+    let site = Site::new(&[TRUSTED, ("PROXY_PROTOCOL", "on"), FOR_EVER]);
     let mut cut = 0;
     for header in whole_headers() {
         for length in 1..header.len() {
-            let mut front = house.connect_from(FRONT);
+            let mut front = site.connect_from(FRONT);
             front.send(&header[..length]).half_close();
             assert!(front.is_at_end(), "{length} of {:?}", String::from_utf8_lossy(&header));
             cut += 1;
         }
     }
     // Nothing at all is what a port check sends.
-    house.connect_from(FRONT).half_close();
-    house.proxy.wait_until_empty();
-    assert_eq!((house.proxy.ended("bad-request"), house.proxy.ended("client-closed")), (cut, 1));
-    assert_eq!(house.backend.accepted(), 0);
+    site.connect_from(FRONT).half_close();
+    site.proxy.wait_until_empty();
+    assert_eq!((site.proxy.ended("bad-request"), site.proxy.ended("client-closed")), (cut, 1));
+    assert_eq!(site.backend.accepted(), 0);
 }
 
 #[test]
-fn every_header_that_does_not_come_is_refused_within_a_deadline_of_its_own() {
-    let house = House::new(&[TRUSTED, ("PROXY_PROTOCOL", "on"), FOR_EVER]);
+fn a_proxy_header_that_does_not_come_is_refused_at_its_own_deadline() {
+    let site = Site::new(&[TRUSTED, ("PROXY_PROTOCOL", "on"), FOR_EVER]);
     let waiting: Vec<Client> = (whole_headers().iter())
         .flat_map(|header| {
             (0..header.len()).step_by(if header.len() > 100 { 20 } else { 1 }).map(|length| &header[..length])
         })
         .map(|part| {
-            let mut front = house.connect_from(FRONT);
+            let mut front = site.connect_from(FRONT);
             front.send(part);
             front
         })
         .collect();
     // One that never pauses for long, and would need ten seconds.
-    let mut dribbler = house.connect_from(FRONT);
+    let mut dribbler = site.connect_from(FRONT);
     let dribbled = format!("PROXY UNKNOWN {}\r\n", "f".repeat(91));
     let length = dribbled.len();
     let taken = thread::spawn(move || {
@@ -285,63 +285,63 @@ fn every_header_that_does_not_come_is_refused_within_a_deadline_of_its_own() {
         assert!(front.is_at_end());
     }
     assert!(taken.join().unwrap() < length, "the whole line was taken");
-    house.proxy.wait_until_empty();
-    assert_eq!(house.proxy.ended("client-timeout"), count + 1);
-    assert_eq!(house.backend.accepted(), 0);
+    site.proxy.wait_until_empty();
+    assert_eq!(site.proxy.ended("client-timeout"), count + 1);
+    assert_eq!(site.backend.accepted(), 0);
     // What came in time waits for its request as any connection does.
-    let mut front = house.connect_from(FRONT);
+    let mut front = site.connect_from(FRONT);
     front.send(V1.as_bytes());
     assert_eq!(front.silent_for(Duration::from_secs(4)), Some(ErrorKind::WouldBlock));
     assert_eq!(front.get("/v4/info", "").status, 200);
 }
 
 #[test]
-fn a_header_that_is_awaited_does_not_hold_a_stop_up() {
-    let house = House::new(&PROXY_ON);
-    let mut front = house.connect_from(FRONT);
+fn waiting_for_a_proxy_header_does_not_delay_a_stop() {
+    let site = Site::new(&PROXY_ON);
+    let mut front = site.connect_from(FRONT);
     front.send(b"PROXY TCP4 ");
-    eventually("it is inside", || house.proxy.stats()["totals"]["bytesIn"] == 11);
-    house.proxy.server.stop();
+    eventually("it is inside", || site.proxy.stats()["totals"]["bytesIn"] == 11);
+    site.proxy.server.stop();
     assert!(front.is_at_end());
-    house.proxy.wait_until_empty();
-    assert_eq!(house.proxy.server.ledger().snapshot().ended["shutdown"], 1);
+    site.proxy.wait_until_empty();
+    assert_eq!(site.proxy.server.ledger().snapshot().ended["shutdown"], 1);
 }
 
 #[test]
-fn nobody_else_may_send_a_header_and_nobody_else_must() {
-    for (house, ip) in [
-        (House::new(&PROXY_ON), ANYBODY),
-        (House::new(&[TRUSTED]), FRONT),
-        (House::new(&[]), FRONT),
-        (House::new(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "127.0.0.3,127.0.1.0/24")]), FRONT),
+fn only_a_trusted_front_may_send_a_proxy_header_and_it_must() {
+    for (site, ip) in [
+        (Site::new(&PROXY_ON), ANYBODY),
+        (Site::new(&[TRUSTED]), FRONT),
+        (Site::new(&[]), FRONT),
+        (Site::new(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "127.0.0.3,127.0.1.0/24")]), FRONT),
     ] {
         for header in [V1.as_bytes(), &v2_inet()] {
-            let mut client = connect_from(ip, house.proxy.address());
+            let mut client = connect_from(ip, site.proxy.address());
             client.send(&[header, GET.as_bytes()].concat());
             let answer = client.response();
             assert_eq!((answer.status, answer.closes()), (400, true));
             let says = answer.json()["message"].to_string();
             assert!(says.contains("PROXY_PROTOCOL=on") && says.contains("TRUSTED_PROXIES"), "{says}");
         }
-        assert_eq!(house.backend.accepted(), 0);
-        let mut client = connect_from(ip, house.proxy.address());
+        assert_eq!(site.backend.accepted(), 0);
+        let mut client = connect_from(ip, site.proxy.address());
         assert_eq!(client.get("/v4/info", "").status, 200);
-        assert_eq!(house.connection()["address"], ip.to_string());
-        assert_eq!(house.forwarded_for(), ip.to_string());
+        assert_eq!(site.connection()["address"], ip.to_string());
+        assert_eq!(site.forwarded_for(), ip.to_string());
     }
-    // The people's door takes none.
-    let house = House::new(&PROXY_ON);
-    let mut client = Client::connect(house.proxy.door("web"));
+    // The web listener takes none.
+    let site = Site::new(&PROXY_ON);
+    let mut client = Client::connect(site.proxy.listener("web"));
     client.send(&[V1.as_bytes(), b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat());
     assert_eq!(client.response().status, 400);
-    let mut client = Client::connect(house.proxy.door("web"));
+    let mut client = Client::connect(site.proxy.listener("web"));
     client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.response().status, 200);
 }
 
 #[test]
-fn claims_count_from_a_front_alone() {
-    let house = House::new(&[TRUSTED]);
+fn forwarding_fields_count_only_from_a_trusted_front() {
+    let site = Site::new(&[TRUSTED]);
     for (claim, client, forwarded_for) in [
         ("X-Forwarded-For: 203.0.113.7\r\n", "203.0.113.7", "203.0.113.7, 127.0.0.1"),
         ("X-Forwarded-For: 192.0.2.66, 203.0.113.7\r\n", "203.0.113.7", "203.0.113.7, 127.0.0.1"),
@@ -367,36 +367,36 @@ fn claims_count_from_a_front_alone() {
         ("Forwarded: for=192.0.2.66\r\nX-Forwarded-For: 203.0.113.7\r\n", "203.0.113.7", "203.0.113.7, 127.0.0.1"),
         ("X-Forwarded-For: 127.0.0.1\r\n", "127.0.0.1", "127.0.0.1, 127.0.0.1"),
     ] {
-        let mut front = house.connect_from(FRONT);
+        let mut front = site.connect_from(FRONT);
         assert_eq!(front.get("/v4/info", claim).status, 200);
-        let row = house.connection();
+        let row = site.connection();
         let address = client.strip_suffix(":5000").unwrap_or(client);
         assert_eq!((&row["client"], &row["address"]), (&client.into(), &address.into()), "{claim}");
-        assert_eq!(house.forwarded_for(), forwarded_for, "{claim}");
+        assert_eq!(site.forwarded_for(), forwarded_for, "{claim}");
         drop(front);
-        house.proxy.wait_until_empty();
-        let mut anybody = house.connect_from(ANYBODY);
+        site.proxy.wait_until_empty();
+        let mut anybody = site.connect_from(ANYBODY);
         assert_eq!(anybody.get("/v4/info", claim).status, 200);
-        assert_eq!(house.connection()["address"], ANYBODY.to_string(), "{claim}");
-        assert_eq!(house.forwarded_for(), ANYBODY.to_string(), "{claim}");
+        assert_eq!(site.connection()["address"], ANYBODY.to_string(), "{claim}");
+        assert_eq!(site.forwarded_for(), ANYBODY.to_string(), "{claim}");
         drop(anybody);
-        house.proxy.wait_until_empty();
+        site.proxy.wait_until_empty();
     }
-    let seen = house.backend.seen();
+    let seen = site.backend.seen();
     assert!(!seen.contains("192.0.2.66") && !seen.to_ascii_lowercase().contains("\nforwarded"), "{seen}");
-    usage(&house.proxy.stats());
+    usage(&site.proxy.stats());
 }
 
 #[test]
-fn a_front_may_say_how_it_was_reached_and_nobody_else() {
+fn only_a_trusted_front_may_say_how_it_was_reached() {
     let told = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: lava.example\r\nX-Forwarded-Port: 443\r\n";
     let made_up = "X-Real-IP: 192.0.2.66\r\nX-Client-IP: 192.0.2.66\r\nCF-Connecting-IP: 192.0.2.66\r\nForwarded: for=192.0.2.66\r\n";
-    let house = House::new(&[TRUSTED]);
+    let site = Site::new(&[TRUSTED]);
     for (ip, passed) in [(FRONT, true), (ANYBODY, false)] {
-        let before = house.backend.seen().len();
-        let mut client = house.connect_from(ip);
+        let before = site.backend.seen().len();
+        let mut client = site.connect_from(ip);
         assert_eq!(client.get("/v4/info", &format!("{made_up}X-Forwarded-For: 192.0.2.66\r\n{told}")).status, 200);
-        let seen = house.backend.seen()[before..].to_owned();
+        let seen = site.backend.seen()[before..].to_owned();
         assert_eq!(seen.contains(told), passed, "{seen}");
         assert_eq!(seen.to_ascii_lowercase().matches("forwarded-").count(), if passed { 4 } else { 1 }, "{seen}");
         assert_eq!(seen.matches("192.0.2.66").count(), usize::from(passed), "{seen}");
@@ -410,7 +410,7 @@ fn head_for(client: &str, target: &str, password: &str, more: &str) -> String {
     )
 }
 
-impl House {
+impl Site {
     /// The statistics as soon as they have all of what this one client received.
     fn stats_with(&self, client: &Client) -> Value {
         let mut stats = Value::Null;
@@ -423,9 +423,9 @@ impl House {
 }
 
 #[test]
-fn a_connection_that_a_front_shares_is_each_clients_in_turn() {
-    let house = House::new(&[TRUSTED]);
-    let mut front = house.connect_from(FRONT);
+fn a_shared_connection_is_attributed_to_each_client_in_turn() {
+    let site = Site::new(&[TRUSTED]);
+    let mut front = site.connect_from(FRONT);
     // The connection itself counts for the first of them.
     let mut expected: Vec<_> =
         (1..=3).map(|last| (format!("192.0.2.{last}"), [0, u64::from(last == 1), 0, 0, 0])).collect();
@@ -448,7 +448,7 @@ fn a_connection_that_a_front_shares_is_each_clients_in_turn() {
         expected.iter_mut().for_each(|(_, row)| row[0] = 0);
         let row = &mut expected[number].1;
         *row = [1, row[1], row[2] + 1, row[3] + front.sent - sent, row[4] + front.received - received];
-        let stats = house.stats_with(&front);
+        let stats = site.stats_with(&front);
         let seen: Vec<_> = expected.iter().filter(|(_, row)| row[2] > 0).cloned().collect();
         assert_eq!(usage(&stats), seen, "{turn}");
         let live = &stats["connections"][0];
@@ -456,16 +456,16 @@ fn a_connection_that_a_front_shares_is_each_clients_in_turn() {
     }
     let received = front.received;
     drop(front);
-    house.proxy.wait_until_empty();
+    site.proxy.wait_until_empty();
     expected.iter_mut().for_each(|(_, row)| row[0] = 0);
-    let stats = house.proxy.stats();
+    let stats = site.proxy.stats();
     assert_eq!((usage(&stats), &stats["totals"]["bytesOut"]), (expected, &received.into()));
 }
 
 #[test]
-fn requests_that_came_in_one_piece_are_each_their_own_clients() {
-    let house = House::new(&[TRUSTED]);
-    let mut front = house.connect_from(FRONT);
+fn pipelined_requests_are_attributed_to_their_own_clients() {
+    let site = Site::new(&[TRUSTED]);
+    let mut front = site.connect_from(FRONT);
     let (one, two) =
         (head_for("192.0.2.1", "/v4/info", PASSWORD, ""), head_for("192.0.2.2", "/v4/info", PASSWORD, "X: y\r\n"));
     front.send(format!("{one}{two}{one}").as_bytes());
@@ -475,11 +475,11 @@ fn requests_that_came_in_one_piece_are_each_their_own_clients() {
     let (one, two, answer) = (one.len() as u64, two.len() as u64, OK.len() as u64);
     let expected =
         [("192.0.2.1".to_owned(), [1, 1, 2, 2 * one, 2 * answer]), ("192.0.2.2".to_owned(), [0, 0, 1, two, answer])];
-    assert_eq!(usage(&house.stats_with(&front)), expected);
+    assert_eq!(usage(&site.stats_with(&front)), expected);
 }
 
 #[test]
-fn a_tunnel_is_the_clients_that_opened_it() {
+fn a_tunnel_is_attributed_to_the_client_that_opened_it() {
     let backend = Backend::start(|mut client, _| {
         while let Some(request) = client.next_request() {
             if find(&request, b"Upgrade: websocket").is_some() {
@@ -506,8 +506,8 @@ fn a_tunnel_is_the_clients_that_opened_it() {
 }
 
 #[test]
-fn a_proxy_header_and_claims_go_together() {
-    let house = House::new(&PROXY_ON);
+fn a_proxy_header_and_forwarding_fields_work_together() {
+    let site = Site::new(&PROXY_ON);
     for (header, claim, client, forwarded_for) in [
         // A client behind a front that announces it makes things up.
         (V1, "192.0.2.66", "203.0.113.7:49152", "203.0.113.7, 127.0.0.1"),
@@ -522,35 +522,35 @@ fn a_proxy_header_and_claims_go_together() {
         // Of whom a front says that it does not know him, nothing is believed.
         ("PROXY UNKNOWN\r\n", "192.0.2.66", "127.0.0.1", "127.0.0.1"),
     ] {
-        let mut front = house.connect_from(FRONT);
+        let mut front = site.connect_from(FRONT);
         front.send(format!("{header}{}", head_for(claim, "/v4/info", PASSWORD, "")).as_bytes());
         assert_eq!(front.response().status, 200);
-        let row = house.connection();
+        let row = site.connection();
         let shown = row["client"].as_str().unwrap();
         assert!(shown == client || (client == "127.0.0.1" && shown.starts_with("127.0.0.1:")), "{shown}");
-        assert_eq!(house.forwarded_for(), forwarded_for);
-        usage(&house.proxy.stats());
+        assert_eq!(site.forwarded_for(), forwarded_for);
+        usage(&site.proxy.stats());
         drop(front);
-        house.proxy.wait_until_empty();
+        site.proxy.wait_until_empty();
     }
     // The front speaks for itself.
-    let mut front = house.connect_from(FRONT);
+    let mut front = site.connect_from(FRONT);
     front.send(&v2(0x20, 0, &[])).send(head_for("203.0.113.7", "/v4/info", PASSWORD, "").as_bytes());
     assert_eq!(front.response().status, 200);
-    assert_eq!(house.connection()["client"], "203.0.113.7");
+    assert_eq!(site.connection()["client"], "203.0.113.7");
 }
 
 #[test]
-fn whom_to_trust_can_change_while_connections_live() {
-    let house = House::new(&[]);
-    let (v3, v4) = (house.backend.address.port().to_string(), house.backend.address.port().to_string());
+fn trusted_proxies_can_change_while_connections_are_open() {
+    let site = Site::new(&[]);
+    let (v3, v4) = (site.backend.address.port().to_string(), site.backend.address.port().to_string());
     let nodes = [("LAVALINK_V3_PORT", v3.as_str()), ("LAVALINK_V4_PORT", v4.as_str())];
-    let reload = |set: &[(&str, &str)]| house.proxy.server.reload(&settings(&[&nodes, set].concat())).unwrap();
-    let mut front = house.connect_from(FRONT);
+    let reload = |set: &[(&str, &str)]| site.proxy.server.reload(&settings(&[&nodes, set].concat())).unwrap();
+    let mut front = site.connect_from(FRONT);
     let mut ask = |client: &str| {
         front.send(head_for("192.0.2.1", "/v4/info", PASSWORD, "").as_bytes());
         assert_eq!(front.response().status, 200);
-        assert_eq!(house.connection()["address"], client);
+        assert_eq!(site.connection()["address"], client);
     };
     ask("127.0.0.1");
     reload(&[TRUSTED]);
@@ -558,33 +558,33 @@ fn whom_to_trust_can_change_while_connections_live() {
     // What began without a header goes on without, what begins now needs one.
     reload(&PROXY_ON);
     ask("192.0.2.1");
-    let mut late = house.connect_from(FRONT);
+    let mut late = site.connect_from(FRONT);
     assert!(late.send(GET.as_bytes()).rest_or_error().0.is_empty());
-    let mut late = house.connect_from(FRONT);
+    let mut late = site.connect_from(FRONT);
     late.send(&[V1.as_bytes(), GET.as_bytes()].concat());
     assert_eq!(late.response().status, 200);
     drop(late);
-    eventually("one is left", || house.proxy.stats()["totals"]["active"] == 1);
+    eventually("one is left", || site.proxy.stats()["totals"]["active"] == 1);
     reload(&[]);
     ask("127.0.0.1");
 }
 
 #[test]
-fn log_lines_of_both_doors_name_the_real_client() {
+fn log_lines_of_both_listeners_name_the_real_client() {
     logged(&[]);
-    let house = House::new(&[TRUSTED, ("WEB_PASSWORD", "web")]);
-    let mut front = house.connect_from(FRONT);
+    let site = Site::new(&[TRUSTED, ("WEB_PASSWORD", "web")]);
+    let mut front = site.connect_from(FRONT);
     front.send(head_for("192.0.2.111", "/v4/info", "wrong", "Connection: close\r\n").as_bytes());
     assert_eq!(front.response().status, 403);
     eventually("the end is logged", || {
         logged(&["event=ended", "listener=proxy", "client=192.0.2.111 ", "reason=rejected-password", "detail="]) == 1
     });
-    let mut front = Client::connect(house.proxy.door("web"));
+    let mut front = Client::connect(site.proxy.listener("web"));
     front.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic OndlYg==x\r\nX-Forwarded-For: 192.0.2.66, 192.0.2.112\r\nConnection: close\r\n\r\n");
     assert_eq!(front.response().status, 401);
     assert_eq!(logged(&["event=wrong-password", "listener=web", "client=192.0.2.112 "]), 1);
     eventually("the end is logged", || logged(&["event=ended", "listener=web", "client=192.0.2.112 "]) == 1);
-    let mut anybody = connect_from(ANYBODY, house.proxy.door("web"));
+    let mut anybody = connect_from(ANYBODY, site.proxy.listener("web"));
     anybody.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.66\r\nConnection: close\r\n\r\n");
     assert_eq!(anybody.response().status, 401);
     let who = format!("client={} ", anybody.stream.local_addr().unwrap());

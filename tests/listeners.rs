@@ -1,4 +1,4 @@
-//! The doors: which version a bot gets at which of them, and what people get at theirs; neither tells a secret.
+//! The listeners: which version a bot gets at which of them, and what people get at theirs; neither tells a secret.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/logged.rs"]
@@ -17,14 +17,14 @@ fn named(name: &str) -> Backend {
     Backend::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()))
 }
 
-/// Who answers each of these requests, on one connection to this door.
-fn answers(proxy: &Proxy, door: &str, requests: &[(&str, &str)]) -> Vec<String> {
-    let mut client = Client::connect(proxy.door(door));
+/// Who answers each of these requests, on one connection to this listener.
+fn answers(proxy: &Proxy, listener: &str, requests: &[(&str, &str)]) -> Vec<String> {
+    let mut client = Client::connect(proxy.listener(listener));
     requests.iter().map(|(target, fields)| client.get(target, fields).text()).collect()
 }
 
 #[test]
-fn a_request_that_names_no_version_gets_the_doors() {
+fn a_request_that_names_no_version_gets_that_of_its_listener() {
     let (v3, v4) = (named("three"), named("four"));
     let pinned = [("PROXY_V3_PORT", "0"), ("PROXY_V4_PORT", "0")];
     for (set, expected) in
@@ -32,8 +32,8 @@ fn a_request_that_names_no_version_gets_the_doors() {
     {
         let proxy = Proxy::before(v3.address, v4.address, &[&pinned[..], &set].concat());
         for target in ["/version", "/", "/loadtracks?identifier=/v3/v4/", "/v33/v44", "/V3/V4", "/xv3"] {
-            for (door, expected) in [("proxy", expected), ("proxy-v3", "three"), ("proxy-v4", "four")] {
-                assert_eq!(answers(&proxy, door, &[(target, "")]), [expected], "{door} {target}");
+            for (listener, expected) in [("proxy", expected), ("proxy-v3", "three"), ("proxy-v4", "four")] {
+                assert_eq!(answers(&proxy, listener, &[(target, "")]), [expected], "{listener} {target}");
             }
         }
     }
@@ -45,7 +45,7 @@ fn a_request_that_names_no_version_gets_the_doors() {
 }
 
 #[test]
-fn path_then_field_then_what_went_before_then_the_door() {
+fn the_version_comes_from_path_then_field_then_connection_then_listener() {
     let (v3, v4) = (named("three"), named("four"));
     let proxy = Proxy::before(v3.address, v4.address, &[("PROXY_V3_PORT", "0"), ("PROXY_V4_PORT", "0")]);
     let requests = [
@@ -64,12 +64,12 @@ fn path_then_field_then_what_went_before_then_the_door() {
     ];
     let expected =
         ["four", "four", "three", "three", "four", "four", "three", "three", "four", "four", "three", "three"];
-    for door in ["proxy", "proxy-v3", "proxy-v4"] {
-        assert_eq!(answers(&proxy, door, &requests), expected, "{door}");
+    for listener in ["proxy", "proxy-v3", "proxy-v4"] {
+        assert_eq!(answers(&proxy, listener, &requests), expected, "{listener}");
     }
     // What one connection used says nothing of another.
-    let mut one = Client::connect(proxy.door("proxy"));
-    let mut two = Client::connect(proxy.door("proxy"));
+    let mut one = Client::connect(proxy.listener("proxy"));
+    let mut two = Client::connect(proxy.listener("proxy"));
     assert_eq!(one.get("/v4/info", "").text(), "four");
     assert_eq!((two.get("/version", "").text(), one.get("/version", "").text()), ("three".into(), "four".into()));
 }
@@ -77,18 +77,18 @@ fn path_then_field_then_what_went_before_then_the_door() {
 #[test]
 fn a_version_that_is_off_is_a_503_that_says_what_to_set() {
     let backend = named("other");
-    for (off, door, target, other, setting) in [
+    for (off, listener, target, other, setting) in [
         ("LAVALINK_V3_HOST", "proxy-v4", "/v3/info", "/v4/info", "LAVALINK_V3_HOST"),
         ("LAVALINK_V4_HOST", "proxy-v3", "/v4/info", "/v3/info", "LAVALINK_V4_HOST"),
     ] {
-        let port = if door == "proxy-v4" { "PROXY_V4_PORT" } else { "PROXY_V3_PORT" };
+        let port = if listener == "proxy-v4" { "PROXY_V4_PORT" } else { "PROXY_V3_PORT" };
         let proxy = Proxy::before(backend.address, backend.address, &[(off, ""), (port, "0")]);
-        for door in ["proxy", door] {
-            let mut client = Client::connect(proxy.door(door));
+        for listener in ["proxy", listener] {
+            let mut client = Client::connect(proxy.listener(listener));
             for _ in 0..2 {
                 let refusal = client.get(target, "");
                 let error = refusal.json();
-                assert_eq!((refusal.status, error["status"].as_u64()), (503, Some(503)), "{door} {target}");
+                assert_eq!((refusal.status, error["status"].as_u64()), (503, Some(503)), "{listener} {target}");
                 let message = error["message"].as_str().unwrap();
                 assert!(message.contains(setting) && message.contains("use the other version"), "{message}");
                 assert_eq!(error["path"], target);
@@ -112,7 +112,7 @@ fn basic(pair: &str) -> String {
 }
 
 fn people(proxy: &Proxy, method: &str, target: &str, fields: &str) -> Response {
-    let mut client = Client::connect(proxy.door("web"));
+    let mut client = Client::connect(proxy.listener("web"));
     client.send(format!("{method} {target} HTTP/1.1\r\n{WEB}{fields}\r\n").as_bytes());
     client.response_to(method)
 }
@@ -128,10 +128,10 @@ const PAGES: [(&str, &str, &str); 6] = [
 const API: [&str; 4] = ["/api/stats", "/api/connections", "/api/data-usage", "/api/version"];
 
 #[test]
-fn people_get_their_pages_whole_and_by_head_alone() {
+fn the_pages_are_served_whole_and_to_head_without_a_body() {
     let proxy = Proxy::start(&[]);
     // Many on one connection, with and without their bodies.
-    let mut client = Client::connect(proxy.door("web"));
+    let mut client = Client::connect(proxy.listener("web"));
     let pages = PAGES.map(|(target, kind, text)| (target, kind, Some(text)));
     for (target, kind, text) in pages.into_iter().chain(API.map(|target| (target, "application/json", None))) {
         for query in ["", "?x=/api/stats"] {
@@ -156,7 +156,7 @@ fn people_get_their_pages_whole_and_by_head_alone() {
 }
 
 #[test]
-fn people_without_the_password_are_asked_for_it_on_every_request() {
+fn every_web_request_needs_the_password() {
     let proxy = Proxy::start(&[("WEB_PASSWORD", "se:cret"), ("PROXY_PASSWORD", "front")]);
     let good = basic("anybody:se:cret");
     let pages = PAGES.map(|(target, ..)| target);
@@ -190,12 +190,12 @@ fn people_without_the_password_are_asked_for_it_on_every_request() {
         }
     });
     // Not only the first of a connection.
-    let mut client = Client::connect(proxy.door("web"));
+    let mut client = Client::connect(proxy.listener("web"));
     for (fields, status) in [("", 401), (good.as_str(), 200), ("", 401), (good.as_str(), 200)] {
         client.send(format!("GET /api/stats HTTP/1.1\r\n{WEB}{fields}\r\n").as_bytes());
         assert_eq!(client.response().status, status);
     }
-    // What opens one door does not open the other.
+    // What opens one listener does not open the other.
     let mut bot = proxy.connect();
     for fields in [good.as_str(), "Authorization: se:cret\r\n", &basic("x:front")] {
         bot.send(format!("GET /v4/info HTTP/1.1\r\nHost: bot\r\n{fields}\r\n").as_bytes());
@@ -205,12 +205,12 @@ fn people_without_the_password_are_asked_for_it_on_every_request() {
 }
 
 #[test]
-fn people_may_only_read_and_find_only_what_is_there() {
+fn the_web_listener_refuses_other_methods_and_unknown_paths() {
     let proxy = Proxy::start(&[]);
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get"] {
         let target = if method == "CONNECT" { "localhost:80" } else { "/api/stats" };
         let refusal = people(&proxy, method, target, "Content-Length: 0\r\n");
-        // Refused at the door, where some page takes a POST, or by the page itself, which does not.
+        // Refused at the listener, where some page takes a POST, or by the page itself, which does not.
         let allow = if matches!(method, "TRACE" | "CONNECT") { "GET, HEAD, POST" } else { "GET, HEAD" };
         assert_eq!((refusal.status, refusal.field("allow")), (405, Some(allow)), "{method}");
     }
@@ -230,7 +230,7 @@ fn people_may_only_read_and_find_only_what_is_there() {
 }
 
 #[test]
-fn what_would_bring_the_monitor_down_does_not_reach_it() {
+fn dangerous_requests_do_not_reach_the_monitor() {
     let proxy = Proxy::start(&[]);
     for (request, status) in [
         (format!("GET / HTTP/1.1\r\n{WEB}Content-Length: 999999999999999\r\n\r\n"), 413),
@@ -243,7 +243,7 @@ fn what_would_bring_the_monitor_down_does_not_reach_it() {
         ("\x16\x03\x01\x02\0\x01".to_owned(), 400),
         (format!("GET /{} HTTP/1.1\r\n{WEB}\r\n", "x".repeat(9000)), 414),
     ] {
-        let mut client = Client::connect(proxy.door("web"));
+        let mut client = Client::connect(proxy.listener("web"));
         client.send(request.as_bytes());
         let refusal = client.response();
         assert_eq!((refusal.status, refusal.closes()), (status, true), "{request}");
@@ -263,7 +263,7 @@ fn sorted<const N: usize>(mut names: [&str; N]) -> [&str; N] {
 }
 
 #[test]
-fn the_stats_have_the_fields_that_are_promised_and_no_others() {
+fn the_stats_have_the_documented_fields_and_no_others() {
     let v3 = named("three");
     let v4 = Backend::start(|mut client, _| {
         client.next_request();
@@ -313,7 +313,7 @@ fn the_stats_have_the_fields_that_are_promised_and_no_others() {
     assert_eq!((&rows[1]["userId"], &rows[1]["clientName"]), (&"42".into(), &"test/1".into()));
     assert_eq!((&stats["usage"][0]["active"], &stats["totals"]["active"]), (&2.into(), &2.into()));
 
-    // The slices are the same rows; what people do is not entered in the bots' books.
+    // The slices are the same rows; what people do is not entered in the proxy's ledger.
     let slice = |target: &str| people(&proxy, "GET", target, "").json();
     assert_eq!(slice("/api/connections")[1]["id"], rows[1]["id"]);
     check(&slice("/api/connections")[0], &[&names[..], &more].concat());
@@ -323,7 +323,7 @@ fn the_stats_have_the_fields_that_are_promised_and_no_others() {
 }
 
 #[test]
-fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
+fn no_answer_and_no_log_line_of_either_listener_holds_a_secret() {
     lines();
     let secrets = ["Hush-front", "Hush-three", "Hush-four", "Hush-web"];
     let backend = Backend::start(|mut client, _| {
@@ -355,7 +355,7 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
     let long = "x".repeat(9000);
     let query = "?password=Hush-front&pass=Hush-web";
     let mut everything = Vec::new();
-    for (door, request, status) in [
+    for (listener, request, status) in [
         ("proxy", bot("GET /v4/ok HTTP/1.1", "\r\n"), 200),
         ("proxy", bot(&format!("GET /v3/info{query} HTTP/1.1"), "\r\n"), 502),
         ("proxy", bot(&format!("GET /v4/closes{query} HTTP/1.1"), "\r\n"), 502),
@@ -385,10 +385,10 @@ fn no_answer_and_no_log_line_of_either_door_holds_a_secret() {
         ("web", format!("GET /api/stats{query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Hush-web\r\n\r\n"), 401),
         ("web", web("GET / HTTP/1.1", &basic("me:Hush-web")) + "\r\n", 400),
     ] {
-        let mut client = Client::connect(proxy.door(door));
+        let mut client = Client::connect(proxy.listener(listener));
         client.send(request.as_bytes());
         let response = client.response();
-        assert_eq!(response.status, status, "{door} {request}");
+        assert_eq!(response.status, status, "{listener} {request}");
         everything.push(format!("{}{}", response.head, response.text()));
     }
     let told = |line: &&String| line.contains("event=ended") && line.contains("detail=");

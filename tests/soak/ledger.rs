@@ -8,27 +8,27 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
-/// Who connects. The address tells the kinds apart in lavaproxy's books too.
+/// Group connects. The address tells the kinds apart in lavaproxy's ledger too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Who {
+pub enum Group {
     /// Ends every connection properly: known to the byte.
     Clean,
     /// Breaks off, resets, stalls, lies: known within bounds.
-    Violent,
+    Abrupt,
 }
 
-impl Who {
-    pub const ALL: [Self; 2] = [Self::Clean, Self::Violent];
+impl Group {
+    pub const ALL: [Self; 2] = [Self::Clean, Self::Abrupt];
 
     pub fn address(self) -> Ipv4Addr {
         match self {
             Self::Clean => Ipv4Addr::new(127, 0, 0, 2),
-            Self::Violent => Ipv4Addr::new(127, 0, 0, 3),
+            Self::Abrupt => Ipv4Addr::new(127, 0, 0, 3),
         }
     }
 
     pub fn of(address: IpAddr) -> Option<Self> {
-        Self::ALL.into_iter().find(|who| who.address() == address)
+        Self::ALL.into_iter().find(|group| group.address() == address)
     }
 }
 
@@ -107,25 +107,25 @@ impl Known {
 }
 
 /// A connection's name: nobody else has this port at the same time.
-pub type Port = (Who, u16);
+pub type Port = (Group, u16);
 
 /// The clients' accounts, by connection.
 #[derive(Default)]
-pub struct Books(Mutex<HashMap<Port, Vec<Known>>>);
+pub struct Ledger(Mutex<HashMap<Port, Vec<Known>>>);
 
-impl Books {
+impl Ledger {
     pub fn enter(&self, port: Port, known: Known) {
         self.0.lock().unwrap().entry(port).or_default().push(known);
     }
 
-    pub fn connections(&self, who: Who) -> u64 {
-        self.0.lock().unwrap().iter().filter(|(port, _)| port.0 == who).map(|(_, known)| known.len() as u64).sum()
+    pub fn connections(&self, group: Group) -> u64 {
+        self.0.lock().unwrap().iter().filter(|(port, _)| port.0 == group).map(|(_, known)| known.len() as u64).sum()
     }
 
     /// All of one kind together.
-    pub fn sum(&self, who: Who) -> Known {
+    pub fn sum(&self, group: Group) -> Known {
         let mut sum = Known::default();
-        for known in self.0.lock().unwrap().iter().filter(|(port, _)| port.0 == who).flat_map(|(_, known)| known) {
+        for known in self.0.lock().unwrap().iter().filter(|(port, _)| port.0 == group).flat_map(|(_, known)| known) {
             sum.requests += known.requests;
             sum.bytes_in += known.bytes_in;
             sum.bytes_out += known.bytes_out;

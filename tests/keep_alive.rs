@@ -11,7 +11,7 @@ fn answer(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn each_request_of_a_connection_goes_where_its_own_path_says() {
+fn each_request_of_a_connection_is_routed_by_its_own_path() {
     let v3 = Backend::answering(answer("three"));
     let v4 = Backend::answering(answer("four"));
     let proxy = Proxy::before(v3.address, v4.address, &[]);
@@ -31,7 +31,7 @@ fn each_request_of_a_connection_goes_where_its_own_path_says() {
 }
 
 #[test]
-fn a_wrong_password_on_a_later_request_is_refused_and_the_connection_goes_on() {
+fn a_wrong_password_on_a_later_request_is_refused_and_the_connection_stays_open() {
     let v3 = Backend::answering(answer("three"));
     let v4 = Backend::start(|mut client, _| {
         while client.next_request().is_some_and(|request| !request.starts_with(b"GET /v4/websocket ")) {
@@ -59,7 +59,7 @@ fn a_wrong_password_on_a_later_request_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn what_the_client_counts_is_what_the_books_say() {
+fn the_ledger_has_the_bytes_that_the_client_counts() {
     let v3 = Backend::answering(&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n05\r\nhello\r\n0\r\n\r\n"[..]);
     let v4 = Backend::start(|mut client, _| {
         client.next_request();

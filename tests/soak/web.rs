@@ -4,8 +4,8 @@ use std::io::Read as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::chance::Chance;
 use crate::load::Load;
+use crate::random::Random;
 use crate::wire::{PATIENCE, Tried, Trouble, send};
 
 const PATHS: [(&str, &str); 10] = [
@@ -25,8 +25,8 @@ const PATHS: [(&str, &str); 10] = [
 static SHOWN: AtomicU64 = AtomicU64::new(0);
 
 /// One page, list or scrape.
-pub fn look(load: &Load, chance: &mut Chance) -> Tried<()> {
-    let (path, part) = chance.pick(&PATHS);
+pub fn look(load: &Load, random: &mut Random) -> Tried<()> {
+    let (path, part) = random.pick(&PATHS);
     let shown = SHOWN.load(SeqCst);
     let mut stream = TcpStream::connect(load.web)?;
     stream.set_read_timeout(Some(PATIENCE))?;
