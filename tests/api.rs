@@ -1,4 +1,4 @@
-//! The API: its schemas to the field, filters, methods, and who is let in.
+//! The API: the fields of its answers, filters, methods, and access.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -281,7 +281,7 @@ fn on_loopback_only_names_of_loopback_are_answered() {
             assert_eq!(answer.status, 421, "{host}");
             assert!(answer.text().contains("WEB_HOST"), "{}", answer.text());
         }
-        // It tells no figure, and orchestrators ask for it under names of their own.
+        // It shows no figure, and orchestrators request it under names of their own.
         assert_eq!(ask(&proxy, "GET", "/healthz", &format!("Host: {host}\r\n")).status, 200);
     }
 }

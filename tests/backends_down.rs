@@ -1,4 +1,4 @@
-//! Backends that are dead, deaf, off or nowhere: a clear answer in time, and the next request works once they are back.
+//! Backends that are down, full, off or not to be found: a clear answer in time, and the next request works once they are back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -12,7 +12,7 @@ use support::*;
 
 const NODE_PASSWORD: &str = "password-of-the-node";
 
-/// An address of this test's own, so that nobody else takes its port while nobody listens there.
+/// An address of this test's own, so that no other test takes its port while nothing listens there.
 fn own_address(last: u8) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 71, last), 0)).unwrap();
     listener.local_addr().unwrap()
@@ -132,7 +132,7 @@ fn a_version_that_is_off_is_a_503() {
 #[test]
 fn a_name_that_does_not_resolve_is_a_502_within_connect_timeout() {
     let alive = Backend::answering(OK);
-    // No label may be this long, so that the system's resolver knows by itself and asks nobody.
+    // No label may be this long, so that the system's resolver refuses it without a query.
     let nowhere = "x".repeat(64);
     let mut settings = settings(&[("LAVALINK_V3_PORT", &*alive.address.port().to_string())]);
     settings.nodes.v4[0].host.clone_from(&nowhere);

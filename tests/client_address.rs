@@ -1,6 +1,7 @@
-//! Behind a front: whose word counts on where a connection and its requests come from, and what is made of it.
+//! Behind a front: how the client address of a connection and of its requests is found, by the PROXY header, by
+//! X-Forwarded-For and by Forwarded, and from which peers these count.
 //!
-//! 127.0.0.1 is the front here and trusted, 127.0.0.2 is anybody.
+//! 127.0.0.1 is the front here and trusted, 127.0.0.2 is any other peer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/logged.rs"]
@@ -19,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 use support::*;
 
 const FRONT: Ipv4Addr = Ipv4Addr::LOCALHOST;
-const ANYBODY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const GET: &str = "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n\r\n";
 const TRUSTED: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8");
 const PROXY_ON: [(&str, &str); 2] = [TRUSTED, ("PROXY_PROTOCOL", "on")];
@@ -210,7 +211,7 @@ fn every_malformed_header_is_refused_at_once_without_an_answer() {
     let site = Site::new(&[TRUSTED, ("PROXY_PROTOCOL", "on"), FOR_EVER]);
     let cases = malformed();
     for (header, says) in &cases {
-        // With a good request behind it, which nobody may see.
+        // With a good request behind it, which must reach no backend.
         for sent in [header.clone(), [header, GET.as_bytes()].concat()] {
             let shown = String::from_utf8_lossy(&sent).into_owned();
             let mut front = site.connect_from(FRONT);
@@ -310,7 +311,7 @@ fn waiting_for_a_proxy_header_does_not_delay_a_stop() {
 #[test]
 fn only_a_trusted_front_may_send_a_proxy_header_and_it_must() {
     for (site, ip) in [
-        (Site::new(&PROXY_ON), ANYBODY),
+        (Site::new(&PROXY_ON), STRANGER),
         (Site::new(&[TRUSTED]), FRONT),
         (Site::new(&[]), FRONT),
         (Site::new(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "127.0.0.3,127.0.1.0/24")]), FRONT),
@@ -375,11 +376,11 @@ fn forwarding_fields_count_only_from_a_trusted_front() {
         assert_eq!(site.forwarded_for(), forwarded_for, "{claim}");
         drop(front);
         site.proxy.wait_until_empty();
-        let mut anybody = site.connect_from(ANYBODY);
-        assert_eq!(anybody.get("/v4/info", claim).status, 200);
-        assert_eq!(site.connection()["address"], ANYBODY.to_string(), "{claim}");
-        assert_eq!(site.forwarded_for(), ANYBODY.to_string(), "{claim}");
-        drop(anybody);
+        let mut stranger = site.connect_from(STRANGER);
+        assert_eq!(stranger.get("/v4/info", claim).status, 200);
+        assert_eq!(site.connection()["address"], STRANGER.to_string(), "{claim}");
+        assert_eq!(site.forwarded_for(), STRANGER.to_string(), "{claim}");
+        drop(stranger);
         site.proxy.wait_until_empty();
     }
     let seen = site.backend.seen();
@@ -389,15 +390,15 @@ fn forwarding_fields_count_only_from_a_trusted_front() {
 
 #[test]
 fn only_a_trusted_front_may_say_how_it_was_reached() {
-    let told = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: lava.example\r\nX-Forwarded-Port: 443\r\n";
+    let reached = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: lava.example\r\nX-Forwarded-Port: 443\r\n";
     let made_up = "X-Real-IP: 192.0.2.66\r\nX-Client-IP: 192.0.2.66\r\nCF-Connecting-IP: 192.0.2.66\r\nForwarded: for=192.0.2.66\r\n";
     let site = Site::new(&[TRUSTED]);
-    for (ip, passed) in [(FRONT, true), (ANYBODY, false)] {
+    for (ip, passed) in [(FRONT, true), (STRANGER, false)] {
         let before = site.backend.seen().len();
         let mut client = site.connect_from(ip);
-        assert_eq!(client.get("/v4/info", &format!("{made_up}X-Forwarded-For: 192.0.2.66\r\n{told}")).status, 200);
+        assert_eq!(client.get("/v4/info", &format!("{made_up}X-Forwarded-For: 192.0.2.66\r\n{reached}")).status, 200);
         let seen = site.backend.seen()[before..].to_owned();
-        assert_eq!(seen.contains(told), passed, "{seen}");
+        assert_eq!(seen.contains(reached), passed, "{seen}");
         assert_eq!(seen.to_ascii_lowercase().matches("forwarded-").count(), if passed { 4 } else { 1 }, "{seen}");
         assert_eq!(seen.matches("192.0.2.66").count(), usize::from(passed), "{seen}");
     }
@@ -519,7 +520,7 @@ fn a_proxy_header_and_forwarding_fields_work_together() {
             "203.0.113.7, 10.0.0.2, 127.0.0.1",
         ),
         ("PROXY TCP4 10.0.0.2 10.0.0.1 1 2\r\n", "nonsense", "10.0.0.2:1", "10.0.0.2, 127.0.0.1"),
-        // Of whom a front says that it does not know him, nothing is believed.
+        // When the front does not know the client, no field about it counts.
         ("PROXY UNKNOWN\r\n", "192.0.2.66", "127.0.0.1", "127.0.0.1"),
     ] {
         let mut front = site.connect_from(FRONT);
@@ -584,10 +585,10 @@ fn log_lines_of_both_listeners_name_the_real_client() {
     assert_eq!(front.response().status, 401);
     assert_eq!(logged(&["event=wrong-password", "listener=web", "client=192.0.2.112 "]), 1);
     eventually("the end is logged", || logged(&["event=ended", "listener=web", "client=192.0.2.112 "]) == 1);
-    let mut anybody = connect_from(ANYBODY, site.proxy.listener("web"));
-    anybody.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.66\r\nConnection: close\r\n\r\n");
-    assert_eq!(anybody.response().status, 401);
-    let who = format!("client={} ", anybody.stream.local_addr().unwrap());
+    let mut stranger = connect_from(STRANGER, site.proxy.listener("web"));
+    stranger.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.66\r\nConnection: close\r\n\r\n");
+    assert_eq!(stranger.response().status, 401);
+    let who = format!("client={} ", stranger.stream.local_addr().unwrap());
     eventually("the end is logged", || logged(&["event=ended", "listener=web", &who]) == 1);
     assert_eq!(logged(&["192.0.2.66"]), 0);
 }

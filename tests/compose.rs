@@ -1,4 +1,4 @@
-//! compose.yaml as compose reads it, and its settings as lavaproxy reads them. No container engine is asked.
+//! compose.yaml as compose reads it, and its settings as lavaproxy reads them. No container engine runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -31,7 +31,7 @@ fn compose(set: &[(&str, &str)]) -> Option<(bool, String)> {
 
 #[test]
 fn compose_reads_its_file_and_lavaproxy_accepts_the_settings_in_it() {
-    let set = [("PROXY_PASSWORD", "for bots"), ("WEB_PASSWORD", "for people")];
+    let set = [("PROXY_PASSWORD", "for bots"), ("WEB_PASSWORD", "for the pages")];
     let Some((accepted, text)) = compose(&set) else { return };
     assert!(accepted, "{text}");
     for line in

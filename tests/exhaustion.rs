@@ -1,4 +1,5 @@
-//! What happens when the machine has no more to give: clients are told so, nothing aborts, and it passes.
+//! What happens when descriptors, threads or slots run out: clients get a clear refusal, nothing aborts, and service
+//! resumes when they are free again.
 //!
 //! Each test runs in a process of its own, whose limits it lowers and raises.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -26,7 +27,7 @@ use tunnels::Tunnels;
 
 /// Says which test a child process is to run.
 const SCENE: &str = "LAVAPROXY_TEST_SCENE";
-/// A user that nobody is.
+/// A user number that no account has.
 const NOBODY_ELSE: u32 = 54_321;
 
 /// Whose limits bind the child.
@@ -275,11 +276,11 @@ fn lavaproxy_survives_without_free_threads() {
         assert_eq!(bot.upgrade("/v4/websocket").status, 101);
         assert_eq!(logged("backend-down").len(), 0, "it is not the backend that lacks anything");
 
-        // The monitor loses its listener, and finds no thread for the next one. Two people at once leave enough idle
+        // The monitor loses its listener, and finds no thread for the next one. Two browsers at once leave enough idle
         // workers behind for the next.
-        let mut people = [Client::connect(proxy.listener("web")), Client::connect(proxy.listener("web"))];
-        assert!(people.iter_mut().all(|browser| ask_for_page(browser) == 200));
-        drop(people);
+        let mut browsers = [Client::connect(proxy.listener("web")), Client::connect(proxy.listener("web"))];
+        assert!(browsers.iter_mut().all(|browser| ask_for_page(browser) == 200));
+        drop(browsers);
         threads_end();
         eventually("the listener is lost", || {
             ask_with_few_descriptors(&proxy, 2);
@@ -294,7 +295,7 @@ fn lavaproxy_survives_without_free_threads() {
 #[test]
 fn lavaproxy_survives_without_free_slots() {
     in_a_process_of_its_own("lavaproxy_survives_without_free_slots", As::Me, || {
-        // Three places, by the arithmetic of `proxy::capacity`.
+        // Three slots, by the arithmetic of `admission::capacity`.
         Resource::NOFILE.set(384 + 2 * 3, 384 + 2 * 3).unwrap();
         let backend = Backend::answering(OK);
         let proxy = Proxy::before(backend.address, backend.address, &[]);
@@ -313,11 +314,11 @@ fn lavaproxy_survives_without_free_slots() {
             }
             assert!(fourth.is_at_end());
         }
-        assert!(inside.iter_mut().all(|client| client.get("/v4/info", "").status == 200), "nobody lost a place");
+        assert!(inside.iter_mut().all(|client| client.get("/v4/info", "").status == 200), "no client lost its slot");
         drop(inside.pop());
-        eventually("the place can be had", || proxy.connect().get("/v4/info", "").status == 200);
+        eventually("the slot is free", || proxy.connect().get("/v4/info", "").status == 200);
 
-        // More at once than are waited for, most of them silent: all are told, and the listeners stay open.
+        // More at once than the queue holds, most of them silent: all get a refusal, and the listeners stay open.
         let mut inside_again = proxy.connect();
         eventually("it is full again", || inside_again_is_served(&mut inside_again, &proxy));
         let mut flood: Vec<Client> = (0..60).map(|_| proxy.connect()).collect();
@@ -340,7 +341,7 @@ fn lavaproxy_survives_without_free_slots() {
     });
 }
 
-/// The place that was given back may take a moment; a refused client comes again.
+/// A slot may take a moment to become free; a refused client connects again.
 fn inside_again_is_served(client: &mut Client, proxy: &Proxy) -> bool {
     if client.get("/v4/info", "").status == 200 {
         return true;
@@ -365,7 +366,7 @@ fn idle_workers_end() {
         drop(crowd);
         proxy.wait_until_empty();
         assert!(workers() >= 40, "they stay for the next clients");
-        eventually("they leave when nobody comes", || workers() == 2);
+        eventually("they end when no client comes", || workers() == 2);
         assert_eq!(proxy.connect().get("/v4/info", "").status, 200);
     });
 }

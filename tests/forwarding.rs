@@ -78,7 +78,7 @@ fn hop_by_hop_fields_are_removed_and_all_others_are_forwarded() {
     ] {
         assert_eq!(site.fields(sent), forwarded, "{sent:?}");
     }
-    // A head with no more than it needs is enough, and the host is the one that was asked for.
+    // A minimal head is enough, and the Host is the client's.
     for host in ["Host: Bot.Example:6923", "host: [::1]:80", "HOST: "] {
         let head = format!("GET / HTTP/1.1\r\n{host}\r\nauthorization:DevamOP\r\n\r\n");
         let expected = format!("GET / HTTP/1.1\r\n{host}\r\nauthorization: DevamOP\r\n{FORWARDED_FOR}\r\n");
@@ -503,7 +503,7 @@ fn a_final_answer_instead_of_a_100_comes_at_once_and_ends_the_connection() {
         assert_eq!((response.status, response.closes()), (401, true));
         assert!(client.is_at_end());
     }
-    // Ours as well: nobody knows whether the body follows.
+    // Ours as well: whether the body follows is unknown.
     let mut client = proxy.connect();
     client.send(&EXPECTING.to_ascii_uppercase());
     let response = client.response();

@@ -26,7 +26,7 @@ use relay::Relay;
 use serde_json::Value;
 use support::{PASSWORD, Proxy, eventually, tool};
 
-/// Who makes things up about himself.
+/// A client that lies about its address.
 const LIAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// Where the bots are.
 const BOTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
@@ -59,7 +59,7 @@ static CERTIFICATE: LazyLock<Certificate> = LazyLock::new(|| {
     Certificate { certificate, key, both }
 });
 
-/// What of a snippet is put in place of what; everything must be there.
+/// A snippet with its names, ports and paths replaced. Each of them must be there.
 fn filled(file: &str, replaced: &[(&str, &str)]) -> String {
     let mut text = fs::read_to_string(driver::path("deploy").join(file)).unwrap();
     for (from, to) in replaced {
@@ -241,8 +241,8 @@ impl Front {
             .env("NODE_EXTRA_CA_CERTS", &CERTIFICATE.certificate)
             .env("SSL_CERT_FILE", &CERTIFICATE.certificate)
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        let driven = driver::drive(&mut command, |wish| {
-            if wish == "CUT" {
+        let driven = driver::drive(&mut command, |command| {
+            if command == "CUT" {
                 relay.cut();
             }
         });
@@ -277,7 +277,7 @@ impl Site {
         rows.iter().map(|row| (row["address"].as_str().unwrap().to_owned(), row.clone())).collect()
     }
 
-    /// Runs a bot and the liar through a front, and finds in the ledger who they were.
+    /// Runs a bot and the liar through a front, and checks the addresses in the ledger.
     fn goes_through(&self, front: &Front, bots: &[(&str, &str)]) {
         front.lie();
         for (environment, bot) in bots {
@@ -302,7 +302,7 @@ const LAVALINK_PY: (&str, &str) = ("python/v4", "python/lavalink_bot.py");
 fn haproxy_with_a_proxy_header_of_version_2() {
     let Some(workshop) = Workshop::of("haproxy", "haproxy-v2") else { return };
     let site = Site::new("on");
-    // Its own checks come as LOCAL, and leave no row but the front's, which has asked for nothing.
+    // Its own checks come as LOCAL. They leave only the front's row, which has no requests.
     let checked = [("send-proxy-v2", "send-proxy-v2 check inter 100ms")];
     let front = workshop.haproxy("haproxy.cfg", site.proxy.address(), &checked);
     eventually("HAProxy has checked three times", || site.proxy.stats()["totals"]["connections"].as_u64() > Some(2));

@@ -1,5 +1,5 @@
 //! The image without a container engine: its root folder, made from the Dockerfile's own lines, with the static binary
-//! chrooted in it: nobody's user, read-only, no /etc, no /tmp, no /proc, a network of its own.
+//! chrooted in it: an unprivileged user, read-only, no /etc, no /tmp, no /proc, a network of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -150,14 +150,14 @@ fn serve(root: &Path) {
     let settings = HashMap::from([
         ("WEB_HOST", "0.0.0.0".to_owned()),
         ("WEB_PASSWORD", WEB_PASSWORD.to_owned()),
-        ("LAVALINK_V3_HOST", "a-name-that-nobody-resolves".to_owned()),
+        ("LAVALINK_V3_HOST", "a-name-that-does-not-resolve".to_owned()),
         ("LAVALINK_V4_HOST", "127.0.0.1".to_owned()),
         ("LAVALINK_V4_PORT", node.address().port().to_string()),
         ("CONNECT_TIMEOUT", "1s".to_owned()),
     ]);
     let (_, check) = only(&image, "HEALTHCHECK").split_once(" CMD ").unwrap();
     let healthcheck = || contained(root, &image, &words(check), &settings).output().unwrap();
-    assert_eq!(healthcheck().status.code(), Some(1), "nobody is there yet");
+    assert_eq!(healthcheck().status.code(), Some(1), "nothing listens yet");
 
     let mut command = contained(root, &image, &words(only(&image, "ENTRYPOINT")), &settings);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();

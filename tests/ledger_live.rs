@@ -29,24 +29,24 @@ fn each_address_keeps_its_counts_after_its_connections_end() {
     let backend = Backend::answering(OK);
     let proxy = Proxy::before(backend.address, backend.address, &[]);
     let mut expected = Vec::new();
-    for (last, visits) in [(2, 1), (3, 3)] {
+    for (last, connections) in [(2, 1), (3, 3)] {
         let ip = Ipv4Addr::new(127, 0, 0, last);
         let (mut sent, mut received) = (0, 0);
-        for visit in 0..visits {
+        for connection in 0..connections {
             let mut client = connect_from(ip, &proxy);
-            for _ in 0..=visit {
+            for _ in 0..=connection {
                 assert_eq!(client.get("/v4/info", "").status, 200);
             }
             (sent, received) = (sent + client.sent, received + client.received);
         }
-        expected.push((ip.to_string(), visits, sent, received));
+        expected.push((ip.to_string(), connections, sent, received));
     }
     proxy.wait_until_empty();
     let stats = proxy.stats();
-    for (address, visits, sent, received) in expected {
+    for (address, connections, sent, received) in expected {
         let row = row(&stats, &address);
-        assert_eq!((row["active"].as_u64(), row["connections"].as_u64()), (Some(0), Some(visits)));
-        assert_eq!(row["requests"].as_u64(), Some(visits * (visits + 1) / 2));
+        assert_eq!((row["active"].as_u64(), row["connections"].as_u64()), (Some(0), Some(connections)));
+        assert_eq!(row["requests"].as_u64(), Some(connections * (connections + 1) / 2));
         assert_eq!((row["bytesIn"].as_u64(), row["bytesOut"].as_u64()), (Some(sent), Some(received)));
         assert!(row["lastSeen"].as_u64().unwrap() >= stats["startedAt"].as_u64().unwrap());
     }

@@ -32,7 +32,7 @@ fn runtime(environment: &str) -> Option<PathBuf> {
     driver::is_installed(environment).then(|| if environment == "node" { "node".into() } else { own() })
 }
 
-/// Both nodes, the proxy before them with a pinned v4 listener, and a driver's way in.
+/// Both nodes, the proxy before them with a pinned v4 listener, for the drivers.
 struct Site {
     v3: Server,
     v4: Server,
@@ -63,8 +63,8 @@ impl Site {
             .env("LAVALINK_IDENTIFIER", lavalink.identifier())
             .env("LAVALINK_VOICE", if lavalink.has_voice() { "1" } else { "0" })
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        let driven = driver::drive(&mut command, |wish| {
-            if wish == "CUT" {
+        let driven = driver::drive(&mut command, |command| {
+            if command == "CUT" {
                 relay.cut();
             }
         });

@@ -1,4 +1,5 @@
-//! The listeners: which version a bot gets at which of them, and what people get at theirs; neither tells a secret.
+//! The listeners: which version a bot gets at each proxy listener, what the web listener serves, and that neither
+//! shows a secret.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/logged.rs"]
@@ -17,7 +18,7 @@ fn named(name: &str) -> Backend {
     Backend::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()))
 }
 
-/// Who answers each of these requests, on one connection to this listener.
+/// The name of the backend that answers each of these requests, on one connection to this listener.
 fn answers(proxy: &Proxy, listener: &str, requests: &[(&str, &str)]) -> Vec<String> {
     let mut client = Client::connect(proxy.listener(listener));
     requests.iter().map(|(target, fields)| client.get(target, fields).text()).collect()
@@ -98,7 +99,7 @@ fn a_version_that_is_off_is_a_503_that_says_what_to_set() {
             assert_eq!(client.get("/version", &field).status, 503);
             // A handshake as well.
             assert_eq!(client.get(target, HANDSHAKE).status, 503);
-            // Who has no password learns nothing of it.
+            // Without the password the answer does not show it.
             client.send(format!("GET {target} HTTP/1.1\r\nHost: bot\r\n\r\n").as_bytes());
             assert_eq!(client.response().status, 401);
         }
@@ -111,7 +112,7 @@ fn basic(pair: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(pair))
 }
 
-fn people(proxy: &Proxy, method: &str, target: &str, fields: &str) -> Response {
+fn web(proxy: &Proxy, method: &str, target: &str, fields: &str) -> Response {
     let mut client = Client::connect(proxy.listener("web"));
     client.send(format!("{method} {target} HTTP/1.1\r\n{WEB}{fields}\r\n").as_bytes());
     client.response_to(method)
@@ -158,24 +159,24 @@ fn the_pages_are_served_whole_and_to_head_without_a_body() {
 #[test]
 fn every_web_request_needs_the_password() {
     let proxy = Proxy::start(&[("WEB_PASSWORD", "se:cret"), ("PROXY_PASSWORD", "front")]);
-    let good = basic("anybody:se:cret");
+    let good = basic("anyone:se:cret");
     let pages = PAGES.map(|(target, ..)| target);
     for target in pages.iter().chain(&API).chain(&["/nothing"]) {
-        assert_eq!(people(&proxy, "GET", target, "").status, 401, "{target}");
-        assert_ne!(people(&proxy, "GET", target, &good).status, 401, "{target}");
+        assert_eq!(web(&proxy, "GET", target, "").status, 401, "{target}");
+        assert_ne!(web(&proxy, "GET", target, &good).status, 401, "{target}");
     }
     // A failure is answered late, so each kind is tried at one path.
     let wrong = [
         "",
-        &basic("anybody:wrong"),
+        &basic("anyone:wrong"),
         &basic("se:cret"),
-        &basic("anybody:front"),
+        &basic("anyone:front"),
         "Authorization: se:cret\r\n",
         "Authorization: front\r\n",
         "Authorization: Bearer se:cret\r\n",
     ];
     let check = |method, fields| {
-        let refusal = people(&proxy, method, "/api/stats", fields);
+        let refusal = web(&proxy, method, "/api/stats", fields);
         assert_eq!(refusal.status, 401, "{method} {fields}");
         let challenge = refusal.field("www-authenticate").unwrap();
         assert!(challenge.starts_with("Basic realm="), "{challenge}");
@@ -195,7 +196,7 @@ fn every_web_request_needs_the_password() {
         client.send(format!("GET /api/stats HTTP/1.1\r\n{WEB}{fields}\r\n").as_bytes());
         assert_eq!(client.response().status, status);
     }
-    // What opens one listener does not open the other.
+    // The password of one listener is refused at the other.
     let mut bot = proxy.connect();
     for fields in [good.as_str(), "Authorization: se:cret\r\n", &basic("x:front")] {
         bot.send(format!("GET /v4/info HTTP/1.1\r\nHost: bot\r\n{fields}\r\n").as_bytes());
@@ -209,15 +210,15 @@ fn the_web_listener_refuses_other_methods_and_unknown_paths() {
     let proxy = Proxy::start(&[]);
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get"] {
         let target = if method == "CONNECT" { "localhost:80" } else { "/api/stats" };
-        let refusal = people(&proxy, method, target, "Content-Length: 0\r\n");
-        // Refused at the listener, where some page takes a POST, or by the page itself, which does not.
+        let refusal = web(&proxy, method, target, "Content-Length: 0\r\n");
+        // Refused by the listener, which allows POST for one page, or by the page, which does not.
         let allow = if matches!(method, "TRACE" | "CONNECT") { "GET, HEAD, POST" } else { "GET, HEAD" };
         assert_eq!((refusal.status, refusal.field("allow")), (405, Some(allow)), "{method}");
     }
     for target in
         ["/nothing", "/api", "/api/", "/api/stats/", "/API/stats", "/../etc/passwd", "/index.html", "//", "/v4/info"]
     {
-        let answer = people(&proxy, "GET", &format!("{target}?x=y"), "");
+        let answer = web(&proxy, "GET", &format!("{target}?x=y"), "");
         let error = answer.json();
         assert_eq!((answer.status, answer.field("content-type")), (404, Some("application/json")), "{target}");
         assert_eq!((error["status"].as_u64(), error["error"].as_str()), (Some(404), Some("Not Found")), "{target}");
@@ -225,8 +226,8 @@ fn the_web_listener_refuses_other_methods_and_unknown_paths() {
         assert!(error["message"].as_str().unwrap().contains("/api/stats"), "{error}");
     }
     // Nothing upgrades here, and no version of Lavalink is behind it.
-    assert_eq!(people(&proxy, "GET", "/", HANDSHAKE).status, 200);
-    assert_eq!(people(&proxy, "GET", "/version", "Lavalink-Version: 4\r\n").status, 404);
+    assert_eq!(web(&proxy, "GET", "/", HANDSHAKE).status, 200);
+    assert_eq!(web(&proxy, "GET", "/version", "Lavalink-Version: 4\r\n").status, 404);
 }
 
 #[test]
@@ -250,7 +251,7 @@ fn dangerous_requests_do_not_reach_the_monitor() {
         assert_eq!(refusal.field("content-type"), Some("text/plain; charset=utf-8"), "{request}");
         assert!(client.is_at_end(), "{request}");
     }
-    assert_eq!(people(&proxy, "GET", "/api/stats", "").status, 200);
+    assert_eq!(web(&proxy, "GET", "/api/stats", "").status, 200);
 }
 
 fn fields(value: &Value) -> Vec<&str> {
@@ -313,8 +314,8 @@ fn the_stats_have_the_documented_fields_and_no_others() {
     assert_eq!((&rows[1]["userId"], &rows[1]["clientName"]), (&"42".into(), &"test/1".into()));
     assert_eq!((&stats["usage"][0]["active"], &stats["totals"]["active"]), (&2.into(), &2.into()));
 
-    // The slices are the same rows; what people do is not entered in the proxy's ledger.
-    let slice = |target: &str| people(&proxy, "GET", target, "").json();
+    // The slices are the same rows; requests at the web listener are not in the ledger.
+    let slice = |target: &str| web(&proxy, "GET", target, "").json();
     assert_eq!(slice("/api/connections")[1]["id"], rows[1]["id"]);
     check(&slice("/api/connections")[0], &[&names[..], &more].concat());
     check(&slice("/api/data-usage")[0], &["address", "active", "connections", "requests", "lastSeen"]);
@@ -391,8 +392,8 @@ fn no_answer_and_no_log_line_of_either_listener_holds_a_secret() {
         assert_eq!(response.status, status, "{listener} {request}");
         everything.push(format!("{}{}", response.head, response.text()));
     }
-    let told = |line: &&String| line.contains("event=ended") && line.contains("detail=");
-    eventually("each refusal is logged", || lines().iter().filter(told).count() >= 19);
+    let has_detail = |line: &&String| line.contains("event=ended") && line.contains("detail=");
+    eventually("each refusal is logged", || lines().iter().filter(has_detail).count() >= 19);
     drop(proxy);
     let lines = lines();
     for text in everything.iter().chain(&lines) {

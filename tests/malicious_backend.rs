@@ -1,5 +1,5 @@
 //! What a backend must not get away with: answers that two readers could take for two different things, that are
-//! cut off, that never come, or that are more than was asked for. The client always can tell, and nobody else suffers.
+//! cut off, that never come, or that are more than the request needs. The client can always tell, and no other client is harmed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -34,7 +34,7 @@ fn before(backend: &Backend, set: &[(&str, &str)]) -> Proxy {
     Proxy::before(backend.address, backend.address, set)
 }
 
-/// Checks that the proxy answers in the backend's place, with Lavalink's JSON and nothing of what the backend said.
+/// Checks that the proxy answers instead of the backend, with Lavalink's JSON and nothing of what the backend said.
 fn check_own(response: &Response, status: u16, says: &str, case: &str) {
     assert_eq!(response.status, status, "{case}: {}", response.text());
     let error = response.json();
@@ -53,7 +53,7 @@ fn an_ambiguous_answer_is_a_502() {
     let version = "no HTTP version";
     let code = "status";
     let too_large = "larger than";
-    let asked = "switches to a protocol that nobody asked for";
+    let unrequested = "switches to a protocol that nobody asked for";
     let text = |text: &str| text.as_bytes().to_vec();
     let long = "evil".repeat(5000);
     let answers = [
@@ -88,8 +88,8 @@ fn an_ambiguous_answer_is_a_502() {
         (text("HTTP/1.1 20 evil\r\nContent-Length: 0\r\n\r\n"), code),
         (text("HTTP/1.1 099 evil\r\nContent-Length: 0\r\n\r\n"), code),
         (text("HTTP/1.1 -20 evil\r\nContent-Length: 0\r\n\r\n"), code),
-        (SWITCHING.to_vec(), asked),
-        (text("HTTP/1.1 101 evil\r\n\r\n"), asked),
+        (SWITCHING.to_vec(), unrequested),
+        (text("HTTP/1.1 101 evil\r\n\r\n"), unrequested),
         // A chunk that is wrong and comes with its head: nothing was sent yet.
         (fields("Transfer-Encoding: chunked\r\n"), "a chunk size is not a hexadecimal number"),
         (text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\nevil\r\n0\r\n\r\n"), "chunk size"),
@@ -420,8 +420,8 @@ fn no_backend_at_all_is_a_502_that_says_which_settings_to_look_at() {
 /// The backend sends something behind its answer: with it, or when the client has read that already.
 fn check_surplus(answer: &'static str, method: &'static str, surplus: &'static str, later: bool) {
     let (go, wait) = mpsc::channel::<()>();
-    let (tell, told) = mpsc::channel();
-    let script = Mutex::new((wait, tell));
+    let (report, reported) = mpsc::channel();
+    let script = Mutex::new((wait, report));
     let backend = Backend::start(move |mut client, number| {
         if number > 0 {
             while client.next_request().is_some() {
@@ -429,7 +429,7 @@ fn check_surplus(answer: &'static str, method: &'static str, surplus: &'static s
             }
             return;
         }
-        let (wait, tell) = &*script.lock().unwrap();
+        let (wait, report) = &*script.lock().unwrap();
         client.next_request();
         if later {
             client.send(answer.as_bytes());
@@ -438,8 +438,8 @@ fn check_surplus(answer: &'static str, method: &'static str, surplus: &'static s
         } else {
             client.send(format!("{answer}{surplus}").as_bytes());
         }
-        tell.send(Vec::new()).unwrap();
-        tell.send(client.rest_or_error().0).unwrap();
+        report.send(Vec::new()).unwrap();
+        report.send(client.rest_or_error().0).unwrap();
     });
     let case = format!("{method} {answer:?} {surplus:?} later={later}");
     {
@@ -448,13 +448,13 @@ fn check_surplus(answer: &'static str, method: &'static str, surplus: &'static s
         let response = first.request(method, "/v4/first", "", b"");
         assert!(!response.text().contains("evil"), "{case}");
         go.send(()).unwrap();
-        told.recv().unwrap();
+        reported.recv().unwrap();
         let mut second = proxy.connect();
         for client in [&mut second, &mut first] {
             assert_eq!(client.get("/v4/second", "").text(), "honest", "{case}");
         }
     }
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"", "{case}: that connection was used again");
+    assert_eq!(reported.recv_timeout(PATIENCE).unwrap(), b"", "{case}: that connection was used again");
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn bytes_behind_an_answer_never_become_another_answer() {
 fn an_idle_connection_that_the_backend_closed_is_not_used() {
     for resets in [false, true] {
         let (go, wait) = mpsc::channel::<()>();
-        let (tell, done) = mpsc::channel::<()>();
+        let (report, done) = mpsc::channel::<()>();
         let wait = Mutex::new(wait);
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&requests);
@@ -495,7 +495,7 @@ fn an_idle_connection_that_the_backend_closed_is_not_used() {
                     } else {
                         drop(client);
                     }
-                    return tell.send(()).unwrap();
+                    return report.send(()).unwrap();
                 }
             }
         });

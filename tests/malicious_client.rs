@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use logged::logged;
 use support::*;
 
-/// Good by itself; whoever answers it, or passes it on, took the one before it for something else.
+/// A good request. It must not be answered or forwarded: then the one before it was misread.
 const SMUGGLED: &str = "GET /v4/smuggled HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n\r\n";
 
 /// A good request's lines but for those that end it.

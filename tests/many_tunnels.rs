@@ -1,4 +1,4 @@
-//! A crowd of tunnels that is cut in the middle leaves nothing behind: no thread, no descriptor, no row.
+//! Thousands of tunnels that are cut in the middle leave nothing behind: no thread, no descriptor, no row.
 //!
 //! A process of its own, since it counts what the process holds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -72,7 +72,7 @@ fn two_thousand_tunnels_cut_by_resets_leave_nothing_behind() {
     eventually("no descriptor of the server is left", || descriptors() <= descriptors_before);
 }
 
-/// Some tunnels at once, so that a busy machine is not waited for at each of them.
+/// Opens some tunnels at once, which is faster than one after the other on a busy machine.
 fn open_together(tunnels: &Tunnels) -> Vec<(Client, Client)> {
     let handshake = format!("GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n{HANDSHAKE}\r\n");
     let mut clients: Vec<Option<Client>> = (0..TOGETHER).map(|_| Some(tunnels.proxy.connect())).collect();
@@ -84,7 +84,7 @@ fn open_together(tunnels: &Tunnels) -> Vec<(Client, Client)> {
     }
     let pair = |mut backend: Client| {
         let number = usize::from(backend.exactly(1)[0]);
-        let mut client = clients[number].take().expect("two backends heard the same client");
+        let mut client = clients[number].take().expect("two backends got the same client");
         backend.send(b"news");
         assert_eq!(client.exactly(4), b"news");
         (client, backend)

@@ -1,7 +1,7 @@
 //! A panic in one worker ends that worker's client and nothing else.
 //!
 //! The logger is what panics, at the closing line of a client that the test names; a process of its own, since a
-//! process has one logger, and the limit of open files is lowered so that a place that is lost is missed.
+//! process has one logger, and the limit of open files is lowered so that a lost slot shows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -14,9 +14,9 @@ use log::{LevelFilter, Log, Metadata, Record};
 use support::*;
 use tunnels::Tunnels;
 
-/// Leaves few places, by the arithmetic of `proxy::capacity`.
-const OPEN_FILES: u64 = 384 + 2 * PLACES;
-const PLACES: u64 = 5;
+/// Leaves few slots, by the arithmetic of `admission::capacity`.
+const OPEN_FILES: u64 = 384 + 2 * SLOTS;
+const SLOTS: u64 = 5;
 
 static DOOMED: Mutex<Option<String>> = Mutex::new(None);
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -33,7 +33,7 @@ impl Log for Panicky {
         let doomed = DOOMED.lock().unwrap().clone();
         let strikes = doomed.is_some_and(|client| line.starts_with("event=ended ") && line.contains(&client));
         LINES.lock().unwrap().push(line);
-        assert!(!strikes, "the logger was told to");
+        assert!(!strikes, "the logger was set to");
     }
 
     fn flush(&self) {}
@@ -65,7 +65,7 @@ fn a_panic_ends_one_client_and_the_others_keep_their_slots() {
     eventually("the first ones left", || proxy.server.ledger().snapshot().totals.active == 2);
     let (threads_before, descriptors_before) = (threads(), descriptors());
 
-    for round in 1..=2 * PLACES {
+    for round in 1..=2 * SLOTS {
         if round % 2 == 0 {
             let mut client = proxy.connect();
             assert_eq!(client.get("/v3/info", "").status, 200, "round {round}");
@@ -95,8 +95,8 @@ fn a_panic_ends_one_client_and_the_others_keep_their_slots() {
     eventually("no thread is left behind or lost", || threads() == threads_before);
     eventually("no descriptor is left behind", || descriptors() <= descriptors_before);
 
-    // Every place can be taken again.
-    let mut clients: Vec<Client> = (2..PLACES).map(|_| proxy.connect()).collect();
+    // Every slot can be taken again.
+    let mut clients: Vec<Client> = (2..SLOTS).map(|_| proxy.connect()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/v3/info", "").status, 200);
     }

@@ -1,4 +1,4 @@
-//! The release as people download it: static, the same bytes wherever it was built, and at work on the processors
+//! The release as it is downloaded: static, the same bytes wherever it was built, and at work on the processors
 //! it is for, under qemu where this machine has another.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -130,7 +130,7 @@ fn output_of(command: &mut Command) -> Option<String> {
 struct Running {
     child: Child,
     log: BufReader<ChildStderr>,
-    /// From the log: the addresses of the listeners.
+    /// The addresses of the listeners, from the log.
     proxy: SocketAddr,
     web: SocketAddr,
 }

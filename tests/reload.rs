@@ -1,5 +1,5 @@
 //! SIGHUP: settings that are good as a whole are swapped under connections that live on; others change nothing. And
-//! what a supervisor is told of it.
+//! what the supervisor is notified of.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/process.rs"]
@@ -42,7 +42,7 @@ fn ask(client: &mut Client, password: &str, target: &str, fields: &str) -> Respo
     client.send(head.as_bytes()).response()
 }
 
-/// Says who it is; a handshake becomes an echo.
+/// Answers with its name; a handshake becomes an echo.
 fn backend(name: &'static str) -> Backend {
     Backend::start(move |mut client, _| {
         while let Some(request) = client.next_request() {
@@ -99,14 +99,14 @@ fn faulty_settings_change_nothing_and_all_faults_are_reported() {
     let mut site = Site::start("faulty", &good);
     let bots = site.running.listener("proxy");
     site.running.listener("web");
-    for (faulty, told) in [
+    for (faulty, reported) in [
         ("PROXY_PASSWORD=secret-two\nHEAD_TIMEOUT=ten\nMAX_BODY=much\n", &["HEAD_TIMEOUT=ten", "MAX_BODY=much"][..]),
         ("PROXY_PASSWORD=secret-two\nnonsense\n", &["line 7"]),
         ("LAVALINK_V3_HOST=\nLAVALINK_V4_HOST=\nPROXY_PASSWORD=secret-two\n", &["LAVALINK_V3_HOST"]),
     ] {
         fs::write(&site.file, format!("{good}{faulty}")).unwrap();
         site.running.signal("HUP");
-        for fault in told {
+        for fault in reported {
             site.running.line(&["level=error", "event=reload-refused", fault]);
         }
         assert_eq!(ask(&mut Client::connect(bots), "secret-one", "/v4/info", "").text(), "node");
@@ -156,7 +156,7 @@ fn the_log_level_changes() {
     assert!(log.contains("event=stopped") && !log.contains("event=start"), "{log}");
 }
 
-/// A supervisor that keeps what it is told.
+/// A supervisor that keeps its notifications.
 struct Supervisor(UnixDatagram);
 
 impl Supervisor {

@@ -1,4 +1,4 @@
-//! Restarts that nobody notices: sockets from a supervisor, and a successor that takes over from a predecessor.
+//! Restarts that no client notices: sockets from a supervisor, and a successor that takes over from a predecessor.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/load.rs"]
@@ -54,7 +54,7 @@ fn asserts_none_was_lost(load: Load) {
     assert!(lost.is_empty(), "{} of {} were lost: {:?}", lost.len(), answered, &lost[..lost.len().min(5)]);
 }
 
-/// The process number of whoever answers now.
+/// The number of the process that answers now.
 fn serving(web: SocketAddr) -> u64 {
     let mut client = Client::connect(web);
     client.send(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

@@ -40,14 +40,14 @@ fn shutdowns(proxy: &Proxy) -> u64 {
     proxy.server.ledger().snapshot().ended["shutdown"]
 }
 
-/// A listener may take a moment to close; whoever still comes in is not served.
+/// A listener may take a moment to close. A client that still gets in is not served.
 fn assert_refuses(listener: SocketAddr) {
     eventually("the listener refuses", || {
         let Ok(stream) = TcpStream::connect(listener) else { return true };
         let mut late = Client::over(stream);
         let _ = late.try_send(REQUEST.as_bytes());
         late.read_error();
-        assert_eq!(late.received, 0, "nobody is answered after the stop");
+        assert_eq!(late.received, 0, "no request is answered after the stop");
         false
     });
 }
@@ -65,7 +65,7 @@ fn idle_connections_close_at_once_and_the_listeners_refuse() {
         idle.push(client);
     }
     let mut silent = proxy.connect();
-    eventually("all have a place", || proxy.server.ledger().snapshot().totals.active == 4);
+    eventually("all have a slot", || proxy.server.ledger().snapshot().totals.active == 4);
     let time = stop(&proxy);
     assert!(time < A_MOMENT, "{time:?} where nothing is under way, with a DRAIN_TIMEOUT of 10 s");
     for client in &mut idle {
@@ -98,24 +98,24 @@ fn a_handshake_under_way_is_answered_and_its_tunnel_closed() {
     assert_eq!(busy.rest(), GOING_AWAY);
 }
 
-/// Stops a proxy whose backend answers only then; what the client that asked before gets is for the test to read.
+/// Stops a proxy while its backend holds an answer back. Returns the client that waits for this answer.
 fn stop_amid_a_request(answer: &'static [u8], ask: impl FnOnce(&mut Client)) -> Client {
     let (go_on, answer_now) = mpsc::channel();
     let answer_now = Mutex::new(answer_now);
-    let (asked, was_asked) = mpsc::channel();
+    let (arrived, arrival) = mpsc::channel();
     let backend = Backend::start(move |mut client, _| {
         while client.next_request().is_some() {
-            asked.send(()).unwrap();
+            arrived.send(()).unwrap();
             let _ = answer_now.lock().unwrap().recv();
             client.send(answer);
         }
     });
     let proxy = Arc::new(Proxy::before(backend.address, backend.address, &[]));
     let mut idle = proxy.connect();
-    eventually("it has its place", || proxy.server.ledger().snapshot().totals.active == 1);
+    eventually("it has its slot", || proxy.server.ledger().snapshot().totals.active == 1);
     let mut busy = proxy.connect();
     ask(&mut busy);
-    was_asked.recv_timeout(PATIENCE).unwrap();
+    arrival.recv_timeout(PATIENCE).unwrap();
 
     let stopping = thread::spawn({
         let proxy = Arc::clone(&proxy);
@@ -205,17 +205,17 @@ fn stalled_clients_do_not_delay_a_stop_beyond_the_drain_timeout() {
 #[test]
 fn a_silent_backend_does_not_delay_a_stop_beyond_the_drain_timeout() {
     let _alone = alone();
-    let (asked, was_asked) = mpsc::channel();
+    let (arrived, arrival) = mpsc::channel();
     let backend = Backend::start(move |mut client, _| {
         client.next_request();
-        asked.send(()).unwrap();
+        arrived.send(()).unwrap();
         client.rest();
     });
     let set = [("DRAIN_TIMEOUT", "300ms"), ("RESPONSE_TIMEOUT", "2500ms")];
     let proxy = Proxy::before(backend.address, backend.address, &set);
     let mut client = proxy.connect();
     client.send(REQUEST.as_bytes());
-    was_asked.recv_timeout(PATIENCE).unwrap();
+    arrival.recv_timeout(PATIENCE).unwrap();
     let time = stop(&proxy);
     assert!(time < Duration::from_millis(300) + A_MOMENT, "{time:?}");
     assert!(client.is_at_end());

@@ -1,5 +1,5 @@
-//! Bodies of any size pass as they come, at the pace of the slower side and with little memory; who stalls is not
-//! waited for for ever.
+//! Bodies of any size pass as they come, at the pace of the slower side and with little memory. A side that
+//! stalls is given up in the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -37,7 +37,7 @@ impl Framing {
     }
 }
 
-/// Bytes that tell where they stand: a piece from `offset` on.
+/// Bytes that show their position: a piece from `offset` on.
 fn pattern(offset: usize, length: usize) -> &'static [u8] {
     static BYTES: std::sync::LazyLock<Vec<u8>> =
         std::sync::LazyLock::new(|| (0..=250_u8).cycle().take(2 * CHUNK + 251).collect());
@@ -287,7 +287,7 @@ fn an_answer_waits_for_a_slow_reader() {
     let client = proxy.connect();
     (&client.stream).write_all(&request("GET", "/v4/x", "")).unwrap();
     let written = blocked.recv().unwrap();
-    assert!(written < LARGE, "somebody took it all");
+    assert!(written < LARGE, "all of it was taken");
     let mut input = BufReader::new(&client.stream);
     read_head(&mut input);
     read_body(&mut input, Framing::Length, LARGE, || {});
@@ -308,7 +308,7 @@ fn a_request_waits_for_a_slow_backend() {
     let mut client = proxy.connect();
     client.send(&request("POST", "/v4/x", &Framing::Length.field(LARGE)));
     let written = write_until_blocked(&client.stream, LARGE);
-    assert!(written < LARGE, "somebody took it all");
+    assert!(written < LARGE, "all of it was taken");
     go.send(()).unwrap();
     write_rest(&client.stream, written, LARGE);
     assert_eq!(client.response().text(), "ok");

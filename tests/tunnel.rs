@@ -1,4 +1,4 @@
-//! A tunnel carries every byte in order, passes on how each side ends, and holds nobody up.
+//! A tunnel carries every byte in order, passes on how each side ends, and one tunnel never delays another.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/segments.rs"]
@@ -24,7 +24,7 @@ const MIB: usize = 1024 * 1024;
 const HASTE: &[(&str, &str)] =
     &[("HEAD_TIMEOUT", "300ms"), ("KEEPALIVE_TIMEOUT", "300ms"), ("RESPONSE_TIMEOUT", "300ms")];
 
-/// A connection that takes little while nobody reads from it.
+/// A connection with small buffers, so that it soon takes no more when its peer does not read.
 fn connect_narrow(proxy: &Proxy) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();

@@ -71,7 +71,7 @@ impl Server {
         }
     }
 
-    /// Whether it connects to the voice servers it is told of. A real one would look for Discord's.
+    /// Whether it connects to the voice servers that a bot names. A real one would look for Discord's.
     pub fn has_voice(&self) -> bool {
         matches!(self, Self::Demo(_))
     }
@@ -102,7 +102,7 @@ impl Jar {
             .stdin(Stdio::piped())
             .stdout(Stdio::from(output.try_clone().unwrap()))
             .stderr(output)
-            // Its own group is whom `kill 0` ends; a Ctrl-C must not end the shell before that.
+            // `kill 0` ends its own group; a Ctrl-C must not end the shell before that.
             .process_group(0)
             .spawn()
             .unwrap();

@@ -63,7 +63,7 @@ pub fn within_an_upload(load: &Load, random: &mut Random) -> Tried<()> {
     break_off(connection, random)
 }
 
-/// More than MAX_BODY, told at once or found out on the way.
+/// More than MAX_BODY, announced by the length or found while the chunks come.
 pub fn too_large(load: &Load, random: &mut Random) -> Tried<()> {
     let mut connection = Connection::open(load, Group::Abrupt)?;
     let (length, chunked, nonce) = (MAX_BODY + random.size(MAX_BODY / 4), random.one_in(2), random.next());

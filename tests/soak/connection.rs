@@ -1,4 +1,4 @@
-//! One connection of a client to lavaproxy, from its first byte to its account in the ledger.
+//! One connection of a client to lavaproxy, from its first byte to its row in the clients' ledger.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +22,7 @@ pub struct Connection<'l> {
     group: Group,
     port: u16,
     /// Requests that were sent, wholly or in part, and those that were answered.
-    asked: u64,
+    requested: u64,
     answered: u64,
     /// Bytes of requests that were answered.
     read: u64,
@@ -85,7 +85,7 @@ impl<'l> Connection<'l> {
             wire: Wire::over(Arc::new(stream))?,
             group,
             port,
-            asked: 0,
+            requested: 0,
             answered: 0,
             read: 0,
             promised: AROUND,
@@ -99,14 +99,14 @@ impl<'l> Connection<'l> {
     pub fn send_head(&mut self, ask: &Request<'_>, behind: &[u8]) -> io::Result<()> {
         // The lines of the chunks are less than a sixteenth of them.
         self.promise(if ask.method == "GET" { ask.length + ask.length / 16 } else { 0 });
-        self.asked += 1;
+        self.requested += 1;
         self.wire.send(&[ask.head().as_bytes(), behind].concat())
     }
 
     /// Sends bytes that are a request or, unless `counts`, no head that could be counted as one.
     pub fn send_raw(&mut self, bytes: &[u8], counts: bool) -> io::Result<()> {
         self.promise(0);
-        self.asked += u64::from(counts);
+        self.requested += u64::from(counts);
         self.wire.send(bytes)
     }
 
@@ -121,7 +121,7 @@ impl<'l> Connection<'l> {
         self.answer(ask)
     }
 
-    /// Reads the answer to what was asked last. Every byte must be the one that the node was asked for, or belong to
+    /// Reads the answer to the last request. Every byte must be the one that the request asks for, or belong to
     /// an error of lavaproxy's own.
     pub fn answer(&mut self, ask: &Request<'_>) -> Tried<Answer> {
         let head = self.answer_head()?;
@@ -197,7 +197,7 @@ impl<'l> Connection<'l> {
         let answer = read_status(&head)?;
         let length: usize = value(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         self.wire.exactly(length)?;
-        self.answered = self.asked;
+        self.answered = self.requested;
         self.all_was_read();
         Ok(answer)
     }
@@ -228,7 +228,7 @@ impl<'l> Connection<'l> {
         self.load.findings.await_arrival(nonce, self.wire.sent - handshake)
     }
 
-    /// All that was sent to us has come, to a proper end; of what we sent nobody knows how much was read.
+    /// All that was sent to us has come, to a proper end. How much was read of what we sent is unknown.
     pub fn saw_the_end(&mut self) {
         self.out_is_known = true;
     }
@@ -238,8 +238,10 @@ impl Drop for Connection<'_> {
     fn drop(&mut self) {
         let wire = &self.wire;
         let (requests, bytes_in) = match self.in_is_known {
-            true => (Bounds::exactly(self.asked), Bounds::exactly(wire.sent)),
-            false => (Bounds { least: self.answered, most: self.asked }, Bounds { least: self.read, most: wire.sent }),
+            true => (Bounds::exactly(self.requested), Bounds::exactly(wire.sent)),
+            false => {
+                (Bounds { least: self.answered, most: self.requested }, Bounds { least: self.read, most: wire.sent })
+            }
         };
         let most = if self.out_is_known { wire.received } else { self.promised };
         let bytes_out = Bounds { least: wire.received, most };

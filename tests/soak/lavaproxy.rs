@@ -1,4 +1,4 @@
-//! The real lavaproxy as a process of its own: started, watched in its log and in /proc, asked for its ledger, stopped.
+//! The real lavaproxy as a process of its own: its start, its log, its figures in /proc and in the API, its stop.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

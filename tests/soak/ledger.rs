@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
-/// Group connects. The address tells the kinds apart in lavaproxy's ledger too.
+/// A group of clients. The address tells the kinds apart in lavaproxy's ledger too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
     /// Ends every connection properly: known to the byte.
@@ -106,7 +106,7 @@ impl Known {
     }
 }
 
-/// A connection's name: nobody else has this port at the same time.
+/// A connection's name: no other connection has this port at the same time.
 pub type Port = (Group, u16);
 
 /// The clients' accounts, by connection.

@@ -157,7 +157,7 @@ fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut
     assert!(load.findings.all_wrong().is_empty(), "{:#?}", load.findings.all_wrong());
 }
 
-/// Nobody is there any more: what lavaproxy holds when it has noticed, which must not be more than `before`. The idle
+/// All clients have left: what lavaproxy holds once it has noticed, which must not be more than `before`. The idle
 /// connections that it keeps to its nodes are closed there, and a request to each makes it find out.
 fn rest(load: &Load, lavaproxy: &Lavaproxy, before: Option<Held>) -> Held {
     let is_empty = || lavaproxy.stats()["totals"]["active"] == 0;

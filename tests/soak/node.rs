@@ -25,7 +25,7 @@ pub struct Node {
     listening: Mutex<Option<Listening>>,
     begun: AtomicU64,
     finished: AtomicU64,
-    /// Held to read by who wants no restart meanwhile.
+    /// A reader of it is spared a restart for as long as it holds it.
     calm: RwLock<()>,
 }
 

@@ -36,7 +36,7 @@ pub fn progress(load: &Load, lavaproxy: &Lavaproxy, started: Instant) {
     );
 }
 
-/// All that the block tells.
+/// All that the report shows.
 pub struct Run<'r> {
     pub seed: u64,
     pub time: Duration,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::node::{Connection, Node};
 use crate::random::{Pattern, Random, mix};
-use crate::wire::{Tried, Trouble, Wire, asked, number, send, value};
+use crate::wire::{Tried, Trouble, Wire, number, parameter, send, value};
 
 pub fn serve(node: &Node, connection: &Connection) {
     let served = Wire::over(connection.stream.clone()).map_err(Trouble::from).and_then(|wire| {
@@ -43,7 +43,7 @@ impl Script<'_> {
                 "upload" => self.take(&head)?,
                 "load" => self.give(&head)?,
                 "version" | "stats" => self.tell_version()?,
-                _ => return Err(Trouble::wrong(format!("a request that nobody sent: {head:?}"))),
+                _ => return Err(Trouble::wrong(format!("a request that no client sent: {head:?}"))),
             };
             if !goes_on {
                 return Ok(());
@@ -81,7 +81,7 @@ impl Script<'_> {
             self.wire.send(self.begin(head, "204 No Content", "").as_bytes())?;
             return Ok(true);
         }
-        let chunked = asked(head, "framing") == Some("chunked");
+        let chunked = parameter(head, "framing") == Some("chunked");
         let fields =
             if chunked { "Transfer-Encoding: chunked\r\n".to_owned() } else { format!("Content-Length: {length}\r\n") };
         let begin = self.begin(head, "200 OK", &fields);
@@ -89,7 +89,7 @@ impl Script<'_> {
             self.wire.send(begin.as_bytes())?;
             return Ok(true);
         }
-        let stop = asked(head, "stop").map(|_| number(head, "stop"));
+        let stop = parameter(head, "stop").map(|_| number(head, "stop"));
         let mut body = Pattern::down(number(head, "nonce"));
         let mut random = Random::new(mix(number(head, "nonce")));
         let mut out = begin.into_bytes();
@@ -112,7 +112,7 @@ impl Script<'_> {
         }
         if stop.is_some() {
             self.wire.send(&out)?;
-            if asked(head, "how") == Some("reset") {
+            if parameter(head, "how") == Some("reset") {
                 self.wire.will_reset();
             }
             return Ok(false);
@@ -158,27 +158,27 @@ impl Script<'_> {
     }
 
     fn tunnel(&mut self, head: &str) -> Tried<()> {
-        let (nonce, clean) = (number(head, "nonce"), asked(head, "clean").is_some());
+        let (nonce, clean) = (number(head, "nonce"), parameter(head, "clean").is_some());
         self.connection.spared.store(clean, SeqCst);
         let switching =
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
         self.wire.send(self.begin(head, "101 Switching Protocols", switching).as_bytes())?;
         let mut up = Pattern::up(nonce);
-        let told = match asked(head, "down") {
+        let sent = match parameter(head, "down") {
             Some(_) => self.flood(head, &mut up),
             None => self.dialogue(head, &mut up),
         };
-        match asked(head, "end") {
-            Some("node-resets") if told.is_ok() => self.wire.will_reset(),
-            Some("client-resets") if !self.connection.is_cut() && !is_reset(&told) => {
-                return Err(Trouble::wrong(format!("a client's reset came as {told:?}")));
+        match parameter(head, "end") {
+            Some("node-resets") if sent.is_ok() => self.wire.will_reset(),
+            Some("client-resets") if !self.connection.is_cut() && !is_reset(&sent) => {
+                return Err(Trouble::wrong(format!("a client's reset came as {sent:?}")));
             }
             _ => {}
         }
-        if told.is_ok() && clean {
+        if sent.is_ok() && clean {
             self.node.findings.note_arrived(nonce, up.at());
         }
-        told
+        sent
     }
 
     /// Both ways at once, each direction with an end of its own.
@@ -193,11 +193,11 @@ impl Script<'_> {
         })
     }
 
-    /// A message, its answer, the next message; who ends it is in the target.
+    /// A message, its answer, the next message. The target says which side ends it.
     fn dialogue(&mut self, head: &str, up: &mut Pattern) -> Tried<()> {
         let nonce = number(head, "nonce");
         let (mut down, mut sizes) = (Pattern::down(nonce), Dialogue::new(nonce));
-        let rounds = asked(head, "rounds").map_or(u64::MAX, |_| number(head, "rounds"));
+        let rounds = parameter(head, "rounds").map_or(u64::MAX, |_| number(head, "rounds"));
         for _ in 0..rounds {
             let (message, answer) = sizes.next_round();
             let begun = up.at();
@@ -209,7 +209,7 @@ impl Script<'_> {
             }
             self.wire.send(&down.make(answer))?;
         }
-        match asked(head, "end") {
+        match parameter(head, "end") {
             Some("node-resets") => return Ok(()),
             Some(_) => {}
             None => self.wire.half_close()?,
@@ -218,8 +218,8 @@ impl Script<'_> {
     }
 }
 
-fn is_reset(told: &Tried<()>) -> bool {
-    matches!(told, Err(Trouble::Broken(error)) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
+fn is_reset(sent: &Tried<()>) -> bool {
+    matches!(sent, Err(Trouble::Broken(error)) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
 }
 
 /// Sends so much of a pattern in pieces of all sizes, then closes this direction.

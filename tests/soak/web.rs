@@ -1,4 +1,4 @@
-//! People with the web pages open, and Prometheus.
+//! Browsers that read the web pages and their API, and scrapes of /metrics.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ const PATHS: [(&str, &str); 10] = [
     ("/healthz", "ok"),
 ];
 
-/// The highest total of bytes that anybody was shown.
+/// The highest total of bytes that was shown so far.
 static SHOWN: AtomicU64 = AtomicU64::new(0);
 
 /// One page, list or scrape.

@@ -23,7 +23,7 @@ pub enum Trouble {
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::wrong("nothing moved for as long as anybody may wait"),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::wrong("nothing moved until the patience ended"),
             _ => Self::Broken(error),
         }
     }
@@ -174,11 +174,11 @@ pub fn value<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     })
 }
 
-pub fn asked<'h>(head: &'h str, key: &str) -> Option<&'h str> {
+pub fn parameter<'h>(head: &'h str, key: &str) -> Option<&'h str> {
     let (_, query) = head.split(' ').nth(1)?.split_once('?')?;
     query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
 }
 
 pub fn number(head: &str, key: &str) -> u64 {
-    asked(head, key).and_then(|text| text.parse().ok()).unwrap_or(0)
+    parameter(head, key).and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -1,5 +1,5 @@
-//! One attack at a time on one web listener, and what must hold after each.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+//! Attacks on a web listener, one at a time, and what must hold after each.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::backtrace::Backtrace;
 use std::fs;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use super::support::*;
 use super::web::{ask_at, get};
 
-/// How soon the next one must be served.
+/// How soon the next client must be served.
 pub const SOON: Duration = Duration::from_secs(2);
 /// So many threads may stay for the next clients: the listener's workers, and as many that tiny_http answers them with.
 const WORKERS: usize = 64 + 64;
 /// What allocators keep of memory that was given back, in bytes.
 const SLACK: u64 = 32 * 1024 * 1024;
 
-/// The one that is attacked, and what the process held when it had served a few.
+/// The proxy that is attacked, and what the process held when it had served a few requests.
 pub static TARGET: LazyLock<(Proxy, Held)> = LazyLock::new(|| {
     let proxy = Proxy::start(&[]);
     let listener = proxy.listener("web");
@@ -27,7 +27,7 @@ pub static TARGET: LazyLock<(Proxy, Held)> = LazyLock::new(|| {
             scope.spawn(move || ask_at(listener, "GET", "/api/health", ""));
         }
     });
-    // The panic of a test that fails reads the debug information, tens of MiB: no mark of the next tests' attacks.
+    // The panic of a test that fails reads the debug information, tens of MiB: which must not count as a leak of the next tests.
     drop(Backtrace::force_capture().to_string());
     let held = Held::now();
     (proxy, held)

@@ -1,5 +1,5 @@
-//! A driver in another language: a process that says STEP <name> after each step and, in capitals, what it wants
-//! done meanwhile.
+//! A driver in another language: a process that says STEP <name> after each step and, in capitals, what the
+//! test is to do meanwhile.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::HashMap;
@@ -17,13 +17,13 @@ const NO_RUNTIME: i32 = 3;
 /// How a driver ended.
 pub struct Driven {
     pub status: ExitStatus,
-    /// The names of its steps and its wishes, in their order.
+    /// The names of its steps and its commands, in their order.
     pub steps: Vec<String>,
     pub complaints: String,
 }
 
-/// Runs a driver to its end; `wish` is called for each line that is no step.
-pub fn drive(command: &mut Command, mut wish: impl FnMut(&str)) -> Driven {
+/// Runs a driver to its end; `run` is called for each line that is not a step.
+pub fn drive(command: &mut Command, mut run: impl FnMut(&str)) -> Driven {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let complaints = thread::spawn(move || {
@@ -36,7 +36,7 @@ pub fn drive(command: &mut Command, mut wish: impl FnMut(&str)) -> Driven {
         match line.strip_prefix("STEP ") {
             Some(step) => steps.push(step.to_owned()),
             None => {
-                wish(&line);
+                run(&line);
                 steps.push(line);
             }
         }

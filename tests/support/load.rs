@@ -42,7 +42,7 @@ impl Load {
         self.answered.load(SeqCst)
     }
 
-    /// How many got their answer, and what became of those who did not.
+    /// How many got their answer, and why the others did not.
     pub fn end(self) -> (u64, Vec<String>) {
         self.over.store(true, SeqCst);
         let lost = self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect();

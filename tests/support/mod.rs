@@ -288,7 +288,7 @@ pub fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// One read; a process that was paused and goes on is told so by sockets with a timeout (signal(7)), and reads again.
+/// One read; in a process that was paused and continues, a socket with a timeout reports EINTR (signal(7)), and is read again.
 pub fn read(mut stream: &TcpStream, piece: &mut [u8]) -> io::Result<usize> {
     loop {
         match stream.read(piece) {

@@ -87,7 +87,7 @@ pub fn signal(pid: u32, name: &str) {
     kill(Pid::from_raw(pid as i32), signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
 }
 
-/// True when the process has ended, whether or not somebody has asked how.
+/// True when the process has ended, whether or not its exit code was read.
 pub fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']) || rest.is_empty())
@@ -101,7 +101,7 @@ impl Drop for Running {
     }
 }
 
-/// A process that is nobody's child here and that is killed on drop.
+/// A process that is not a child of this one. It is killed on drop.
 pub struct Stray(pub u32);
 
 impl Drop for Stray {

@@ -25,7 +25,7 @@ impl Relay {
         Self::from(Ipv4Addr::UNSPECIFIED, target, pause)
     }
 
-    /// The same, and `target` sees everybody come from `source`.
+    /// The same, and its connections to `target` come from `source`.
     pub fn from(source: Ipv4Addr, target: SocketAddr, pause: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! A person's side of the web listener.
+//! A browser's side of the web listener.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::net::SocketAddr;

@@ -7,7 +7,7 @@ use crate::compare::{Metric, Row, Sample, Samples};
 use crate::contestant::{Contestant, Running, Stage};
 use crate::tally::Tally;
 
-/// How long and with whom.
+/// The contestants and the duration.
 pub struct Bench {
     pub stage: Stage,
     pub contestants: Vec<Contestant>,
@@ -57,7 +57,7 @@ impl Bench {
                 samples.0.entry(**contestant).or_default().push(found.ok());
             }
             eprintln!();
-            // Nobody has the same neighbour in time in every round.
+            // No contestant runs after the same one in every round.
             turns.rotate_left(1);
         }
         samples

@@ -93,7 +93,7 @@ impl Node {
 }
 
 impl Stage {
-    /// Starts a contestant; once more if it fails, since somebody may have taken the port that was free.
+    /// Starts a contestant; once more if it fails, since another program may have taken the port.
     pub fn start(&self, contestant: Contestant) -> io::Result<Running> {
         self.try_to_start(contestant).or_else(|_| self.try_to_start(contestant))
     }

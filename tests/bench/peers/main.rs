@@ -47,8 +47,8 @@ The environment variable LAVAPROXY names the binary to measure.";
 /// 12,000 connections to the load, two descriptors for each of the 8,000 or so that lavaproxy holds.
 const DESCRIPTORS: u64 = 17_000;
 
-/// What was asked for.
-struct Wish {
+/// The arguments.
+struct Arguments {
     is_smoke: bool,
     loads: Vec<&'static Load>,
     rounds: usize,
@@ -60,31 +60,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["node"] => Ok(node::run()?),
         ["pipe", port, node] => Ok(pipe::run(port.parse()?, node.parse()?)?),
-        _ => run(&Wish::parse()?),
+        _ => run(&Arguments::parse()?),
     }
 }
 
-impl Wish {
+impl Arguments {
     fn parse() -> Result<Self, Box<dyn Error>> {
         use lexopt::prelude::*;
-        let mut wish =
+        let mut arguments =
             Self { is_smoke: true, loads: LOADS.iter().collect(), rounds: 5, window: Duration::from_secs(2) };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("bench") => wish.is_smoke = false,
-                Long("loads") => wish.loads = chosen(&parser.value()?.string()?)?,
-                Long("rounds") => wish.rounds = parser.value()?.parse()?,
-                Long("seconds") => wish.window = Duration::from_secs_f64(parser.value()?.parse()?),
-                // What `cargo test` hands to every test is no business of a smoke test.
-                _ if wish.is_smoke => {}
+                Long("bench") => arguments.is_smoke = false,
+                Long("loads") => arguments.loads = chosen(&parser.value()?.string()?)?,
+                Long("rounds") => arguments.rounds = parser.value()?.parse()?,
+                Long("seconds") => arguments.window = Duration::from_secs_f64(parser.value()?.parse()?),
+                // A smoke test ignores what `cargo test` passes to every test.
+                _ if arguments.is_smoke => {}
                 _ => return Err(format!("{}\n\n{HELP}", argument.unexpected()).into()),
             }
         }
-        if wish.is_smoke {
-            (wish.rounds, wish.window) = (1, Duration::from_millis(80));
+        if arguments.is_smoke {
+            (arguments.rounds, arguments.window) = (1, Duration::from_millis(80));
         }
-        Ok(wish)
+        Ok(arguments)
     }
 }
 
@@ -93,28 +93,28 @@ fn chosen(names: &str) -> Result<Vec<&'static Load>, String> {
     names.split([',', ' ']).filter(|name| !name.is_empty()).map(find).collect()
 }
 
-fn run(wish: &Wish) -> Result<(), Box<dyn Error>> {
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
-    if !wish.is_smoke && descriptors < DESCRIPTORS {
+    if !arguments.is_smoke && descriptors < DESCRIPTORS {
         return Err(format!("{descriptors} open files are too few: allow {DESCRIPTORS} (ulimit -Hn)").into());
     }
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
     fs::create_dir_all(&directory)?;
     let lavaproxy = env::var_os("LAVAPROXY").map_or(env!("CARGO_BIN_EXE_lavaproxy").into(), PathBuf::from);
-    let contestants = installed(wish.is_smoke)?;
+    let contestants = installed(arguments.is_smoke)?;
     let machine = machine::describe(&lavaproxy, &contestants);
     let stage = Stage { lavaproxy, node: Node::start(&directory)?, directory: directory.clone() };
-    let shrink = if wish.is_smoke { 100 } else { 1 };
-    let bench = Bench { stage, contestants, rounds: wish.rounds, window: wish.window, shrink };
+    let shrink = if arguments.is_smoke { 100 } else { 1 };
+    let bench = Bench { stage, contestants, rounds: arguments.rounds, window: arguments.window, shrink };
     let mut findings = Findings::default();
-    for load in &wish.loads {
+    for load in &arguments.loads {
         (load.run)(&bench, &mut findings);
     }
-    if wish.is_smoke {
+    if arguments.is_smoke {
         println!("{} rows, {} failures", findings.rows.len(), findings.failures.len());
         return if findings.failures.is_empty() { Ok(()) } else { Err(findings.failures.join("\n").into()) };
     }
-    let markdown = report::markdown(&findings, &machine, wish.rounds);
+    let markdown = report::markdown(&findings, &machine, arguments.rounds);
     println!("{markdown}");
     fs::write(directory.join("results.md"), &markdown)?;
     fs::write(directory.join("results.json"), report::json(&findings, &machine).to_string())?;

@@ -15,7 +15,7 @@ use crate::wire;
 const PATIENCE: Duration = Duration::from_secs(20);
 const BUFFER: usize = 256 * 1024;
 
-/// What is asked for, and how.
+/// What is requested, and how.
 #[derive(Clone, Copy)]
 pub struct Asking {
     pub target: &'static str,

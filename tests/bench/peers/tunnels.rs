@@ -25,10 +25,10 @@ pub struct Tunnels {
     epoch: Instant,
 }
 
-/// What became of those who asked for a tunnel.
+/// The outcome of opening many tunnels.
 pub struct Opening {
     pub tunnels: Tunnels,
-    /// The answers of those who were refused: status and body.
+    /// The answers to those that were refused: status and body.
     pub refusals: Vec<(u16, String)>,
     /// Why the first of those without any answer has none, and how many there are.
     pub broken: Option<(io::Error, usize)>,
@@ -211,7 +211,7 @@ impl Tunnel {
     }
 }
 
-/// One who asks for a tunnel.
+/// A connection on its way to a tunnel.
 struct Asker {
     stream: TcpStream,
     has_asked: bool,

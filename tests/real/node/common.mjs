@@ -1,6 +1,6 @@
 // What the Node drivers share: the server to talk to, the steps they report, and a pretend Discord.
 //
-// A driver says STEP <name> after each step, then CUT, and waits: whoever started it now cuts its TCP connections,
+// A driver says STEP <name> after each step, then CUT, and waits: the test that started it now cuts its TCP connections,
 // and the library has to come back by itself. It ends with 0 when all went well, and with 1 and a line on stderr if not.
 
 import { createRequire } from "node:module";
@@ -16,7 +16,7 @@ export const server = {
   password: env.LAVALINK_PASSWORD,
   identifier: env.LAVALINK_IDENTIFIER,
   secure: env.LAVALINK_SECURE === "1",
-  // A real Lavalink has no Discord to connect to here. It plays all the same, to nobody.
+  // A real Lavalink has no Discord to connect to here. It plays all the same, unheard.
   voice: env.LAVALINK_VOICE !== "0",
   // What /version may say: a listener that is not pinned answers it by its default on a new connection.
   unversioned: new RegExp(`^[${env.LAVALINK_VERSION ?? "34"}]\\.\\d+\\.\\d+`),

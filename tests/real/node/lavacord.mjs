@@ -23,7 +23,7 @@ drive(async () => {
   manager.on("error", (error) => console.error(`lavacord: ${error.message}`));
   const isReady = (message) => message.op === "ready";
 
-  // Not manager.connect(), which needs the iterator helpers of node 22. The library tells of the open socket as "ready",
+  // Not manager.connect(), which needs the iterator helpers of node 22. The library reports the open socket as "ready",
   // the server's own ready message comes as "raw".
   const node = manager.nodes.get("proxy");
   const ready = next(manager, "raw", isReady);

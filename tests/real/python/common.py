@@ -1,6 +1,6 @@
 """What the Python drivers share: the server to talk to, the steps they report, and a pretend Discord.
 
-A driver says STEP <name> after each step, then CUT, and waits: whoever started it now cuts its TCP connections,
+A driver says STEP <name> after each step, then CUT, and waits: the test that started it now cuts its TCP connections,
 and the library has to come back by itself. It ends with 0 when all went well, and with 1 and a line on stderr if not.
 """
 
@@ -15,7 +15,7 @@ PORT = int(os.environ["LAVALINK_PORT"])
 PASSWORD = os.environ["LAVALINK_PASSWORD"]
 IDENTIFIER = os.environ["LAVALINK_IDENTIFIER"]
 SECURE = os.environ.get("LAVALINK_SECURE") == "1"
-# A real Lavalink has no Discord to connect to here. It plays all the same, to nobody.
+# A real Lavalink has no Discord to connect to here. It plays all the same, unheard.
 VOICE = os.environ.get("LAVALINK_VOICE") != "0"
 
 BOT_ID = 170000000000000001

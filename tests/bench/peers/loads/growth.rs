@@ -39,8 +39,8 @@ pub fn run(bench: &Bench, findings: &mut Findings) {
     let (Some((_, few)), Some((count, many))) = (findings.growth.first(), findings.growth.last()) else { return };
     let load = format!("{count} tunnels × 5/s");
     let mut row = Row::of(&load, Metric::Cpu, &[], many);
-    let asked = PACE * *count as f64;
-    row.verdicts.push(Verdict::at_least("hold".to_owned(), many.median(Lavaproxy, Metric::Rate), HELD * asked));
+    let offered = PACE * *count as f64;
+    row.verdicts.push(Verdict::at_least("hold".to_owned(), many.median(Lavaproxy, Metric::Rate), HELD * offered));
     let growth = between(few, many);
     let goal = format!("≤ {GOAL} × the cost of {}", findings.growth[0].0);
     row.ours += &growth.map_or(String::new(), |growth| format!(", {growth} × the cost of {}", findings.growth[0].0));

@@ -15,7 +15,7 @@ use crate::tunnels::Tunnels;
 use crate::usage;
 
 const MEMORY_GOAL: f64 = 75.0 * 1024.0;
-/// So many windows are waited for what is to go: lavaproxy's workers leave after ten seconds that nobody wants them.
+/// How many windows to wait for everything to be given back: lavaproxy's idle workers end after ten seconds.
 const PATIENCE: u32 = 15;
 
 /// 2,000 tunnels, all asked for at once as after a restart.

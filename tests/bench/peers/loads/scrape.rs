@@ -1,4 +1,4 @@
-//! What it costs the whole that somebody looks: /metrics and /api/stats each second, with every tunnel busy.
+//! What it costs to be watched: /metrics and /api/stats each second, with every tunnel busy.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
