@@ -16,8 +16,9 @@ SETTINGS := /etc/lavaproxy/lavaproxy.env
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 TEST_LONG := image release soak
 TEST_TOOLS := browser compose fronts libraries prometheus service
-# Most of them wait most of the time, so that several run at once.
+# Most of them wait most of the time, so that several run at once; those that take longest start first.
 JOBS ?= 8
+TEST_SLOW := browser fronts libraries web_listener_workers stopping web_listener exhaustion command tunnel
 SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
 
 .DEFAULT_GOAL := help
@@ -30,7 +31,8 @@ define run_tests
 @rm -f $(SKIPPED)
 $(CARGO) test --locked --no-run --lib --bins $(addprefix --test ,$(1))
 @status=0; \
-	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target run/units $(addprefix run/,$(1)) || status=1; \
+	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target run/units \
+		$(addprefix run/,$(filter $(TEST_SLOW),$(1)) $(filter-out $(TEST_SLOW),$(1))) || status=1; \
 	$(list_skipped); exit $$status
 endef
 list_skipped = if test -s $(SKIPPED); then echo "Skipped, for want of a program or a right:"; sort -u $(SKIPPED); fi
