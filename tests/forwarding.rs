@@ -184,7 +184,7 @@ fn targets_are_forwarded_byte_for_byte_in_origin_form() {
 /// RFC 9112 section 3.2.2, RFC 3986 section 6.2.3.
 #[test]
 fn an_absolute_target_and_host_name_one_authority_in_different_ways() {
-    let house = House::new(&[]);
+    let site = Site::new(&[]);
     for (sent, host, forwarded) in [
         ("http://localhost?x=1", "localhost", "/?x=1"),
         ("http://localhost:?x", "localhost", "/?x"),
@@ -195,7 +195,7 @@ fn an_absolute_target_and_host_name_one_authority_in_different_ways() {
         ("http://[::1]:80/v4/info?a", "[::1]", "/v4/info?a"),
     ] {
         let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: DevamOP\r\n");
-        let seen = house.forwarded(&format!("{}\r\n", head(sent)));
+        let seen = site.forwarded(&format!("{}\r\n", head(sent)));
         assert!(seen.starts_with(&head(forwarded)), "{sent} {host}: {seen}");
     }
     for (sent, host) in [
@@ -206,7 +206,7 @@ fn an_absolute_target_and_host_name_one_authority_in_different_ways() {
         ("http://[::1]/", "[::2]"),
         ("ws://localhost/", "localhost"),
     ] {
-        let mut client = house.proxy.connect();
+        let mut client = site.proxy.connect();
         client.send(format!("GET {sent} HTTP/1.1\r\nHost: {host}\r\nAuthorization: DevamOP\r\n\r\n").as_bytes());
         assert_eq!(client.response().status, 400, "{sent} {host}");
     }
@@ -215,37 +215,37 @@ fn an_absolute_target_and_host_name_one_authority_in_different_ways() {
 /// Some parsers read no more than 16 digits of a chunk size.
 #[test]
 fn no_size_is_forwarded_with_many_leading_zeros() {
-    let house = House::new(&[]);
+    let site = Site::new(&[]);
     let post = "POST /v4/x HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
     let zeros = "0".repeat(15);
-    let seen = house.forwarded(&format!("{post}Content-Length: {zeros}2\r\n\r\n[]"));
+    let seen = site.forwarded(&format!("{post}Content-Length: {zeros}2\r\n\r\n[]"));
     assert!(seen.starts_with(&format!("{post}Content-Length: 2\r\n")) && seen.ends_with("\r\n\r\n[]"), "{seen}");
-    let before = house.backend.seen().len();
+    let before = site.backend.seen().len();
     for zeros in [16, 40].map(|count| "0".repeat(count)) {
         for rest in [
             format!("Content-Length: {zeros}2\r\n\r\n[]"),
             format!("Transfer-Encoding: chunked\r\n\r\n{zeros}2\r\n[]\r\n0\r\n\r\n"),
         ] {
-            let mut client = house.proxy.connect();
+            let mut client = site.proxy.connect();
             client.send(format!("{post}{rest}").as_bytes());
             assert_eq!(client.response().status, 400, "{rest}");
         }
     }
-    assert_eq!(house.backend.seen().len(), before);
+    assert_eq!(site.backend.seen().len(), before);
 
     for (method, status) in [("GET", 200), ("HEAD", 200), ("GET", 304)] {
         let body = if (method, status) == ("GET", 200) { "[]" } else { "" };
         let answer = |zeros: &str| format!("HTTP/1.1 {status} x\r\nContent-Length: {zeros}2\r\n\r\n{body}");
         let request = format!("{method} /v4/x HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n\r\n");
-        let house = House::answering(answer(&zeros).as_bytes(), &[]);
-        let mut client = house.proxy.connect();
+        let site = Site::answering(answer(&zeros).as_bytes(), &[]);
+        let mut client = site.proxy.connect();
         client.send(request.as_bytes());
         let relayed = answer("");
         assert_eq!(String::from_utf8(client.exactly(relayed.len())).unwrap(), relayed, "{method} {status}");
         client.half_close();
         assert!(client.is_at_end(), "{method} {status}");
-        let house = House::answering(answer(&zeros.repeat(3)).as_bytes(), &[]);
-        let mut client = house.proxy.connect();
+        let site = Site::answering(answer(&zeros.repeat(3)).as_bytes(), &[]);
+        let mut client = site.proxy.connect();
         client.send(request.as_bytes());
         assert_eq!(client.response_to(method).status, 502, "{method} {status}");
     }
