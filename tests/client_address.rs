@@ -581,14 +581,14 @@ fn log_lines_of_both_listeners_name_the_real_client() {
         logged(&["event=ended", "listener=proxy", "client=192.0.2.111 ", "reason=rejected-password", "detail="]) == 1
     });
     let mut front = Client::connect(site.proxy.listener("web"));
-    front.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic OndlYg==x\r\nX-Forwarded-For: 192.0.2.66, 192.0.2.112\r\nConnection: close\r\n\r\n");
+    front.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic OndlYg==x\r\nX-Forwarded-For: 192.0.2.113, 192.0.2.112\r\nConnection: close\r\n\r\n");
     assert_eq!(front.response().status, 401);
     assert_eq!(logged(&["event=wrong-password", "listener=web", "client=192.0.2.112 "]), 1);
     eventually("the end is logged", || logged(&["event=ended", "listener=web", "client=192.0.2.112 "]) == 1);
     let mut stranger = connect_from(STRANGER, site.proxy.listener("web"));
-    stranger.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.66\r\nConnection: close\r\n\r\n");
+    stranger.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.113\r\nConnection: close\r\n\r\n");
     assert_eq!(stranger.response().status, 401);
     let who = format!("client={} ", stranger.stream.local_addr().unwrap());
     eventually("the end is logged", || logged(&["event=ended", "listener=web", &who]) == 1);
-    assert_eq!(logged(&["192.0.2.66"]), 0);
+    assert_eq!(logged(&["192.0.2.113"]), 0);
 }
