@@ -57,7 +57,7 @@ fn a_dead_backend_is_a_502_at_once_until_it_is_back() {
     assert_refusal(&bot.upgrade("/v4/websocket"), 502, "Bad Gateway", "/v4/websocket", &says);
     let post = bot.request("POST", "/v4/decodetracks", "Content-Length: 3\r\n", b"[1]");
     assert_refusal(&post, 502, "Bad Gateway", "/v4/decodetracks", &says);
-    assert!(started.elapsed() < Duration::from_secs(4), "CONNECT_TIMEOUT is 5 s and nothing is to be waited for");
+    assert!(started.elapsed() < Duration::from_secs(4), "CONNECT_TIMEOUT is 5 s and nothing delays it");
     assert_eq!(bot.get("/v3/info", "").text(), "ok", "the other version is served all the while");
 
     let back = Backend::on(TcpListener::bind(address).unwrap(), |mut client, _| {

@@ -254,7 +254,7 @@ fn lavaproxy_survives_without_free_threads() {
         threads_return();
         assert_eq!(proxy.connect().get("/v4/info", "").status, 200, "the very next client");
 
-        // Three at once leave idle workers behind, so that the next client is let in.
+        // Three at once leave idle workers behind, so that the next client is accepted.
         let mut crowd: Vec<Client> = (0..3).map(|_| proxy.connect()).collect();
         assert!(crowd.iter_mut().all(|client| client.get("/v4/info", "").status == 200));
         drop(crowd);

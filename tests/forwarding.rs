@@ -444,7 +444,7 @@ fn a_client_that_expects_a_100_gets_that_of_the_backend() {
             assert_eq!((response.text().as_str(), response.closes()), ("ok", false));
         }
         assert_eq!(backend.accepted(), 1);
-        assert!(fastest < Duration::from_millis(80), "a body that is not to come was waited for: {fastest:?}");
+        assert!(fastest < Duration::from_millis(80), "it waited for a body that never comes: {fastest:?}");
     }
 }
 

@@ -95,7 +95,7 @@ pub fn has_ended(pid: u32) -> bool {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Fails when it has ended and was waited for.
+        // Fails when it has ended and its exit code was read.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

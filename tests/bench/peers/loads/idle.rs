@@ -18,7 +18,7 @@ const MEMORY_GOAL: f64 = 75.0 * 1024.0;
 /// How many windows to wait for everything to be given back: lavaproxy's idle workers end after ten seconds.
 const PATIENCE: u32 = 15;
 
-/// 2,000 tunnels, all asked for at once as after a restart.
+/// 2,000 tunnels, all opened at once as after a restart.
 pub fn run(bench: &Bench, findings: &mut Findings) {
     let count = bench.count(2000);
     let load = format!("idle tunnels, {count}");
