@@ -30,8 +30,13 @@ impl Site {
         Self { proxy: Proxy::before(backend.address, backend.address, set), backend }
     }
 
-    /// What the backend gets of this request.
+    /// What the backend gets of this request, but for the proxy's own `Via`.
     fn forwarded(&self, request: &str) -> String {
+        without_via(&self.forwarded_whole(request))
+    }
+
+    /// The same, to the byte.
+    fn forwarded_whole(&self, request: &str) -> String {
         let before = self.backend.seen().len();
         let mut client = self.proxy.connect();
         client.send(request.as_bytes());
@@ -157,6 +162,43 @@ fn the_client_address_is_forwarded_unless_the_head_outgrows_lavalink() {
     let many = "X: y\r\n".repeat(97);
     assert_eq!(site.forwarded(&format!("{head}{many}\r\n")), format!("{head}{many}{FORWARDED_FOR}\r\n"));
     assert_eq!(site.forwarded(&format!("{head}{many}X: y\r\n\r\n")), format!("{head}{many}X: y\r\n\r\n"));
+}
+
+#[test]
+fn every_request_to_a_node_says_which_proxy_it_passed() {
+    let house = House::new(&[]);
+    let head = "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
+    let plain = house.forwarded_whole(&format!("{head}\r\n"));
+    let via = own_via(&plain).unwrap_or_else(|| panic!("{plain:?}"));
+    // Always the same, also in a handshake and behind what others have said.
+    let theirs = "Via: 1.0 a.example\r\nvia: 1.1 lavaproxy-0000000000000000, HTTP/2 b:80 (c)\r\n";
+    for fields in ["", theirs, HANDSHAKE] {
+        let seen = house.forwarded_whole(&format!("{head}{fields}\r\n"));
+        assert_eq!(own_via(&seen), Some(via), "{seen}");
+        assert_eq!(seen.to_lowercase().matches("via: ").count(), 1 + fields.to_lowercase().matches("via: ").count());
+    }
+    assert_eq!(house.fields(theirs), theirs);
+    // A client cannot have it removed.
+    let seen = house.forwarded_whole(&format!("{head}Connection: Via, close\r\n\r\n"));
+    assert_eq!(own_via(&seen), Some(via));
+}
+
+#[test]
+fn the_own_via_is_left_out_where_the_head_would_outgrow_lavalink() {
+    let house = House::new(&[]);
+    let head = "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
+    for (size, has_via) in [(8192 - FORWARDED_FOR.len() - VIA, true), (8193 - FORWARDED_FOR.len() - VIA, false)] {
+        let fill = size - head.len() - "X: \r\n\r\n".len();
+        let lines = format!("{head}X: {}\r\n", "x".repeat(fill));
+        let seen = house.forwarded_whole(&format!("{lines}\r\n"));
+        assert!(seen.starts_with(&format!("{lines}{FORWARDED_FOR}")), "{size}");
+        assert_eq!((own_via(&seen).is_some(), seen.len() <= 8192), (has_via, true), "{size}: {}", seen.len());
+    }
+    for (count, fields, has_via) in [(96, 100, true), (97, 100, false), (98, 100, false)] {
+        let seen = house.forwarded_whole(&format!("{head}{}\r\n", "X: y\r\n".repeat(count)));
+        assert_eq!(own_via(&seen).is_some(), has_via, "{count}");
+        assert_eq!(seen.lines().filter(|line| line.contains(": ")).count(), fields, "{count}");
+    }
 }
 
 #[test]
@@ -403,7 +445,7 @@ fn an_http_1_0_client_gets_no_chunks_and_a_close() {
     let expected = format!(
         "POST /v4/x HTTP/1.1\r\nHost: {host}\r\nAuthorization: DevamOP\r\nContent-Length: 2\r\n{FORWARDED_FOR}\r\n[]"
     );
-    assert_eq!(response.text(), expected);
+    assert_eq!(without_via(&response.text()), expected);
     // Chunks or not, the backend's connection is as good as before.
     assert_eq!(backend.accepted(), 1);
 }
@@ -482,7 +524,7 @@ fn a_client_that_does_not_wait_for_the_100_is_served_all_the_same() {
 
 #[test]
 fn a_final_answer_instead_of_a_100_comes_at_once_and_ends_the_connection() {
-    let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+    let refusal = b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n";
     let backend = Backend::start(|mut client, number| {
         while next_expecting(&mut client) {
             if number == 1 {
@@ -500,7 +542,7 @@ fn a_final_answer_instead_of_a_100_comes_at_once_and_ends_the_connection() {
             assert_eq!(client.exactly(25), b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         let response = client.response();
-        assert_eq!((response.status, response.closes()), (401, true));
+        assert_eq!((response.status, response.closes()), (417, true));
         assert!(client.is_at_end());
     }
     // Ours as well: whether the body follows is unknown.

@@ -53,7 +53,7 @@ fn an_ambiguous_answer_is_a_502() {
     let version = "no HTTP version";
     let code = "status";
     let too_large = "larger than";
-    let unrequested = "switches to a protocol that nobody asked for";
+    let unrequested = "switches to a protocol that the client did not ask for";
     let text = |text: &str| text.as_bytes().to_vec();
     let long = "evil".repeat(5000);
     let answers = [
@@ -134,7 +134,7 @@ fn a_101_that_does_not_fit_its_request_is_a_502() {
     let proxy = before(&backend, &[]);
     for (number, answer) in answers.iter().enumerate() {
         let mut client = proxy.connect();
-        check_own(&client.upgrade(&format!("/v4/{number}")), 502, "nobody asked for", answer);
+        check_own(&client.upgrade(&format!("/v4/{number}")), 502, "the client did not ask for", answer);
         assert!(client.is_at_end());
     }
     // The handshake of a version that knows no upgrade, and one that is no handshake, ask for none.
@@ -143,7 +143,7 @@ fn a_101_that_does_not_fit_its_request_is_a_502() {
     for line in ["GET /v4/websocket HTTP/1.0", "POST /v4/websocket HTTP/1.1"] {
         let mut client = proxy.connect();
         client.send(format!("{line}\r\nHost: bot\r\nAuthorization: DevamOP\r\n{HANDSHAKE}\r\n").as_bytes());
-        check_own(&client.response(), 502, "nobody asked for", line);
+        check_own(&client.response(), 502, "the client did not ask for", line);
     }
     assert!(!good.seen().to_lowercase().contains("upgrade"), "{}", good.seen());
 }
@@ -543,7 +543,7 @@ fn delivered(method: &'static str, rest: &str, last: &'static [u8], by_reset: bo
 }
 
 #[test]
-fn only_a_safe_request_without_a_byte_of_an_answer_is_sent_once_more() {
+fn only_an_idempotent_request_without_a_byte_of_an_answer_is_sent_once_more() {
     let (none, sized, chunked) =
         ("\r\n", "Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n");
     let hints = b"HTTP/1.1 103 Early Hints\r\n\r\n";
@@ -555,17 +555,23 @@ fn only_a_safe_request_without_a_byte_of_an_answer_is_sent_once_more() {
                 ("OPTIONS", none, b"", false, (200, 2)),
                 ("GET", sized, b"", false, (200, 2)),
                 ("GET", chunked, b"", false, (200, 2)),
+                ("PUT", sized, b"", false, (200, 2)),
+                ("PUT", chunked, b"", false, (200, 2)),
+                ("DELETE", none, b"", false, (200, 2)),
+                ("DELETE", sized, b"", false, (200, 2)),
                 // Once more, not for ever.
+                ("DELETE", none, b"", true, (502, 2)),
                 ("GET", none, b"", true, (502, 2)),
                 // It has been understood.
                 ("GET", none, b"HTTP/1.1 2", false, (502, 1)),
                 ("GET", none, hints, false, (502, 1)),
+                ("DELETE", none, b"HTTP/1.1 2", false, (502, 1)),
+                ("PUT", sized, hints, false, (502, 1)),
                 ("POST", none, b"", false, (502, 1)),
                 ("POST", sized, b"", false, (502, 1)),
                 ("POST", chunked, b"", false, (502, 1)),
                 ("PATCH", sized, b"", false, (502, 1)),
-                ("PUT", sized, b"", false, (502, 1)),
-                ("DELETE", none, b"", false, (502, 1)),
+                ("PATCH", none, b"", false, (502, 1)),
                 ("SOMETHING", none, b"", false, (502, 1)),
             ] {
                 scope.spawn(move || {

@@ -26,8 +26,9 @@ const STALLED: Duration = Duration::from_millis(500);
 /// The longest wait of a new client for a slot, and the pause between two looks at the table.
 const SLOT_WAIT: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_millis(10);
-/// The longest wait, while stopping, for the first request of a new connection.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// The longest wait, while stopping, for the first request of a new connection, and for the clients of idle ones to
+/// end their side.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The longest wait for connections to end after each step of a stop.
 const END_TIME: Duration = Duration::from_secs(1);
 
@@ -53,6 +54,8 @@ pub enum Phase {
     New,
     /// It waits for another request; nothing is lost when it ends.
     Idle,
+    /// Its last answer was sent and its own side ended, or is about to be: it waits for the client's end.
+    Lingering,
     /// A request is under way.
     Busy,
     /// It is a tunnel.
@@ -220,24 +223,24 @@ impl Admission {
         Some(LingerPermit(self))
     }
 
-    /// Ends idle keep-alive connections now. A connection with a request under way, or without one so far, gets one
-    /// more answer.
+    /// Ends our side of idle keep-alive connections now. A connection with a request under way, or without one so far,
+    /// gets one more answer.
     pub fn begin_to_stop(&self) {
         self.stopping.store(true, SeqCst);
         let table = self.table.lock();
-        table.slots.values().filter(|slot| slot.is(Phase::Idle)).for_each(|slot| slot.stop_reading());
+        table.slots.values().for_each(|slot| slot.end_if_idle());
         drop(table);
         self.left.notify_all();
     }
 
     /// Ends all connections, after [`begin_to_stop`](Self::begin_to_stop): those with a request when it is answered,
-    /// those without one after [`FIRST_REQUEST`], then the tunnels, and all of them at the deadline. Returns how many
+    /// those without one after [`FAREWELL`], then the tunnels, and all of them at the deadline. Returns how many
     /// did not end.
     pub fn drain(&self, deadline: Instant, tunnels: Tunnels) -> usize {
         let hurried = || self.hurried.load(SeqCst);
         let mut table = self.table.lock();
-        let moment = deadline.min(Instant::now() + FIRST_REQUEST);
-        let silent = |slot: &Arc<Slot>| slot.is(Phase::New);
+        let moment = deadline.min(Instant::now() + FAREWELL);
+        let silent = |slot: &Arc<Slot>| slot.waits();
         self.wait_while(&mut table, moment, |table| table.slots.values().any(silent));
         table.slots.values().filter(|slot| silent(slot)).for_each(|slot| slot.stop_reading());
         self.wait_while(&mut table, deadline, |table| {
@@ -283,7 +286,7 @@ impl Slot {
 
     /// True while no request is under way.
     fn waits(&self) -> bool {
-        self.is(Phase::New) || self.is(Phase::Idle)
+        self.is(Phase::New) || self.is(Phase::Idle) || self.is(Phase::Lingering)
     }
 
     fn since(&self) -> u64 {
@@ -300,6 +303,17 @@ impl Slot {
     }
 
     // Shutting a socket down that its peer has closed fails, and then there is nothing left to do.
+
+    /// Ends our side of a connection that waits for a request. It may still read, as an answer is perhaps on its way:
+    /// bytes that come after a `shutdown` of both sides would reset the connection. The client's end wakes its worker.
+    fn end_if_idle(&self) {
+        let is_idle = !self.has_sent()
+            && self.phase.compare_exchange(Phase::Idle as u8, Phase::Lingering as u8, SeqCst, SeqCst).is_ok();
+        if is_idle {
+            let _ = self.client.shutdown(Shutdown::Write);
+        }
+    }
+
     fn stop_reading(&self) {
         let _ = self.client.shutdown(Shutdown::Read);
     }
@@ -335,6 +349,17 @@ impl Permit {
     /// Notes what the connection does from here on. False when lavaproxy is stopping, and an idle connection should end.
     pub fn enter(&self, phase: Phase) -> bool {
         self.slot.phase.store(phase as u8, SeqCst);
+        self.note_phase()
+    }
+
+    /// Notes that a request has come. False when a stop has ended the connection before: it can get no answer.
+    pub fn begin_request(&self) -> bool {
+        let is_over = self.slot.phase.swap(Phase::Busy as u8, SeqCst) == Phase::Lingering as u8;
+        self.note_phase();
+        !is_over
+    }
+
+    fn note_phase(&self) -> bool {
         if self.admission.evicts {
             self.slot.since.store(self.admission.millis(), SeqCst);
         }

@@ -43,6 +43,20 @@ impl<'s> Client<'s> {
         Ok(())
     }
 
+    /// Lets the next read wait for `left`, all that is left of a longer time.
+    ///
+    /// # Errors
+    /// `TimedOut` when nothing is left.
+    pub fn set_time_left(&mut self, left: Duration) -> io::Result<()> {
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { self.set_read_timeout(left) }
+    }
+
+    /// Lets reads and writes wait for nothing.
+    pub fn set_impatient(&self) {
+        // On a dead socket they do not wait either.
+        let _ = self.stream.set_nonblocking(true);
+    }
+
     /// Waits for bytes or for the end of the stream. True when neither has come within `time`.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.set_read_timeout(time).is_ok() && matches!(self.stream.peek(&mut [0]), Err(error) if is_timeout(&error))
@@ -59,8 +73,7 @@ impl<'s> Client<'s> {
             return;
         }
         while left > 0 && !self.has_ended {
-            let time = deadline.saturating_duration_since(Instant::now());
-            if time.is_zero() || self.set_read_timeout(time).is_err() {
+            if self.set_time_left(deadline.saturating_duration_since(Instant::now())).is_err() {
                 return;
             }
             match self.read(&mut sink) {

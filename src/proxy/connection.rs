@@ -2,7 +2,7 @@
 //!
 //! Only here does an error become an HTTP answer, and only here is the closing log line written.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -66,18 +66,19 @@ pub fn serve(service: &Arc<Service>, admitted: Admitted, buffers: &mut Buffers) 
 /// Answers a client that gets no slot with the reason. `wait` is false when no time can be spent on it.
 pub fn refuse(service: &Service, stream: &TcpStream, entry: &Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
     let mut client = Client::new(stream, entry.meter());
+    if !wait {
+        client.set_impatient();
+    }
+    // The request is read so that no byte of it is left unread when the connection closes.
+    let begun = Instant::now();
+    let _ = read_proxy_header(&service.rules(), entry, &mut client, buffers, REFUSAL_TIME);
+    let _ = head::read(&mut client, &mut buffers.client, |client, _| {
+        client.set_time_left(REFUSAL_TIME.saturating_sub(begun.elapsed()))
+    });
     let mut summary = RequestSummary::default();
-    // The request is read so that no byte is left unread when the connection closes.
-    if wait {
-        let _ = read_proxy_header(&service.rules(), entry, &mut client, buffers, REFUSAL_TIME);
-    }
-    if wait && client.set_read_timeout(REFUSAL_TIME).is_ok() {
-        let _ = head::read(&mut client, &mut buffers.client, |_, _| Ok(()));
-        summary.guess(buffers.client.data());
-    }
+    summary.guess(buffers.client.data());
     entry.count_refusal(fault.end());
-    let answered = client.write_all(&reply::error(service.error_format(), fault, &summary, true));
-    if wait && answered.is_ok() {
+    if client.write_all(&reply::error(service.error_format(), fault, &summary, true)).is_ok() {
         client.linger(SHORT_LINGER);
     }
     log_end(service, entry, fault.end(), &fault.to_string());
@@ -127,11 +128,9 @@ fn read_proxy_header(
     if !rules.expects_proxy_header(peer.address) {
         return Ok(Source::plain(peer));
     }
-    let announced =
-        proxy_protocol::read(client, &mut buffers.client, |client| match time.saturating_sub(entry.age()) {
-            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-            left => client.set_read_timeout(left),
-        })?;
+    let announced = proxy_protocol::read(client, &mut buffers.client, |client| {
+        client.set_time_left(time.saturating_sub(entry.age()))
+    })?;
     let source = Source::announced(peer, announced);
     entry.attribute_to(source.client(), buffers.client.data().len());
     Ok(source)
@@ -191,7 +190,7 @@ impl<'s> Connection<'s> {
 
     /// Ends our side of the connection so that all that was sent arrives.
     fn finish(&mut self, end: End) -> End {
-        let is_running = self.permit.enter(Phase::Idle);
+        let is_running = self.permit.enter(Phase::Lingering);
         self.client.linger(if self.has_relayed && is_running { LINGER } else { SHORT_LINGER });
         end
     }
@@ -246,12 +245,11 @@ impl<'s> Connection<'s> {
                 return client.set_read_timeout(if first { head_timeout } else { keepalive_timeout });
             }
             let spent = if first { entry.age() } else { begun.get_or_insert_with(Instant::now).elapsed() };
-            match head_timeout.saturating_sub(spent) {
-                Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-                left => client.set_read_timeout(left),
-            }
+            client.set_time_left(head_timeout.saturating_sub(spent))
         });
-        permit.enter(Phase::Busy);
+        if !permit.begin_request() {
+            return Err(Fault::Gone(End::Shutdown));
+        }
         self.rules = service.rules();
         read.map_err(|error| {
             summary.guess(buffers.client.data());

@@ -66,11 +66,12 @@ pub fn write_request_head(
         _ if !backend.keeps_connections() => write_field(out, "Connection", b"close"),
         _ => {}
     }
-    if request.fields.len() + 1 < MAX_FIELDS {
+    let room = MAX_FIELDS.saturating_sub(request.fields.len());
+    if room >= 1 {
         write_if_it_fits(out, |out| write_forwarded_for(out, trail));
-        if backend.keeps_connections() {
-            write_if_it_fits(out, |out| print(out, format_args!("Via: 1.1 {}\r\n", *VIA)));
-        }
+    }
+    if room >= 2 && backend.keeps_connections() {
+        write_if_it_fits(out, |out| print(out, format_args!("Via: 1.1 {}\r\n", *VIA)));
     }
     out.extend_from_slice(b"\r\n");
     if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
@@ -135,8 +136,13 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
 /// True for the answer of a Lavalink that refuses the password. It has no body, unlike the answers of plugins, and no
 /// `Session-Resumed`, unlike the 403 to a foreign Origin.
 pub fn refuses_password(response: &Response<'_, '_>) -> bool {
+    let is_empty = match response.framing {
+        // In answer to HEAD.
+        Framing::None => head::values(response.fields, "content-length").eq([b"0"]),
+        framing => framing == Framing::Length(0),
+    };
     matches!(response.status, 401 | 403)
-        && response.framing == Framing::Length(0)
+        && is_empty
         && head::values(response.fields, "session-resumed").next().is_none()
 }
 

@@ -42,7 +42,7 @@ impl RequestSummary {
     /// then (RFC 9110 section 9.3.2).
     pub fn guess(&mut self, head: &[u8]) {
         const MAX_PATH: usize = 1024;
-        let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let line = head.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
         let mut words = line.split(|byte| *byte == b' ');
         self.is_head = words.next() == Some(b"HEAD");
         let target = words.next().filter(|target| target.starts_with(b"/")).unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn error(format: ErrorFormat, fault: &Fault, summary: &RequestSummary, close
         ErrorFormat::Lavalink => {
             json(Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()), "")
         }
-        ErrorFormat::Plain if summary.path.starts_with("/api/") => json(None, "\n"),
+        ErrorFormat::Plain if summary.path == "/api" || summary.path.starts_with("/api/") => json(None, "\n"),
         ErrorFormat::Plain => ("text/plain; charset=utf-8", format!("{status} {error}: {fault}\n")),
     };
     let mut text = start(status, kind, body.len(), now);
@@ -155,6 +155,7 @@ mod tests {
         for (head, path, is_head) in [
             (&b"HEAD /v4/info HTTP/1.1\r\nA : b\r\n\r\n"[..], "/v4/info", true),
             (b"HEAD /v4/info?x=1 HTTP/1.1\r\n", "/v4/info", true),
+            (b"\r\nHEAD / HTTP/1.1\r\n", "/", true),
             (b"HEAD /", "/", true),
             (b"HEAD", "", true),
             (b"HEAD\r\n", "", true),
@@ -174,7 +175,9 @@ mod tests {
     #[test]
     fn every_error_under_the_api_is_json() {
         let fault = Fault::Head(HeadError::Malformed("x"));
-        for (path, is_json) in [("/api/stats", true), ("/api/", true), ("/", false), ("", false), ("/apix", false)] {
+        for (path, is_json) in
+            [("/api/stats", true), ("/api/", true), ("/api", true), ("/", false), ("", false), ("/apix", false)]
+        {
             let summary = RequestSummary { path: path.to_owned(), ..RequestSummary::default() };
             let text = String::from_utf8(error(ErrorFormat::Plain, &fault, &summary, true)).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -439,6 +439,21 @@ pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Lavalink's 101.
 pub const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
+/// The length of `Via: 1.1 lavaproxy-<16 digits>` with its CRLF.
+pub const VIA: usize = "Via: 1.1 lavaproxy-0123456789abcdef\r\n".len();
+
+/// The line that the proxy adds as the last one of a head, if it is there.
+pub fn own_via(request: &str) -> Option<&str> {
+    let end = request.find("\r\n\r\n")? + 2;
+    let line = request.get(end.checked_sub(VIA)?..end)?;
+    let name = line.strip_prefix("Via: 1.1 lavaproxy-")?.strip_suffix("\r\n")?;
+    name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some(line)
+}
+
+pub fn without_via(request: &str) -> String {
+    own_via(request).map_or_else(|| request.to_owned(), |line| request.replacen(line, "", 1))
+}
+
 /// Threads of this process.
 pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
