@@ -334,11 +334,41 @@ fn lavaproxy_survives_without_free_slots() {
             assert_eq!(late.response().status, 503);
             started.elapsed() > Duration::from_millis(500)
         });
+        check_refusals_arrive_whole(&proxy);
+        check_a_trickle_is_cut_off(&proxy);
         drop((inside, inside_again));
         eventually("there is room again", || proxy.connect().get("/v4/info", "").status == 200);
         proxy.wait_until_empty();
         assert!(proxy.ended("rejected-limit") >= 63);
     });
+}
+
+/// More clients than the proxy waits for, whose requests are there when it accepts them: no reset follows their answer.
+fn check_refusals_arrive_whole(proxy: &Proxy) {
+    let request = format!("GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n\r\n");
+    let waiting: Vec<Socket> = (0..60).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+    // The proxy cannot accept until these are given back.
+    let taken = take_all_descriptors();
+    for socket in &waiting {
+        socket.connect(&proxy.address().into()).unwrap();
+        assert_eq!(socket.send(request.as_bytes()).unwrap(), request.len());
+    }
+    drop(taken);
+    for socket in waiting {
+        let mut client = Client::over(socket.into());
+        assert_eq!(client.response().status, 503);
+        assert!(client.is_at_end());
+    }
+}
+
+/// A refused client cannot hold the proxy by sending its request byte by byte.
+fn check_a_trickle_is_cut_off(proxy: &Proxy) {
+    let (mut client, started) = (proxy.connect(), Instant::now());
+    while client.silent_for(Duration::from_millis(50)) == Some(std::io::ErrorKind::WouldBlock) {
+        assert!(started.elapsed() < Duration::from_secs(5), "the request is still waited for");
+        let _ = client.try_send(b"x");
+    }
+    assert_eq!(client.response().status, 503);
 }
 
 /// A slot may take a moment to become free; a refused client connects again.

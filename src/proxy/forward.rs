@@ -170,3 +170,30 @@ pub fn write_response_head(out: &mut Vec<u8>, response: &Response<'_, '_>, versi
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use socket2::SockAddr;
+
+    use super::*;
+    use crate::config::{Lavalink, Settings};
+    use crate::http::head::Slots;
+
+    #[test]
+    fn nodes_get_via_and_the_monitor_does_not() {
+        let settings = Settings::from_lookup(|_| None).unwrap();
+        let node = Backend::lavalink(Lavalink::V4, settings.v4.as_ref().unwrap(), settings.timeouts);
+        let monitor = Backend::monitor(SockAddr::unix("/nowhere").unwrap(), settings.timeouts);
+        let client = std::net::SocketAddr::from(([192, 0, 2, 1], 80)).into();
+        let trail = Trail { client, fronts: Vec::new(), is_fronted: false };
+        let mut slots = Slots::new();
+        let request = Request::parse(b"GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 b\r\n\r\n", &mut slots).unwrap();
+        for (backend, count) in [(node, 2), (monitor, 0)] {
+            let mut head = Vec::new();
+            write_request_head(&mut head, &request, &backend, &trail, false).unwrap();
+            let head = String::from_utf8(head).unwrap();
+            assert_eq!(head.matches("\r\nVia: 1.1 ").count(), count, "{head}");
+        }
+    }
+}
