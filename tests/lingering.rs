@@ -237,7 +237,7 @@ fn what_a_client_still_sends_does_not_destroy_a_refusal() {
         (format!("POST /v4/x HTTP/1.1\r\n{FIELDS}Transfer-Encoding: chunked\r\n\r\n1e8480\r\n"), 413),
         (format!("POST /v4/x HTTP/1.1\r\n{FIELDS}Transfer-Encoding: chunked\r\n\r\nx\r\n"), 400),
         (format!("POST /v4/x HTTP/1.1\r\n{FIELDS}A : b\r\n\r\n"), 400),
-        (format!("POST /v4/x HTTP/1.1\r\nHost: bot\r\nContent-Length: 2000000\r\n\r\n"), 401),
+        ("POST /v4/x HTTP/1.1\r\nHost: bot\r\nContent-Length: 2000000\r\n\r\n".to_owned(), 401),
         ("POST /v4/x HTTP/2.0\r\n\r\n".to_owned(), 505),
     ];
     for (head, status) in &refused {

@@ -472,7 +472,7 @@ fn a_client_that_stalls_within_its_body_is_given_up_and_the_backend_gets_no_comp
     }
     tap.wait_until_closed();
     assert_eq!((proxy.ended("client-timeout"), tap.backend.accepted()), (5, 5));
-    assert!(!tap.seen().contains("0\r\n\r\n"), "{}", tap.seen());
+    assert!(!tap.seen().contains("\r\n0\r\n\r\n"), "{}", tap.seen());
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn a_client_that_ends_within_its_body_gets_an_error_and_the_backend_no_complete_
         assert!(response.text().contains("ended before its declared length") && client.is_at_end(), "{framing}");
     }
     tap.wait_until_closed();
-    assert!(!tap.seen().contains("0\r\n\r\n"), "{}", tap.seen());
+    assert!(!tap.seen().contains("\r\n0\r\n\r\n"), "{}", tap.seen());
 }
 
 #[test]

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn nodes_get_via_and_the_monitor_does_not() {
         let settings = Settings::from_lookup(|_| None).unwrap();
-        let node = Backend::lavalink(Lavalink::V4, settings.v4.as_ref().unwrap(), settings.timeouts);
+        let node = Backend::lavalink(Lavalink::V4, &settings.nodes(Lavalink::V4)[0], settings.timeouts);
         let monitor = Backend::monitor(SockAddr::unix("/nowhere").unwrap(), settings.timeouts);
         let client = std::net::SocketAddr::from(([192, 0, 2, 1], 80)).into();
         let trail = Trail { client, fronts: Vec::new(), is_fronted: false };
