@@ -78,8 +78,9 @@ impl Slow {
     /// Reads until the proxy is done with writing, and no further. Much is on its way then.
     fn read_until_all_is_sent(&mut self) {
         loop {
+            let sent = self.proxy.server.ledger().snapshot().totals.traffic.amount.bytes_out;
             let head = find(&self.read, b"\r\n\r\n").map(|end| end + 4);
-            if head.is_some_and(|head| self.proxy.server.ledger().snapshot().totals.bytes_out >= (head + SIZE) as u64) {
+            if head.is_some_and(|head| sent >= (head + SIZE) as u64) {
                 return;
             }
             self.read_piece();
