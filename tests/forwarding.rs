@@ -166,36 +166,36 @@ fn the_client_address_is_forwarded_unless_the_head_outgrows_lavalink() {
 
 #[test]
 fn every_request_to_a_node_says_which_proxy_it_passed() {
-    let house = House::new(&[]);
+    let site = Site::new(&[]);
     let head = "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
-    let plain = house.forwarded_whole(&format!("{head}\r\n"));
+    let plain = site.forwarded_whole(&format!("{head}\r\n"));
     let via = own_via(&plain).unwrap_or_else(|| panic!("{plain:?}"));
     // Always the same, also in a handshake and behind what others have said.
     let theirs = "Via: 1.0 a.example\r\nvia: 1.1 lavaproxy-0000000000000000, HTTP/2 b:80 (c)\r\n";
     for fields in ["", theirs, HANDSHAKE] {
-        let seen = house.forwarded_whole(&format!("{head}{fields}\r\n"));
+        let seen = site.forwarded_whole(&format!("{head}{fields}\r\n"));
         assert_eq!(own_via(&seen), Some(via), "{seen}");
         assert_eq!(seen.to_lowercase().matches("via: ").count(), 1 + fields.to_lowercase().matches("via: ").count());
     }
-    assert_eq!(house.fields(theirs), theirs);
+    assert_eq!(site.fields(theirs), theirs);
     // A client cannot have it removed.
-    let seen = house.forwarded_whole(&format!("{head}Connection: Via, close\r\n\r\n"));
+    let seen = site.forwarded_whole(&format!("{head}Connection: Via, close\r\n\r\n"));
     assert_eq!(own_via(&seen), Some(via));
 }
 
 #[test]
 fn the_own_via_is_left_out_where_the_head_would_outgrow_lavalink() {
-    let house = House::new(&[]);
+    let site = Site::new(&[]);
     let head = "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
     for (size, has_via) in [(8192 - FORWARDED_FOR.len() - VIA, true), (8193 - FORWARDED_FOR.len() - VIA, false)] {
         let fill = size - head.len() - "X: \r\n\r\n".len();
         let lines = format!("{head}X: {}\r\n", "x".repeat(fill));
-        let seen = house.forwarded_whole(&format!("{lines}\r\n"));
+        let seen = site.forwarded_whole(&format!("{lines}\r\n"));
         assert!(seen.starts_with(&format!("{lines}{FORWARDED_FOR}")), "{size}");
         assert_eq!((own_via(&seen).is_some(), seen.len() <= 8192), (has_via, true), "{size}: {}", seen.len());
     }
     for (count, fields, has_via) in [(96, 100, true), (97, 100, false), (98, 100, false)] {
-        let seen = house.forwarded_whole(&format!("{head}{}\r\n", "X: y\r\n".repeat(count)));
+        let seen = site.forwarded_whole(&format!("{head}{}\r\n", "X: y\r\n".repeat(count)));
         assert_eq!(own_via(&seen).is_some(), has_via, "{count}");
         assert_eq!(seen.lines().filter(|line| line.contains(": ")).count(), fields, "{count}");
     }

@@ -15,7 +15,7 @@ use support::*;
 const GET: &str = "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n";
 
 /// A proxy before a backend that keeps what it is sent.
-fn house() -> (Proxy, Backend) {
+fn site() -> (Proxy, Backend) {
     let backend = Backend::answering(OK);
     (Proxy::before(backend.address, backend.address, &[]), backend)
 }
@@ -41,7 +41,7 @@ fn check_loop(response: &Response, path: &str) {
 
 #[test]
 fn a_request_with_the_own_via_is_answered_with_508_and_goes_nowhere() {
-    let (proxy, backend) = house();
+    let (proxy, backend) = site();
     let own = own_name(&proxy, &backend);
     let known = backend.seen().len();
     let mut client = proxy.connect();
@@ -74,7 +74,7 @@ fn a_request_with_the_own_via_is_answered_with_508_and_goes_nowhere() {
 
 #[test]
 fn the_via_of_others_passes() {
-    let (proxy, backend) = house();
+    let (proxy, backend) = site();
     let own = own_name(&proxy, &backend);
     let other = if own.ends_with('0') { "1" } else { "0" };
     let another = format!("{}{other}", &own[..own.len() - 1]);
@@ -137,7 +137,7 @@ fn check_answers_at_once(proxy: &Proxy) {
 fn a_node_setting_that_leads_back_is_found_out() {
     let proxy = Proxy::start(&[("PROXY_V4_PORT", "0")]);
     for (host, listener) in [("localhost", "proxy"), ("127.0.0.1", "proxy-v4")] {
-        let port = proxy.door(listener).port().to_string();
+        let port = proxy.listener(listener).port().to_string();
         let set = [("PROXY_V4_PORT", "0"), ("LAVALINK_V4_HOST", host), ("LAVALINK_V4_PORT", port.as_str())];
         proxy.server.reload(&settings(&set)).unwrap();
         check_answers_at_once(&proxy);

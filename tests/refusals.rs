@@ -42,11 +42,11 @@ fn a_head_request_that_is_refused_gets_the_status_of_a_get_and_no_body() {
     for listener in ["proxy", "web"] {
         for (request, status) in refused_heads() {
             let case = format!("{listener} {}", request[..request.len().min(80)].escape_debug());
-            let mut get = Client::connect(proxy.door(listener));
+            let mut get = Client::connect(proxy.listener(listener));
             get.send(request.replace("METHOD", "GET").as_bytes());
             let get = get.response();
             assert_eq!((get.status, get.body.is_empty()), (status, false), "{case}");
-            let mut head = Client::connect(proxy.door(listener));
+            let mut head = Client::connect(proxy.listener(listener));
             head.send(request.replace("METHOD", "HEAD").as_bytes());
             let answer = head.response_to("HEAD");
             assert_eq!((answer.status, answer.closes()), (status, true), "{case}");
@@ -69,7 +69,7 @@ fn a_head_request_over_the_forwarded_limit_and_one_that_is_not_complete_get_no_b
         ("web", "HEAD /api/none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(), 404),
         ("web", "HEAD /api/stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n".to_owned(), 413),
     ] {
-        let mut client = Client::connect(proxy.door(listener));
+        let mut client = Client::connect(proxy.listener(listener));
         client.send(request.as_bytes());
         assert_eq!(client.response_to("HEAD").status, status, "{request}");
         assert_eq!(client.rest_or_error(), (Vec::new(), None), "{request}");
@@ -110,7 +110,7 @@ fn every_error_under_api_is_json_and_pages_get_text() {
         (&closed, head("GET /api/stats", &BASIC.replace("YWRtaW46", "YWRtaW47")), 401, "/api/stats"),
     ] {
         let case = request[..request.len().min(100)].escape_debug().to_string();
-        let mut client = Client::connect(proxy.door("web"));
+        let mut client = Client::connect(proxy.listener("web"));
         client.send(request.as_bytes());
         let response = client.response();
         assert_eq!(response.status, status, "{case}: {}", response.text());
@@ -128,7 +128,7 @@ fn every_error_under_api_is_json_and_pages_get_text() {
         (&closed, head("GET /", ""), 401),
         (&closed, head("GET /metrics?/api/", ""), 401),
     ] {
-        let mut client = Client::connect(proxy.door("web"));
+        let mut client = Client::connect(proxy.listener("web"));
         client.send(request.as_bytes());
         let response = client.response();
         assert_eq!(response.status, status, "{request}");
@@ -227,7 +227,7 @@ fn a_v3_handshake_is_refused_where_v3_is_off() {
         for target in ["/", "/?x=1", "http://bot/"] {
             for fields in ["", "Lavalink-Version: 4\r\n"] {
                 let known = node.accepted();
-                let mut client = Client::connect(proxy.door(listener));
+                let mut client = Client::connect(proxy.listener(listener));
                 let response = client.get(target, &format!("{HANDSHAKE}{fields}"));
                 let error = response.json();
                 assert_eq!((response.status, &error["path"]), (503, &"/".into()), "{listener} {target}");
@@ -240,7 +240,7 @@ fn a_v3_handshake_is_refused_where_v3_is_off() {
             }
         }
         // A wrong password comes first.
-        let mut client = Client::connect(proxy.door(listener));
+        let mut client = Client::connect(proxy.listener(listener));
         client.send(format!("GET / HTTP/1.1\r\nHost: bot\r\nAuthorization: wrong\r\n{HANDSHAKE}\r\n").as_bytes());
         assert_eq!(client.response().status, 401);
     }
@@ -248,6 +248,6 @@ fn a_v3_handshake_is_refused_where_v3_is_off() {
     let v3 = Backend::answering(SWITCHING);
     let proxy = Proxy::before(v3.address, node.address, &[("PROXY_V4_PORT", "0")]);
     assert_eq!(proxy.connect().upgrade("/").status, 101);
-    assert_eq!(Client::connect(proxy.door("proxy-v4")).upgrade("/").status, 200);
+    assert_eq!(Client::connect(proxy.listener("proxy-v4")).upgrade("/").status, 200);
     assert_eq!(v3.accepted(), 1);
 }
