@@ -139,7 +139,7 @@ pub enum BackendFault {
         /// The backend's name and address.
         backend: String,
         /// The settings that hold its address.
-        setting: &'static str,
+        settings: String,
         /// What the system said.
         error: io::Error,
     },
@@ -195,6 +195,11 @@ pub enum Fault {
     WebPasswordWrong,
     /// Client, head: this process has passed the request on before.
     Loop,
+    /// Client, routing: there is no node of the name in `Lavalink-Node`.
+    UnknownNode {
+        /// The names that there are.
+        known: String,
+    },
     /// Client, routing: this version is switched off.
     NoBackend(Lavalink),
     /// Client, routing: a WebSocket handshake of Lavalink v3, which is switched off.
@@ -231,6 +236,7 @@ impl Fault {
             Self::Head(HeadError::TooLarge | HeadError::TooManyFields) | Self::ForwardedHeadTooLarge => 431,
             Self::Head(HeadError::Version | HeadError::Http2Preface) => 505,
             Self::Head(HeadError::Coding) => 501,
+            Self::UnknownNode { .. } => 400,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::Method { .. } => 405,
             Self::PasswordMissing { .. } | Self::PasswordWrong { upgrade: true } | Self::WebPasswordWrong => 401,
@@ -248,6 +254,7 @@ impl Fault {
     pub fn end(&self) -> End {
         match self {
             Self::Head(_) | Self::Method { .. } | Self::ForwardedHeadTooLarge | Self::Loop => End::BadRequest,
+            Self::UnknownNode { .. } => End::BadRequest,
             Self::Body(..) | Self::BodyTruncated => End::BadRequest,
             Self::HeadTimeout | Self::BodyTimeout => End::ClientTimeout,
             Self::PasswordMissing { .. } | Self::PasswordWrong { .. } | Self::WebPasswordWrong => End::RejectedPassword,
@@ -269,6 +276,7 @@ impl Fault {
                 | Self::PasswordWrong { .. }
                 | Self::WebPasswordWrong
                 | Self::Loop
+                | Self::UnknownNode { .. }
                 | Self::NoBackend(_)
                 | Self::V3Handshake
                 | Self::Backend(BackendFault::Unreachable { .. } | BackendFault::ConnectTimeout { .. })
@@ -301,6 +309,9 @@ impl fmt::Display for Fault {
             Self::Loop => out.write_str(
                 "this request came back to the lavaproxy that sent it; correct the node's host and port, which lead to lavaproxy itself",
             ),
+            Self::UnknownNode { known } => {
+                write!(out, "there is no node of the name in Lavalink-Node; the nodes of this version are {known}")
+            }
             Self::NoBackend(version) => write!(
                 out,
                 "there is no Lavalink {version} behind this address; set LAVALINK_{}_HOST, or use the other version",
@@ -355,8 +366,8 @@ impl fmt::Display for BackendFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         const BREAKS: &str = "the backend's answer breaks the protocol";
         match self {
-            Self::Unreachable { backend, setting, error } => {
-                write!(out, "Lavalink {backend} cannot be reached ({error}); start it, or correct {setting}")
+            Self::Unreachable { backend, settings, error } => {
+                write!(out, "Lavalink {backend} cannot be reached ({error}); start it, or correct {settings}")
             }
             Self::ConnectTimeout { backend } => write!(
                 out,

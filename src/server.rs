@@ -13,17 +13,19 @@ use parking_lot::Mutex;
 
 use crate::admission::capacity::{Capacity, Machine};
 use crate::admission::{Admission, Tunnels};
-use crate::config::{Lavalink, Node, Settings, Timeouts};
+use crate::config::{Lavalink, Node, PerVersion, Settings, Timeouts};
 use crate::error::StartError;
 use crate::ledger::Ledger;
 use crate::listener::Listener;
 use crate::monitor::{Monitor, Setup, Sources};
 use crate::nodes::backend::Backend;
+use crate::nodes::pool::{Pool, Pools};
 use crate::nodes::prober::Prober;
 use crate::process::notify::Watchdog;
 use crate::process::sockets::{self, Inherited, WEB};
 use crate::proxy::auth::Auth;
-use crate::proxy::service::{ErrorFormat, Nodes, Routes, Rules, Service};
+use crate::proxy::service::{ErrorFormat, LavalinkRoutes, Routes, Rules, Service};
+use crate::sessions::table::Sessions;
 
 /// The web listener's own share of connections, so that it can never starve the proxy listeners.
 const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share of the web pages" };
@@ -42,6 +44,7 @@ pub struct Server {
     web: Arc<Admission>,
     pages: Arc<Backend>,
     monitor: Monitor,
+    sessions: Arc<Sessions>,
     current: Arc<Mutex<Current>>,
     housekeeper: Option<(Sender<()>, JoinHandle<()>)>,
 }
@@ -49,7 +52,36 @@ pub struct Server {
 /// What holds until the settings change.
 struct Current {
     drain: Duration,
+    failover_after: Option<Duration>,
     nodes: Vec<NodeHandle>,
+    pools: Pools,
+}
+
+impl Current {
+    fn new(settings: &Settings, nodes: Vec<NodeHandle>, before: Option<&Pools>) -> Self {
+        let pools = PerVersion::new(|version| {
+            let of_version = nodes.iter().filter(|node| node.version == version);
+            let backends = of_version.map(|node| Arc::clone(&node.backend)).collect();
+            Pool::new(version, backends, before.and_then(|before| before.get(version).as_deref()))
+        });
+        Self { drain: settings.timeouts.drain, failover_after: settings.failover_after, nodes, pools }
+    }
+
+    /// Ends the tunnels to nodes that have not answered for FAILOVER_AFTER, where another node can take their sessions.
+    fn fail_over(&self, proxy: &Admission) {
+        let Some(after) = self.failover_after else { return };
+        for node in &self.nodes {
+            let backend = &node.backend;
+            let is_due = backend.health().silent_for().is_some_and(|time| time >= after);
+            let has_other = || self.pools.get(node.version).as_ref().is_some_and(|pool| pool.has_other(backend));
+            if is_due && backend.load().sessions() > 0 && has_other() {
+                let ended = proxy.end_tunnels_of(backend.id());
+                if ended > 0 {
+                    warn!("event=failover {} tunnels={ended}", backend.label());
+                }
+            }
+        }
+    }
 }
 
 /// A node of the settings, with its connections and its prober.
@@ -59,7 +91,8 @@ struct NodeHandle {
     node: Node,
     timeouts: Timeouts,
     backend: Arc<Backend>,
-    prober: Arc<Prober>,
+    /// Asks as long as a handle is kept.
+    _prober: Arc<Prober>,
 }
 
 impl Server {
@@ -77,7 +110,8 @@ impl Server {
     /// As above, and when an inherited socket fits no listener.
     pub fn start_on(settings: &Settings, inherited: Inherited, watchdog: Option<Watchdog>) -> Result<Self, StartError> {
         let sockets = sockets::listen(settings, inherited)?;
-        let nodes = node_handles(settings, &[])?;
+        let current = Current::new(settings, node_handles(settings, &[])?, None);
+        let sessions = Arc::new(Sessions::default());
         let capacity = Machine::measure().capacity();
         info!("event=limit connections={} rule=\"{}\"", capacity.connections, capacity.rule);
         let (proxy, web) = (Admission::new(capacity.clone()), Admission::evicting(WEB_CONNECTIONS));
@@ -97,7 +131,7 @@ impl Server {
                 .map(|(name, address)| (*name, *address, sockets::pinned(name)))
                 .collect(),
             loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
-            setup: Mutex::new(Arc::new(setup(settings, &nodes))),
+            setup: Mutex::new(Arc::new(setup(settings, &current.nodes))),
         });
         let monitor = monitor.map_err(lacking("the monitor"))?;
         let pages = Backend::monitor(monitor.address().clone(), web_timeouts(settings.timeouts));
@@ -110,16 +144,16 @@ impl Server {
                     Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger)
                 }
                 _ => {
-                    let rules = proxy_rules(name, settings, &nodes);
+                    let rules = proxy_rules(name, settings, &current.pools, &sessions);
                     Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger)
                 }
             };
             listeners.push(open(socket, service)?);
         }
-        let current = Arc::new(Mutex::new(Current { drain: settings.timeouts.drain, nodes }));
-        let housekeeper = start_housekeeper(Arc::clone(&ledger), Arc::clone(&current), watchdog);
+        let current = Arc::new(Mutex::new(current));
+        let housekeeper = start_housekeeper(Arc::clone(&ledger), Arc::clone(&proxy), Arc::clone(&current), watchdog);
         let housekeeper = Some(housekeeper.map_err(lacking("the housekeeper"))?);
-        Ok(Self { listeners, ledger, proxy, web, pages, monitor, current, housekeeper })
+        Ok(Self { listeners, ledger, proxy, web, pages, monitor, sessions, current, housekeeper })
     }
 
     /// Takes these settings for all later requests. Requests under way and tunnels go on under the old ones. The
@@ -132,20 +166,23 @@ impl Server {
         self.listeners
             .iter()
             .try_for_each(|listener| sockets::check_pages(listener.name(), listener.address(), settings))?;
-        let before = self.current.lock().nodes.clone();
-        let nodes = node_handles(settings, &before)?;
+        let (before, pools) = {
+            let current = self.current.lock();
+            (current.nodes.clone(), current.pools.clone())
+        };
+        let next = Current::new(settings, node_handles(settings, &before)?, Some(&pools));
         for listener in &self.listeners {
             listener.change_rules(match listener.name() {
                 WEB => web_rules(settings, &self.pages, &self.proxy),
-                name => proxy_rules(name, settings, &nodes),
+                name => proxy_rules(name, settings, &next.pools, &self.sessions),
             });
         }
-        self.monitor.change_setup(setup(settings, &nodes));
-        let is_kept = |old: &NodeHandle| nodes.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
+        self.monitor.change_setup(setup(settings, &next.nodes));
+        let is_kept = |old: &NodeHandle| next.nodes.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
         for old in before.iter().filter(|old| !is_kept(old)) {
             old.backend.retire();
         }
-        *self.current.lock() = Current { drain: settings.timeouts.drain, nodes };
+        *self.current.lock() = next;
         Ok(())
     }
 
@@ -231,33 +268,53 @@ impl Drop for Server {
 fn node_handles(settings: &Settings, before: &[NodeHandle]) -> Result<Vec<NodeHandle>, StartError> {
     let mut nodes = Vec::new();
     for version in Lavalink::ALL {
-        let Some(node) = settings.nodes(version).first() else { continue };
-        let timeouts = settings.timeouts;
-        let same = |old: &&NodeHandle| old.version == version && old.node == *node && old.timeouts == timeouts;
-        if let Some(old) = before.iter().find(same) {
-            nodes.push(old.clone());
-            continue;
+        for node in settings.nodes(version) {
+            nodes.push(node_handle(settings, version, node, before)?);
         }
-        let backend = Backend::lavalink(version, node, timeouts);
-        info!("event=backend version={version} address={}", backend.name());
-        let prober = Prober::start(Arc::clone(&backend), version).map_err(lacking("the probers"))?;
-        nodes.push(NodeHandle { version, node: node.clone(), timeouts, backend, prober: Arc::new(prober) });
     }
     Ok(nodes)
 }
 
-fn setup(settings: &Settings, nodes: &[NodeHandle]) -> Setup {
-    let probers = nodes.iter().map(|node| Arc::clone(&node.prober)).collect();
-    Setup { probers, settings: settings.describe() }
+/// A node that has moved to another address is a new one.
+fn node_handle(
+    settings: &Settings,
+    version: Lavalink,
+    node: &Node,
+    before: &[NodeHandle],
+) -> Result<NodeHandle, StartError> {
+    let timeouts = settings.timeouts;
+    let is_same = |old: &&NodeHandle| {
+        let Node { name, host, port, .. } = &old.node;
+        old.version == version && (name, host, port) == (&node.name, &node.host, &node.port)
+    };
+    let same = before.iter().find(is_same);
+    if let Some(old) = same.filter(|old| old.node == *node && old.timeouts == timeouts) {
+        old.backend.schedule().set_interval(settings.health_interval);
+        return Ok(old.clone());
+    }
+    let before = same.map(|old| &*old.backend);
+    let backend = Backend::lavalink(version, node, timeouts, settings.health_interval, before);
+    info!("event=node {}", backend.label());
+    let prober = Prober::start(&backend, version).map_err(lacking("the probers"))?;
+    Ok(NodeHandle { version, node: node.clone(), timeouts, backend, _prober: Arc::new(prober) })
 }
 
-fn proxy_rules(name: &str, settings: &Settings, nodes: &[NodeHandle]) -> Rules {
-    let of = |version| nodes.iter().find(|node| node.version == version);
-    let backend = |version| of(version).map(|node| Arc::clone(&node.backend));
-    let nodes = Nodes { v3: backend(Lavalink::V3), v4: backend(Lavalink::V4) };
+fn setup(settings: &Settings, nodes: &[NodeHandle]) -> Setup {
+    let nodes = nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
+    Setup { nodes, settings: settings.describe() }
+}
+
+fn proxy_rules(name: &str, settings: &Settings, pools: &Pools, sessions: &Arc<Sessions>) -> Rules {
+    let routes = LavalinkRoutes {
+        default: sockets::pinned(name).unwrap_or(settings.default_version),
+        pools: pools.clone(),
+        sessions: Arc::clone(sessions),
+        paths: settings.paths.clone(),
+        load_retry: settings.load_retry,
+    };
     Rules {
         auth: Auth::Lavalink(settings.proxy_password.clone()),
-        routes: Routes::Lavalink { default: sockets::pinned(name).unwrap_or(settings.default_version), nodes },
+        routes: Routes::Lavalink(routes),
         trusted: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol,
         timeouts: settings.timeouts,
@@ -284,7 +341,7 @@ fn open(socket: TcpListener, service: Arc<Service>) -> Result<Arc<Listener>, Sta
     let name = service.name();
     let rules = service.rules();
     let details = match (&rules.routes, &rules.auth) {
-        (Routes::Lavalink { default, .. }, _) => format!("default={default}"),
+        (Routes::Lavalink(routes), _) => format!("default={}", routes.default),
         (_, Auth::Basic(password)) => format!("password={}", password.is_some()),
         _ => String::new(),
     };
@@ -303,6 +360,7 @@ fn lacking(what: &str) -> impl FnOnce(io::Error) -> StartError {
 /// the watchdog's sign of life. That comes last, so that it fails to come when the ledger is stuck.
 fn start_housekeeper(
     ledger: Arc<Ledger>,
+    proxy: Arc<Admission>,
     current: Arc<Mutex<Current>>,
     mut watchdog: Option<Watchdog>,
 ) -> io::Result<(Sender<()>, JoinHandle<()>)> {
@@ -310,7 +368,10 @@ fn start_housekeeper(
     let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
         while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
             ledger.tick();
-            current.lock().nodes.iter().for_each(|node| node.backend.sweep());
+            let now = current.lock();
+            now.nodes.iter().for_each(|node| node.backend.sweep());
+            now.fail_over(&proxy);
+            drop(now);
             if let Some(watchdog) = &mut watchdog {
                 watchdog.tick();
             }

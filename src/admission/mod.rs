@@ -8,7 +8,7 @@ pub mod capacity;
 use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -17,6 +17,10 @@ use socket2::{SockRef, Socket};
 use crate::nodes::backend;
 use capacity::Capacity;
 
+/// The close code of a tunnel that ends as lavaproxy stops (RFC 6455 section 7.4.1),
+pub const GOING_AWAY: u16 = 1001;
+/// and of one whose node is lost: the client should connect again (IANA's registry of close codes).
+pub const SERVICE_RESTART: u16 = 1012;
 /// The most refused clients that lavaproxy lingers for at once, so that they can read their answer.
 const MAX_LINGERING: usize = 32;
 /// A connection that has sent no request for so long may be evicted,
@@ -64,12 +68,20 @@ pub enum Phase {
 
 struct Slot {
     client: Arc<TcpStream>,
-    backend: Mutex<Option<Arc<Socket>>>,
+    tunnel: Mutex<Option<Tunnel>>,
     phase: AtomicU8,
     /// When it entered its phase, in milliseconds after the admission's epoch.
     since: AtomicU64,
     evicted: AtomicBool,
-    ending: AtomicBool,
+    /// The close code that lavaproxy ends the tunnel with; 0 while it does not.
+    close_code: AtomicU16,
+}
+
+/// The backend side of a tunnel.
+struct Tunnel {
+    backend: Arc<Socket>,
+    /// The number of the node.
+    node: u64,
 }
 
 #[derive(Default)]
@@ -139,11 +151,11 @@ impl Admission {
         }
         let slot = Arc::new(Slot {
             client,
-            backend: Mutex::new(None),
+            tunnel: Mutex::new(None),
             phase: AtomicU8::new(Phase::New as u8),
             since: AtomicU64::new(self.millis()),
             evicted: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
+            close_code: AtomicU16::new(0),
         });
         self.table.lock().slots.insert(key, Arc::clone(&slot));
         Some(Permit { admission: Arc::clone(self), key, slot })
@@ -246,11 +258,22 @@ impl Admission {
         self.wait_while(&mut table, deadline, |table| {
             table.slots.values().any(|slot| !slot.is(Phase::Tunnel) || (tunnels == Tunnels::Keep && !hurried()))
         });
-        table.slots.values().for_each(|slot| slot.end());
+        table.slots.values().for_each(|slot| slot.end(GOING_AWAY));
         self.wait_for_ends(&mut table);
         table.slots.values().for_each(|slot| slot.cut());
         self.wait_for_ends(&mut table);
         table.slots.len()
+    }
+
+    /// Ends the tunnels to the node with this number with close 1012, so that their clients connect again. Returns how
+    /// many there are.
+    pub fn end_tunnels_of(&self, node: u64) -> usize {
+        let table = self.table.lock();
+        let is_its = |slot: &&Arc<Slot>| slot.tunnel.lock().as_ref().is_some_and(|tunnel| tunnel.node == node);
+        let ended: Vec<_> = table.slots.values().filter(is_its).cloned().collect();
+        drop(table);
+        ended.iter().for_each(|slot| slot.end(SERVICE_RESTART));
+        ended.len()
     }
 
     /// Makes a [`drain`](Self::drain) that is under way end its tunnels now.
@@ -319,10 +342,10 @@ impl Slot {
     }
 
     /// Ends a tunnel from its backend's side, so that the client still gets a close frame. Ends anything else at once.
-    fn end(&self) {
-        self.ending.store(true, SeqCst);
-        let backend = self.backend.lock().clone().filter(|_| self.is(Phase::Tunnel));
-        match backend {
+    fn end(&self, code: u16) {
+        let _ = self.close_code.compare_exchange(0, code, SeqCst, SeqCst);
+        let backend = self.tunnel.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.backend));
+        match backend.filter(|_| self.is(Phase::Tunnel)) {
             Some(backend) => {
                 let _ = backend.shutdown(Shutdown::Read);
             }
@@ -332,8 +355,8 @@ impl Slot {
 
     fn cut(&self) {
         let _ = self.client.shutdown(Shutdown::Both);
-        if let Some(backend) = &*self.backend.lock() {
-            let _ = backend.shutdown(Shutdown::Both);
+        if let Some(tunnel) = &*self.tunnel.lock() {
+            let _ = tunnel.backend.shutdown(Shutdown::Both);
         }
     }
 }
@@ -377,9 +400,9 @@ impl Permit {
         self.admission.evicts && !self.admission.table.lock().queue.is_empty()
     }
 
-    /// Set when lavaproxy ends this connection, rather than one of its peers.
-    pub fn is_ending(&self) -> &AtomicBool {
-        &self.slot.ending
+    /// The close code once lavaproxy ends this connection, rather than one of its peers; 0 until then.
+    pub fn close_code(&self) -> &AtomicU16 {
+        &self.slot.close_code
     }
 
     /// True when there will be no further request on this connection.
@@ -404,8 +427,8 @@ impl Permit {
     }
 
     /// Lets a stop reach the tunnel's backend side too.
-    pub fn attach(&self, backend: Arc<Socket>) {
-        *self.slot.backend.lock() = Some(backend);
+    pub fn attach(&self, backend: Arc<Socket>, node: u64) {
+        *self.slot.tunnel.lock() = Some(Tunnel { backend, node });
     }
 }
 

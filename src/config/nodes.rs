@@ -45,6 +45,27 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The settings that hold its address, for messages.
+    #[must_use]
+    pub fn address_settings(&self, version: Lavalink) -> String {
+        let names = names::of(version);
+        match self.is_listed() {
+            true => names.nodes.name.to_owned(),
+            false => format!("{} and {}", names.host.name, names.port.name),
+        }
+    }
+
+    /// The setting that holds its password, for messages.
+    #[must_use]
+    pub fn password_setting(&self, version: Lavalink) -> String {
+        match self.is_listed() {
+            true => password_name(version, &self.name),
+            false => names::of(version).password.name.to_owned(),
+        }
+    }
+}
+
 /// The nodes of a version can have no more than this.
 const MAX_NODES: usize = 64;
 /// Of a node's name, in characters.

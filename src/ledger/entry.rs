@@ -42,6 +42,7 @@ impl Live {
     pub fn new(id: u64, client: ClientAddr, connected_at: u64) -> Self {
         let notes = Notes {
             client,
+            node: None,
             backend: None,
             version: None,
             user_id: String::new(),
@@ -75,6 +76,8 @@ impl Live {
 /// What is known of a connection beyond its counters; changes with its requests.
 pub(super) struct Notes {
     pub client: ClientAddr,
+    pub node: Option<Arc<str>>,
+    /// Its address as configured.
     pub backend: Option<Arc<str>>,
     pub version: Option<Lavalink>,
     pub user_id: String,
@@ -156,10 +159,11 @@ impl Entry {
     }
 
     /// Notes where a request goes and what it says of its client. An empty field keeps the value of earlier requests.
-    pub fn note_request(&self, version: Option<Lavalink>, backend: &Arc<str>, info: ClientInfo<'_>) {
+    pub fn note_request(&self, version: Option<Lavalink>, node: &Arc<str>, backend: &Arc<str>, info: ClientInfo<'_>) {
         self.ledger.change_version(&self.connection, version);
         let mut notes = self.connection.notes.lock();
         if !notes.backend.as_ref().is_some_and(|known| Arc::ptr_eq(known, backend)) {
+            notes.node = Some(Arc::clone(node));
             notes.backend = Some(Arc::clone(backend));
         }
         keep(&mut notes.user_id, info.user_id);
@@ -167,10 +171,10 @@ impl Entry {
         keep(&mut notes.user_agent, info.user_agent);
     }
 
-    /// The version and the backend of the last request.
-    pub fn destination(&self) -> (Option<Lavalink>, Option<Arc<str>>) {
+    /// The version, the node and the backend of the last request.
+    pub fn destination(&self) -> (Option<Lavalink>, Option<Arc<str>>, Option<Arc<str>>) {
         let notes = self.connection.notes.lock();
-        (notes.version, notes.backend.clone())
+        (notes.version, notes.node.clone(), notes.backend.clone())
     }
 
     /// Notes that the connection is a WebSocket from here on.

@@ -59,7 +59,9 @@ pub struct ConnectionRow {
     pub client: ClientAddr,
     /// Address alone.
     pub address: IpAddr,
-    /// Address of the last request's backend.
+    /// The name of the node that the last request went to.
+    pub node: Option<Arc<str>>,
+    /// The node's address.
     pub backend: Option<Arc<str>>,
     /// `v3` or `v4`, of the last request.
     pub version: Option<&'static str>,
@@ -87,6 +89,7 @@ impl ConnectionRow {
             id: connection.id,
             client: notes.client,
             address: notes.client.address,
+            node: notes.node.clone(),
             backend: notes.backend.clone(),
             version: notes.version.map(Lavalink::name),
             kind: if connection.websocket.load(Relaxed) { "websocket" } else { "http" },

@@ -101,10 +101,11 @@ fn the_last_client_info_is_kept_and_bounded() {
     let long = vec![b'x'; 10_000];
     entry.note_request(
         Some(Lavalink::V4),
+        &"eu1".into(),
         &backend,
         ClientInfo { user_id: b"42", client_name: &long, user_agent: b"bot/\xff" },
     );
-    entry.note_request(Some(Lavalink::V4), &backend, ClientInfo::default());
+    entry.note_request(Some(Lavalink::V4), &"eu1".into(), &backend, ClientInfo::default());
     let row = &ledger.snapshot().connections[0];
     assert_eq!(
         (row.user_id.as_str(), row.client_name.len(), row.user_agent.as_str()),
@@ -123,7 +124,7 @@ fn a_change_of_version_keeps_the_sums_of_the_old_one() {
     let exchange = |version, bytes_in, bytes_out| {
         pass(&entry, bytes_in, 0);
         entry.count_request();
-        entry.note_request(Some(version), &backend, ClientInfo::default());
+        entry.note_request(Some(version), &"eu1".into(), &backend, ClientInfo::default());
         pass(&entry, 0, bytes_out);
     };
     exchange(Lavalink::V3, 10, 100);
@@ -174,7 +175,7 @@ fn the_fields_of_the_json_keep_their_order() {
     let traffic = ["requests", "bytesIn", "bytesOut", "rateIn", "rateOut"];
     let totals = [&["active", "websockets", "connections"][..], &traffic].concat();
     assert_eq!(names(serde_json::to_string(&snapshot.totals).unwrap()), totals);
-    let before = ["id", "client", "address", "backend", "version", "kind", "connectedAt", "uptime"];
+    let before = ["id", "client", "address", "node", "backend", "version", "kind", "connectedAt", "uptime"];
     let connection = [&before[..], &traffic, &["userId", "clientName", "userAgent"]].concat();
     assert_eq!(names(serde_json::to_string(&snapshot.connections[0]).unwrap()), connection);
     let usage = [&["address", "active", "connections"][..], &traffic, &["lastSeen"]].concat();
@@ -189,7 +190,7 @@ fn totals_are_exact_across_versions_and_ends() {
     for version in [Lavalink::V3, Lavalink::V4, Lavalink::V3] {
         pass(&first, 10, 0);
         first.count_request();
-        first.note_request(Some(version), &backend, ClientInfo::default());
+        first.note_request(Some(version), &"eu1".into(), &backend, ClientInfo::default());
         pass(&first, 0, 100);
     }
     pass(&second, 5, 7);

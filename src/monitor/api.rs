@@ -49,7 +49,7 @@ pub fn answer(request: &Request, site: &Site) -> Answer {
         return error(421, "Misdirected Request", message, path);
     }
     let Some(allow) = allowed(path) else {
-        let message = "there is nothing here; the pages are /, /health and /data-usage, the API is /api/stats, /api/connections, /api/data-usage, /api/health and /api/version, /metrics is for Prometheus and /healthz for health checks";
+        let message = "there is nothing here; the pages are /, /health and /data-usage, the API is /api/stats, /api/connections, /api/data-usage, /api/health, /api/nodes/NAME/drain and /activate, and /api/version, /metrics is for Prometheus and /healthz for health checks";
         return error(404, "Not Found", message, path);
     };
     let fits = match request.method() {
@@ -75,8 +75,31 @@ fn allowed(path: &str) -> Option<&'static str> {
             Some(READ)
         }
         "/api/health/check" => Some(ACT),
+        _ if node_action(path).is_some() => Some(ACT),
         _ => pages::page(path).map(|_| READ),
     }
+}
+
+/// The node's name and what is to be done with it, in `/api/nodes/NAME/drain` and `/api/nodes/NAME/activate`.
+fn node_action(path: &str) -> Option<(&str, bool)> {
+    let (name, action) = path.strip_prefix("/api/nodes/")?.split_once('/')?;
+    match action {
+        "drain" => Some((name, true)),
+        "activate" => Some((name, false)),
+        _ => None,
+    }
+}
+
+/// Drains a node or takes it back. Answers with the health of all.
+fn act_on_node(name: &str, draining: bool, path: &str, site: &Site) -> Answer {
+    let setup = site.sources.setup();
+    let Some(node) = setup.nodes.iter().find(|node| **node.name() == *name) else {
+        let known: Vec<&str> = setup.nodes.iter().map(|node| &**node.name()).collect();
+        let message = format!("there is no node of this name; the nodes are {}", known.join(", "));
+        return error(404, "Not Found", &message, path);
+    };
+    node.set_draining(draining, "the API");
+    json(200, &Health::of(&site.sources, Process::measure(&site.load)))
 }
 
 fn found(path: &str, query: &str, site: &Site) -> Answer {
@@ -94,9 +117,10 @@ fn found(path: &str, query: &str, site: &Site) -> Answer {
         }
         "/api/version" => json(200, &Version { name: env!("CARGO_PKG_NAME"), version: VERSION }),
         "/metrics" => answer_with(200, metrics::CONTENT_TYPE, metrics::text(sources, &Process::measure(&site.load))),
-        _ => match pages::page(path) {
-            Some((kind, body)) => answer_with(200, kind, body.to_owned()),
-            None => error(404, "Not Found", "there is nothing here", path),
+        _ => match (node_action(path), pages::page(path)) {
+            (Some((name, draining)), _) => act_on_node(name, draining, path, site),
+            (None, Some((kind, body))) => answer_with(200, kind, body.to_owned()),
+            (None, None) => error(404, "Not Found", "there is nothing here", path),
         },
     }
 }

@@ -11,8 +11,8 @@ use super::VERSION;
 use super::process::Process;
 use super::{Setup, Sources, named};
 use crate::config::Lavalink;
-use crate::nodes::health::Report;
-use crate::nodes::prober::Prober;
+use crate::nodes::backend::Backend;
+use crate::nodes::health::{NodeState, Report};
 
 /// How long the first call waits for the nodes' answers.
 const FIRST_CHECK: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ pub struct Health<'s> {
     process: Process,
     limit: Limit,
     listeners: Vec<Listener<'s>>,
-    backends: Vec<Report>,
+    nodes: Vec<NodeRow>,
     settings: Vec<Setting>,
     ended: BTreeMap<&'static str, u64>,
 }
@@ -59,10 +59,10 @@ impl<'s> Health<'s> {
     /// As of now.
     pub fn of(sources: &'s Sources, process: Process) -> Self {
         let setup = sources.setup();
-        let backends = reports(&setup);
+        let nodes = rows(&setup);
         let tallies = sources.ledger.tallies();
         Self {
-            status: status(&backends),
+            status: status(&nodes),
             version: VERSION,
             started_at: tallies.started_at,
             now: tallies.now,
@@ -78,41 +78,89 @@ impl<'s> Health<'s> {
                     version: version.map(Lavalink::name),
                 })
                 .collect(),
-            backends,
+            nodes,
             settings: setup.settings.iter().cloned().map(|(name, value)| Setting { name, value }).collect(),
             ended: named(&tallies.ended).collect(),
         }
     }
 }
 
-/// What is known of the nodes. The first call starts a check of those that were not checked yet.
-pub fn reports(setup: &Setup) -> Vec<Report> {
-    let unknown: Vec<_> = setup.probers.iter().filter(|prober| !prober.has_checked()).collect();
-    for prober in &unknown {
-        prober.check_now();
+/// A node, as the API shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRow {
+    name: Arc<str>,
+    version: Option<&'static str>,
+    address: Arc<str>,
+    state: NodeState,
+    since: u64,
+    response_time: Option<f64>,
+    lavalink_version: Option<String>,
+    players: Option<u64>,
+    playing_players: Option<u64>,
+    system_load: Option<f64>,
+    sessions: u64,
+    requests: u64,
+    loads_retried: u64,
+    error: Option<String>,
+}
+
+impl NodeRow {
+    fn of(node: &Backend) -> Self {
+        let Report { state, since, seen, error } = node.health().report();
+        let load = node.load();
+        Self {
+            name: Arc::clone(node.name()),
+            version: node.version().map(Lavalink::name),
+            address: Arc::clone(node.address()),
+            state,
+            since,
+            response_time: seen.response_time,
+            lavalink_version: seen.lavalink_version,
+            players: seen.stats.map(|stats| stats.players),
+            playing_players: seen.stats.map(|stats| stats.playing_players),
+            system_load: seen.stats.map(|stats| stats.cpu.system_load),
+            sessions: load.sessions(),
+            requests: load.requests(),
+            loads_retried: load.loads_retried(),
+            error,
+        }
     }
-    wait(unknown, FIRST_CHECK);
-    setup.probers.iter().map(|prober| prober.report()).collect()
+}
+
+/// What is known of the nodes. The very first call has them asked.
+fn rows(setup: &Setup) -> Vec<NodeRow> {
+    ask_unknown(setup);
+    setup.nodes.iter().map(|node| NodeRow::of(node)).collect()
+}
+
+/// Has the nodes asked that were not asked yet.
+pub fn ask_unknown(setup: &Setup) {
+    let unknown: Vec<_> = setup.nodes.iter().filter(|node| !node.schedule().has_ended_one()).collect();
+    for node in &unknown {
+        node.schedule().ask();
+    }
+    wait(&unknown, FIRST_CHECK);
 }
 
 /// Starts a check of each node, unless one has just been made. Only the call that starts a check waits for it, so that
 /// a slow node cannot hold many calls here.
 pub fn check(sources: &Sources) {
     let setup = sources.setup();
-    let started = setup.probers.iter().filter(|prober| prober.check_now()).collect();
-    wait(started, CHECK);
+    let asked: Vec<_> = setup.nodes.iter().filter(|node| node.schedule().ask()).collect();
+    wait(&asked, CHECK);
 }
 
-fn wait(probers: Vec<&Arc<Prober>>, time: Duration) {
+fn wait(nodes: &[&Arc<Backend>], time: Duration) {
     let deadline = Instant::now() + time;
-    probers.iter().for_each(|prober| prober.wait(deadline));
+    nodes.iter().for_each(|node| node.schedule().wait(deadline));
 }
 
-fn status(backends: &[Report]) -> &'static str {
-    let is_down = |report: &Report| report.reachable == Some(false);
-    if !backends.is_empty() && backends.iter().all(is_down) {
+fn status(nodes: &[NodeRow]) -> &'static str {
+    let is_down = |node: &NodeRow| node.state == NodeState::Down;
+    if !nodes.is_empty() && nodes.iter().all(is_down) {
         "down"
-    } else if backends.iter().any(|report| is_down(report) || report.error.is_some()) {
+    } else if nodes.iter().any(|node| is_down(node) || node.error.is_some()) {
         "degraded"
     } else {
         "ok"

@@ -3,12 +3,13 @@
 use std::fmt::{Display, Write as _};
 
 use super::VERSION;
-use super::health::reports;
+use super::health::ask_unknown;
 use super::process::Process;
 use super::{Sources, named};
 use crate::config::Lavalink;
 use crate::ledger::Tallies;
-use crate::nodes::health::{CONNECT_BOUNDS, Connects};
+use crate::nodes::backend::Backend;
+use crate::nodes::health::{CONNECT_BOUNDS, NodeState};
 
 /// The media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,7 +20,7 @@ pub fn text(sources: &Sources, process: &Process) -> String {
     out.family("lavaproxy_build_info", "gauge", "Always 1; the version is a label.");
     out.sample("lavaproxy_build_info", &[("version", VERSION)], 1);
     connections(&mut out, sources, &sources.ledger.tallies());
-    backends(&mut out, sources);
+    nodes(&mut out, sources);
     of_process(&mut out, process);
     out.0
 }
@@ -83,42 +84,46 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
     }
 }
 
-fn backends(out: &mut Families, sources: &Sources) {
+fn nodes(out: &mut Families, sources: &Sources) {
     let setup = sources.setup();
-    let reports = reports(&setup);
-    let nodes: Vec<(&str, &str, Connects)> = reports
-        .iter()
-        .zip(&setup.probers)
-        .map(|(report, prober)| (report.version, &*report.address, prober.connects()))
-        .collect();
-
-    let name = "lavaproxy_backend_up";
-    out.family(name, "gauge", "1 if the Lavalink node can be reached, 0 if not; absent before the first attempt.");
-    for report in &reports {
-        if let Some(reachable) = report.reachable {
-            let labels = [("version", report.version), ("backend", &*report.address)];
-            out.sample(name, &labels, u8::from(reachable));
+    ask_unknown(&setup);
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Backend) -> Option<u64>| {
+        out.family(name, kind, help);
+        for node in &setup.nodes {
+            if let Some(value) = value(node) {
+                out.sample(name, &[("node", node.name())], value);
+            }
         }
-    }
+    };
+    let help = "1 for a Lavalink node that is up or draining, 0 for one that is down; absent while nothing is known.";
+    each("lavaproxy_node_up", "gauge", help, &|node| match node.health().state() {
+        NodeState::Up | NodeState::Draining => Some(1),
+        NodeState::Down => Some(0),
+        NodeState::Unknown => None,
+    });
+    let help = "1 for a Lavalink node that an operator drains, else 0.";
+    each("lavaproxy_node_draining", "gauge", help, &|node| Some(u64::from(node.health().is_draining())));
+    let help = "Sessions on a Lavalink node, opened through lavaproxy.";
+    each("lavaproxy_node_sessions", "gauge", help, &|node| Some(node.load().sessions()));
+    let help = "Requests under way at a Lavalink node.";
+    each("lavaproxy_node_requests", "gauge", help, &|node| Some(node.load().requests()));
+    let help = "Loads that failed on a Lavalink node and were tried on another.";
+    each("lavaproxy_node_loads_retried_total", "counter", help, &|node| Some(node.load().loads_retried()));
+    let help = "Connects to a Lavalink node that failed.";
+    each("lavaproxy_node_connect_failures_total", "counter", help, &|node| Some(node.health().connects().failures));
 
-    let name = "lavaproxy_backend_connect_failures_total";
-    out.family(name, "counter", "Failed attempts to connect to the Lavalink node.");
-    for (version, backend, connects) in &nodes {
-        out.sample(name, &[("version", version), ("backend", backend)], connects.failures);
-    }
-
-    let name = "lavaproxy_backend_connect_duration_seconds";
-    out.family(name, "histogram", "Time to connect to the Lavalink node, including for health checks.");
-    for (version, backend, connects) in &nodes {
-        let labels = [("version", *version), ("backend", *backend)];
+    let name = "lavaproxy_node_connect_duration_seconds";
+    out.family(name, "histogram", "Time that connects to a Lavalink node took, health checks included.");
+    for node in &setup.nodes {
+        let (label, connects) = (("node", &**node.name()), node.health().connects());
         let mut so_far = 0;
         for (bound, count) in CONNECT_BOUNDS.iter().zip(connects.buckets) {
             so_far += count;
-            out.sample(&format!("{name}_bucket"), &[labels[0], labels[1], ("le", &bound.to_string())], so_far);
+            out.sample(&format!("{name}_bucket"), &[label, ("le", &bound.to_string())], so_far);
         }
-        out.sample(&format!("{name}_bucket"), &[labels[0], labels[1], ("le", "+Inf")], connects.count);
-        out.sample(&format!("{name}_sum"), &labels, connects.sum);
-        out.sample(&format!("{name}_count"), &labels, connects.count);
+        out.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], connects.count);
+        out.sample(&format!("{name}_sum"), &[label], connects.sum);
+        out.sample(&format!("{name}_count"), &[label], connects.count);
     }
 }
 

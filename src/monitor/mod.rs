@@ -32,7 +32,7 @@ use crate::config::Lavalink;
 use crate::error::End;
 use crate::ledger::Ledger;
 use crate::logfmt::Quoted;
-use crate::nodes::prober::Prober;
+use crate::nodes::backend::Backend;
 use api::Answer;
 use process::Load;
 use socket::PrivateSocket;
@@ -62,8 +62,8 @@ pub struct Sources {
 
 /// What a reload of the settings changes.
 pub struct Setup {
-    /// The probers of the nodes.
-    pub probers: Vec<Arc<Prober>>,
+    /// The nodes, those of v3 first.
+    pub nodes: Vec<Arc<Backend>>,
     /// Every setting with its value, secrets hidden.
     pub settings: Vec<(String, String)>,
 }

@@ -1,19 +1,22 @@
 //! Connections to a node, or to the monitor: it connects with a deadline and keeps idle connections that all clients
 //! share. What is sent on them is the business of the exchange and of the tunnel.
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use log::error;
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::health::Health;
+use super::health::{Health, NodeState};
+use super::load::Load;
 use super::resolve::{self, Resolver};
+use super::schedule::Schedule;
 use crate::config::{Lavalink, Node, Secret, Timeouts};
 use crate::error::{self, BackendFault, End, Fault};
 use crate::http::head::Field;
@@ -35,16 +38,31 @@ pub fn keepalive() -> TcpKeepalive {
 /// How long sent bytes may stay unacknowledged (RFC 5482): as long as keepalive takes to find a dead peer.
 pub const USER_TIMEOUT: Duration = Duration::from_secs(90);
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
 /// Where requests go.
 pub struct Backend {
+    /// Unique in this process.
+    id: u64,
     name: Arc<str>,
+    address: Arc<str>,
     target: Target,
     password: Option<Secret>,
+    settings: SettingNames,
     timeouts: Timeouts,
     idle: Mutex<Vec<Idle>>,
     retired: AtomicBool,
-    health: Health,
+    health: Arc<Health>,
+    schedule: Schedule,
+    load: Arc<Load>,
     refusals: LogLimit,
+}
+
+/// The settings that hold a node's address and password, for messages.
+#[derive(Default)]
+struct SettingNames {
+    address: String,
+    password: String,
 }
 
 enum Target {
@@ -64,37 +82,80 @@ pub struct Link {
 }
 
 impl Backend {
-    /// A Lavalink node.
-    pub fn lavalink(version: Lavalink, node: &Node, timeouts: Timeouts) -> Arc<Self> {
-        let name = match node.host.contains(':') && !node.host.starts_with('[') {
-            true => format!("[{}]:{}", node.host, node.port),
-            false => format!("{}:{}", node.host, node.port),
-        };
+    /// A Lavalink node. Its first health round is due after one `interval`. `before` is the same node under settings
+    /// that have changed: what is known of it is kept.
+    pub fn lavalink(
+        version: Lavalink,
+        node: &Node,
+        timeouts: Timeouts,
+        interval: Duration,
+        before: Option<&Self>,
+    ) -> Arc<Self> {
         let target = Target::Lavalink(version, Resolver::new(&node.host, node.port));
-        Arc::new(Self::new(name, target, Some(node.password.clone()), timeouts))
+        let settings =
+            SettingNames { address: node.address_settings(version), password: node.password_setting(version) };
+        let password = Some(node.password.clone());
+        let backend = Self::new(Arc::clone(&node.name), node.to_string(), target, timeouts, interval);
+        let backend = Self { password, settings, ..backend };
+        Arc::new(match before {
+            Some(before) => {
+                let (health, load) = (Arc::clone(&before.health), Arc::clone(&before.load));
+                Self { id: before.id, health, load, ..backend }
+            }
+            None => backend,
+        })
     }
 
     /// The monitor behind the web listener, on a Unix socket. It gets one connection per request.
     pub fn monitor(address: SockAddr, timeouts: Timeouts) -> Arc<Self> {
-        Arc::new(Self::new("monitor".to_owned(), Target::Monitor(address), None, timeouts))
+        let name = "monitor".to_owned();
+        Arc::new(Self::new(name.as_str().into(), name, Target::Monitor(address), timeouts, Duration::ZERO))
     }
 
-    fn new(name: String, target: Target, password: Option<Secret>, timeouts: Timeouts) -> Self {
+    fn new(name: Arc<str>, address: String, target: Target, timeouts: Timeouts, interval: Duration) -> Self {
         Self {
-            name: name.into(),
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            name,
+            address: address.into(),
             target,
-            password,
+            password: None,
+            settings: SettingNames::default(),
             timeouts,
             idle: Mutex::default(),
             retired: AtomicBool::new(false),
-            health: Health::default(),
+            health: Arc::default(),
+            schedule: Schedule::new(interval),
+            load: Arc::default(),
             refusals: LogLimit::every(Duration::from_secs(60)),
         }
     }
 
-    /// Its address as configured, for people.
+    /// Its number, unique in this process: a node that comes back under its name with another address has another one.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The node's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Its address as configured.
+    pub fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// The version of a node; `None` for the monitor.
+    pub fn version(&self) -> Option<Lavalink> {
+        match self.target {
+            Target::Lavalink(version, _) => Some(version),
+            Target::Monitor(_) => None,
+        }
+    }
+
+    /// The time that one connect may take.
+    pub fn connect_timeout(&self) -> Duration {
+        self.timeouts.connect
     }
 
     /// What this backend takes as its `Authorization`, if anything.
@@ -104,10 +165,11 @@ impl Backend {
 
     /// Notes that the node refused its password: an error in the log, at most once a minute.
     pub fn password_refused(&self) -> BackendFault {
-        let setting = self.password_setting();
+        let setting = self.settings.password.clone();
         if self.refusals.count().is_some() {
             error!(
-                "event=password-refused backend={self} setting={setting} hint=\"set it to the password in the node's application.yml\""
+                "event=password-refused {} setting={setting} hint=\"set it to the password in the node's application.yml\"",
+                self.label()
             );
         }
         BackendFault::RefusesPassword { backend: self.to_string(), setting }
@@ -116,6 +178,31 @@ impl Backend {
     /// What is known of its health.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// True when it takes new sessions: it is up, or nothing is known of it yet.
+    pub fn is_in_rotation(&self) -> bool {
+        matches!(self.health.state(), NodeState::Up | NodeState::Unknown)
+    }
+
+    /// When it is asked how it is.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// What it has to do.
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Takes the node out of rotation for new sessions, or back into it. False when it was so already.
+    pub fn set_draining(&self, draining: bool, by: &str) -> bool {
+        self.health.set_draining(self.label(), draining, by)
+    }
+
+    /// The node in log lines.
+    pub fn label(&self) -> impl Display {
+        format!("node={} backend={self}", self.name)
     }
 
     /// True when a connection may serve more than one request.
@@ -130,23 +217,31 @@ impl Backend {
         self.keeps_connections() || (field.value.is_ascii() && MONITOR_FIELDS.iter().any(is))
     }
 
-    /// A connection: an idle one that still stands, else, or when `fresh` is asked for, a new one.
+    /// A connection: an idle one that still stands, else a new one.
     ///
     /// # Errors
-    /// 502, 503 or 504 as a [`Fault`], within CONNECT_TIMEOUT.
-    pub fn link(&self, fresh: bool) -> Result<Link, Fault> {
-        if !fresh {
-            while let Some(idle) = self.take_idle() {
-                if stands(&idle.socket) {
-                    return Ok(Link { socket: idle.socket, reused: true });
-                }
+    /// 502, 503 or 504 as a [`Fault`], within `time`.
+    pub fn link(&self, time: Duration) -> Result<Link, Fault> {
+        while let Some(idle) = self.take_idle() {
+            if stands(&idle.socket) {
+                return Ok(Link { socket: idle.socket, reused: true });
             }
         }
+        self.fresh_link(time)
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// 502, 503 or 504 as a [`Fault`], within `time`.
+    pub fn fresh_link(&self, time: Duration) -> Result<Link, Fault> {
         let started = Instant::now();
-        let linked = self.connect().map(|socket| Link { socket, reused: false }).map_err(|error| self.fault(error));
+        let linked = self.connect(started + time);
+        let linked = linked.map(|socket| Link { socket, reused: false }).map_err(|error| self.fault(error));
         // The monitor tells by itself when it cannot go on.
-        if let Target::Lavalink(..) = self.target {
-            self.health.note_connect(self, started.elapsed(), linked.as_ref().err());
+        let is_node = matches!(self.target, Target::Lavalink(..));
+        if is_node && self.health.note_connect(started.elapsed(), linked.as_ref().err()) {
+            self.schedule.ask_for_another();
         }
         linked
     }
@@ -185,8 +280,7 @@ impl Backend {
         idle.pop().filter(|idle| idle.since.elapsed() < MAX_IDLE_AGE)
     }
 
-    fn connect(&self) -> io::Result<Socket> {
-        let deadline = Instant::now() + self.timeouts.connect;
+    fn connect(&self, deadline: Instant) -> io::Result<Socket> {
         let socket = match &self.target {
             Target::Monitor(address) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -213,32 +307,26 @@ impl Backend {
             Some(libc::EMFILE | libc::ENFILE) => Fault::NoDescriptor,
             _ if error.kind() == resolve::NO_THREAD => Fault::NoThread,
             _ if error::is_timeout(&error) => BackendFault::ConnectTimeout { backend }.into(),
-            _ => BackendFault::Unreachable { backend, setting: self.setting(), error }.into(),
+            _ => BackendFault::Unreachable { backend, settings: self.settings.address.clone(), error }.into(),
         }
     }
 
     /// The setting that holds its password.
-    pub fn password_setting(&self) -> String {
-        match self.target {
-            Target::Lavalink(version, _) => format!("LAVALINK_{}_PASSWORD", version.name().to_ascii_uppercase()),
-            Target::Monitor(_) => String::new(),
-        }
+    pub fn password_setting(&self) -> &str {
+        &self.settings.password
     }
 
-    fn setting(&self) -> &'static str {
-        match self.target {
-            Target::Lavalink(Lavalink::V3, _) => "LAVALINK_V3_HOST and LAVALINK_V3_PORT",
-            Target::Lavalink(Lavalink::V4, _) => "LAVALINK_V4_HOST and LAVALINK_V4_PORT",
-            Target::Monitor(_) => "nothing: this is a defect in lavaproxy",
-        }
+    /// The settings that hold its address.
+    pub fn address_settings(&self) -> &str {
+        &self.settings.address
     }
 }
 
 impl std::fmt::Display for Backend {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.target {
-            Target::Lavalink(version, _) => write!(out, "{version}@{}", self.name),
-            Target::Monitor(_) => out.write_str(&self.name),
+            Target::Lavalink(version, _) => write!(out, "{version}@{}", self.address),
+            Target::Monitor(_) => out.write_str(&self.address),
         }
     }
 }

@@ -1,38 +1,67 @@
-//! What is known of how the nodes are, from connections made for clients and from the [`prober`](super::prober).
+//! What is known of how a node is: from the rounds of the [`prober`](super::prober), and from connections made for
+//! clients.
 //!
-//! It keeps figures and touches no socket. It decides nothing: requests go to a node that is thought to be down as
-//! to any other.
+//! It keeps figures and touches no socket. The pool decides by its state; when no node of a version is up, requests are
+//! still tried, so that stale knowledge never keeps a version down.
 
 use std::fmt::Display;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Lavalink;
 use crate::error::Fault;
 use crate::logfmt::Quoted;
 
 /// The upper bounds of the connect times that are counted, in seconds.
 pub const CONNECT_BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// So many failed rounds in a row make a node down, and so many good ones make it up again.
+const ROUNDS: u32 = 2;
+
+/// How a node is, as the pool and people see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It answers.
+    Up,
+    /// It does not answer, or refuses the password.
+    Down,
+    /// It answers, and gets no new sessions.
+    Draining,
+    /// No round has ended yet.
+    Unknown,
+}
+
+impl NodeState {
+    /// The word in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What is known of a node.
-#[derive(Default)]
 pub struct Health(Mutex<State>);
 
-#[derive(Default)]
 struct State {
-    reachable: Option<bool>,
-    /// It takes connections but does not answer: another connection proves nothing.
-    deaf: bool,
-    since: Option<u64>,
-    checked_at: Option<u64>,
-    response_time: Option<f64>,
-    lavalink_version: Option<String>,
-    players: Option<u64>,
-    playing_players: Option<u64>,
+    /// `None` until a round has ended.
+    is_up: Option<bool>,
+    draining: bool,
+    /// Milliseconds since the epoch.
+    since: u64,
+    good_rounds: u32,
+    failed_rounds: u32,
+    /// A connect has failed since the last round began.
+    suspect: bool,
+    /// When the node stopped to answer; `None` when it answers, be it with a refusal.
+    silent_since: Option<Instant>,
+    seen: Seen,
     error: Option<String>,
     connects: Connects,
 }
@@ -46,37 +75,57 @@ pub struct Connects {
     pub count: u64,
     /// The sum of their times, in seconds.
     pub sum: f64,
-    /// Connections that were not to be had.
+    /// Connects that failed.
     pub failures: u64,
 }
 
-/// What is known of a node, as the API shows it. Times are milliseconds since the epoch.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// The version it is configured as.
-    pub version: &'static str,
-    /// Its address as configured.
-    pub address: Arc<str>,
-    /// `None` until somebody has tried.
-    pub reachable: Option<bool>,
-    /// Since when it is reachable or not.
-    pub since: Option<u64>,
-    /// When it was tried last, by a check or for a client.
-    pub checked_at: Option<u64>,
+/// What the last good round found.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
     /// From the connect to the whole answer of `GET /version`, in milliseconds.
     pub response_time: Option<f64>,
-    /// What it says its version is.
+    /// The version that the node says it has.
     pub lavalink_version: Option<String>,
+    /// Its own figures.
+    pub stats: Option<Stats>,
+}
+
+/// The part of Lavalink's own figures that counts.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
     /// Its players, all clients together.
-    pub players: Option<u64>,
+    pub players: u64,
     /// Of these, how many play.
-    pub playing_players: Option<u64>,
+    pub playing_players: u64,
+    /// Its processors.
+    #[serde(default)]
+    pub cpu: Cpu,
+}
+
+/// The load of the node's machine.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cpu {
+    /// From 0 to 1.
+    #[serde(default)]
+    pub system_load: f64,
+}
+
+/// A copy of what is known.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// As the pool sees it.
+    pub state: NodeState,
+    /// Since when, in milliseconds since the epoch.
+    pub since: u64,
+    /// What the last good round found; empty while the node is down.
+    pub seen: Seen,
     /// What is wrong and what mends it.
     pub error: Option<String>,
 }
 
-/// What one check found out of a node that answers.
+/// What one round found out of a node that answers.
 pub(super) struct Finding {
     pub(super) response_time: Duration,
     pub(super) version: Option<String>,
@@ -84,69 +133,130 @@ pub(super) struct Finding {
     pub(super) error: Option<String>,
 }
 
-/// The part of Lavalink's own figures that is shown.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Stats {
-    players: u64,
-    playing_players: u64,
+/// Why a round failed.
+pub(super) enum RoundError {
+    /// There was no connection, or no answer on it.
+    Silent(String),
+    /// The answer was a refusal.
+    Refused(String),
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(Mutex::new(State {
+            is_up: None,
+            draining: false,
+            since: unix_millis(),
+            good_rounds: 0,
+            failed_rounds: 0,
+            suspect: false,
+            silent_since: None,
+            seen: Seen::default(),
+            error: None,
+            connects: Connects::default(),
+        }))
+    }
 }
 
 impl Health {
-    /// Notes a connection that was made or tried; `taken` is the time it took.
-    pub(super) fn note_connect(&self, backend: impl Display, taken: Duration, failure: Option<&Fault>) {
+    /// Notes a connection that was made or tried; `taken` is the time it took. True when a round should follow.
+    pub(super) fn note_connect(&self, taken: Duration, failure: Option<&Fault>) -> bool {
         let mut state = self.0.lock();
         match failure {
-            None => {
-                state.connects.note(taken.as_secs_f64());
-                if !state.deaf {
-                    state.turn(backend, Ok(()));
+            None => state.connects.note(taken.as_secs_f64()),
+            // Our own shortage says nothing of the node.
+            Some(Fault::NoDescriptor | Fault::NoThread) => {}
+            Some(_) => {
+                state.connects.failures += 1;
+                state.suspect = true;
+                return state.is_up != Some(false);
+            }
+        }
+        false
+    }
+
+    /// To be called as a round begins. True when a connect has failed since the last one began.
+    pub(super) fn begin_round(&self) -> bool {
+        std::mem::take(&mut self.0.lock().suspect)
+    }
+
+    /// Notes what a round found out. `was_suspect` is what [`begin_round`](Self::begin_round) said.
+    pub(super) fn note_round(&self, node: impl Display, found: Result<Finding, RoundError>, was_suspect: bool) {
+        let mut state = self.0.lock();
+        match found {
+            Ok(finding) => {
+                (state.good_rounds, state.failed_rounds, state.silent_since) = (state.good_rounds + 1, 0, None);
+                state.seen = Seen {
+                    response_time: Some(finding.response_time.as_micros() as f64 / 1000.0),
+                    lavalink_version: finding.version,
+                    stats: finding.stats,
+                };
+                if state.is_up.is_none() || state.good_rounds >= ROUNDS {
+                    state.turn(node, true, "it answers");
+                }
+                if state.is_up == Some(true) {
+                    state.error = finding.error;
                 }
             }
-            // Our own lack says nothing of the node.
-            Some(Fault::NoDescriptor | Fault::NoThread) => {}
-            Some(fault) => {
-                state.connects.failures += 1;
-                state.deaf = false;
-                state.turn(backend, Err(fault.to_string()));
-            }
-        }
-    }
-
-    /// Notes what a check found out, or why there was no answer on a connection that was taken.
-    pub(super) fn note_finding(&self, backend: impl Display, finding: Result<Finding, String>) {
-        let mut state = self.0.lock();
-        match finding {
-            Ok(finding) => {
-                state.deaf = false;
-                state.turn(backend, Ok(()));
-                state.response_time = Some(finding.response_time.as_micros() as f64 / 1000.0);
-                state.lavalink_version = finding.version;
-                state.players = finding.stats.as_ref().map(|stats| stats.players);
-                state.playing_players = finding.stats.map(|stats| stats.playing_players);
-                state.error = finding.error;
-            }
             Err(error) => {
-                state.deaf = true;
-                state.turn(backend, Err(error));
+                (state.good_rounds, state.failed_rounds) = (0, state.failed_rounds + 1);
+                let (reason, at_once) = match error {
+                    RoundError::Silent(reason) => {
+                        state.silent_since.get_or_insert_with(Instant::now);
+                        (reason, was_suspect)
+                    }
+                    RoundError::Refused(reason) => {
+                        state.silent_since = None;
+                        (reason, true)
+                    }
+                };
+                if at_once || state.failed_rounds >= ROUNDS {
+                    state.turn(node, false, &reason);
+                    state.seen = Seen { lavalink_version: state.seen.lavalink_version.take(), ..Seen::default() };
+                }
+                state.error = Some(reason);
             }
         }
     }
 
-    pub(super) fn report(&self, version: Lavalink, address: &Arc<str>) -> Report {
-        let state = self.0.lock();
-        Report {
-            version: version.name(),
-            address: Arc::clone(address),
-            reachable: state.reachable,
-            since: state.since,
-            checked_at: state.checked_at,
-            response_time: state.response_time,
-            lavalink_version: state.lavalink_version.clone(),
-            players: state.players,
-            playing_players: state.playing_players,
-            error: state.error.clone(),
+    /// Takes the node out of rotation for new sessions, or back into it. False when it was so already.
+    pub(super) fn set_draining(&self, node: impl Display, draining: bool, by: &str) -> bool {
+        let mut state = self.0.lock();
+        if state.draining == draining {
+            return false;
         }
+        let before = state.shown();
+        state.draining = draining;
+        let word = if draining { "drain" } else { "activate" };
+        state.note_change(node, before, &format!("{word} by {by}"));
+        true
+    }
+
+    /// True after [`set_draining`](Self::set_draining), whether the node answers or not.
+    pub fn is_draining(&self) -> bool {
+        self.0.lock().draining
+    }
+
+    /// How the node is.
+    pub fn state(&self) -> NodeState {
+        self.0.lock().shown()
+    }
+
+    /// For how long a node that is down has not answered at all.
+    pub fn silent_for(&self) -> Option<Duration> {
+        let state = self.0.lock();
+        state.silent_since.filter(|_| state.is_up == Some(false)).map(|since| since.elapsed())
+    }
+
+    /// The newest figures of the node itself.
+    pub fn stats(&self) -> Option<Stats> {
+        self.0.lock().seen.stats
+    }
+
+    /// All of it.
+    pub fn report(&self) -> Report {
+        let state = self.0.lock();
+        Report { state: state.shown(), since: state.since, seen: state.seen.clone(), error: state.error.clone() }
     }
 
     /// The connect times so far.
@@ -156,31 +266,39 @@ impl Health {
 }
 
 impl State {
-    /// One line when the node goes and one when it is back, not one per request.
-    fn turn(&mut self, backend: impl Display, outcome: Result<(), String>) {
-        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
-        let now = now.unwrap_or(u64::MAX);
-        let before = self.reachable.replace(outcome.is_ok());
-        if before != self.reachable {
-            self.since = Some(now);
-        }
-        self.checked_at = Some(now);
-        match outcome {
-            Ok(()) => {
-                if before == Some(false) {
-                    self.error = None;
-                    info!("event=backend-up backend={backend}");
-                }
-            }
-            Err(error) => {
-                if before != Some(false) {
-                    warn!("event=backend-down backend={backend} error={}", Quoted(&error));
-                }
-                (self.response_time, self.players, self.playing_players) = (None, None, None);
-                self.error = Some(error);
-            }
+    fn shown(&self) -> NodeState {
+        match (self.is_up, self.draining) {
+            (Some(false), _) => NodeState::Down,
+            (_, true) => NodeState::Draining,
+            (Some(true), false) => NodeState::Up,
+            (None, false) => NodeState::Unknown,
         }
     }
+
+    fn turn(&mut self, node: impl Display, is_up: bool, reason: &str) {
+        let before = self.shown();
+        self.is_up = Some(is_up);
+        self.note_change(node, before, reason);
+    }
+
+    /// One log line for each change of the state.
+    fn note_change(&mut self, node: impl Display, before: NodeState, reason: &str) {
+        let after = self.shown();
+        if after == before {
+            return;
+        }
+        self.since = unix_millis();
+        let (before, reason) = (before.name(), Quoted(reason));
+        match after {
+            NodeState::Down => warn!("event=node-down {node} before={before} reason={reason}"),
+            _ => info!("event=node-{} {node} before={before} reason={reason}", after.name()),
+        }
+    }
+}
+
+fn unix_millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Connects {
@@ -205,5 +323,77 @@ mod tests {
         }
         assert_eq!(connects.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
         assert_eq!(connects.count, 5);
+    }
+
+    fn good() -> Result<Finding, RoundError> {
+        Ok(Finding { response_time: Duration::from_millis(2), version: None, stats: None, error: None })
+    }
+
+    fn silent() -> Result<Finding, RoundError> {
+        Err(RoundError::Silent("no answer".to_owned()))
+    }
+
+    fn after(rounds: Vec<Result<Finding, RoundError>>) -> Health {
+        let health = Health::default();
+        for round in rounds {
+            health.note_round("node=a", round, false);
+        }
+        health
+    }
+
+    #[test]
+    fn two_rounds_decide_and_the_first_of_all_alone() {
+        use NodeState::{Down, Unknown, Up};
+        for (rounds, expected) in [
+            (vec![], Unknown),
+            (vec![good()], Up),
+            (vec![silent()], Unknown),
+            (vec![silent(), silent()], Down),
+            (vec![good(), silent()], Up),
+            (vec![good(), silent(), good(), silent()], Up),
+            (vec![good(), silent(), silent()], Down),
+            (vec![silent(), silent(), good()], Down),
+            (vec![silent(), silent(), good(), silent(), good()], Down),
+            (vec![silent(), silent(), good(), good()], Up),
+            (vec![good(), Err(RoundError::Refused("403".to_owned()))], Down),
+        ] {
+            let count = rounds.len();
+            assert_eq!(after(rounds).state(), expected, "{count} rounds");
+        }
+    }
+
+    #[test]
+    fn a_failed_connect_and_the_round_after_it_make_a_node_down() {
+        let health = after(vec![good()]);
+        let refused = Fault::Backend(crate::error::BackendFault::ResponseTimeout);
+        assert!(health.note_connect(Duration::ZERO, Some(&refused)));
+        let was_suspect = health.begin_round();
+        assert_eq!(health.state(), NodeState::Up);
+        health.note_round("node=a", silent(), was_suspect);
+        assert_eq!(health.state(), NodeState::Down);
+        assert!(!health.note_connect(Duration::ZERO, Some(&refused)), "a node that is down needs no further round");
+        assert!(!health.note_connect(Duration::ZERO, Some(&Fault::NoDescriptor)));
+    }
+
+    #[test]
+    fn only_a_node_that_does_not_answer_is_silent() {
+        assert!(after(vec![good()]).silent_for().is_none());
+        assert!(after(vec![silent()]).silent_for().is_none());
+        assert!(after(vec![silent(), silent()]).silent_for().is_some());
+        assert!(after(vec![Err(RoundError::Refused(String::new()))]).silent_for().is_none());
+    }
+
+    #[test]
+    fn draining_is_kept_while_the_node_is_down() {
+        let health = after(vec![good()]);
+        assert!(health.set_draining("node=a", true, "test") && !health.set_draining("node=a", true, "test"));
+        assert_eq!(health.state(), NodeState::Draining);
+        health.note_round("node=a", silent(), true);
+        assert_eq!(health.state(), NodeState::Down);
+        health.note_round("node=a", good(), false);
+        health.note_round("node=a", good(), false);
+        assert_eq!(health.state(), NodeState::Draining);
+        assert!(health.set_draining("node=a", false, "test"));
+        assert_eq!(health.state(), NodeState::Up);
     }
 }

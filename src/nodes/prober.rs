@@ -1,4 +1,5 @@
-//! A thread per node that asks it now and then how it is: `GET /version`, then `GET /vN/stats`.
+//! A thread per node that asks it how it is when its [`schedule`](super::schedule) says so: `GET /version`, then
+//! `GET /vN/stats`.
 //!
 //! It opens links of its own, bounded in time and size, and never touches those of clients.
 
@@ -7,19 +8,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use super::backend::Backend;
-use super::health::{Connects, Finding, Report};
+use super::health::{Finding, RoundError};
 use crate::config::Lavalink;
 use crate::error::is_timeout;
 use crate::http::peer::{Peer, Reply};
 
-/// How often a node is asked.
-const INTERVAL: Duration = Duration::from_secs(15);
-/// The least time between two rounds, however often `check now` is pressed.
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a node may take for one answer.
+/// The longest that a node may take for the answers of one round; half an interval where that is shorter, so that a
+/// node that hangs is down within three intervals.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -28,162 +24,94 @@ const MAX_VERSION: usize = 64;
 /// The stack of a prober.
 const STACK: usize = 128 * 1024;
 
-/// Asks a node every 15 seconds, and when told to. Stops when dropped.
-pub struct Prober(Arc<Rounds>);
+/// Asks a node in each interval, and when told to. Stops when dropped.
+pub struct Prober(Arc<Backend>);
 
 struct Rounds {
     backend: Arc<Backend>,
     version: Lavalink,
-    round: Mutex<Round>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Round {
-    wanted: bool,
-    running: bool,
-    ended: Option<Instant>,
-    stop: bool,
 }
 
 impl Prober {
-    /// The first round comes after one interval, unless somebody asks.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(backend: Arc<Backend>, version: Lavalink) -> io::Result<Self> {
-        let rounds = Arc::new(Rounds { backend, version, round: Mutex::default(), changed: Condvar::new() });
-        let its_own = Arc::clone(&rounds);
-        thread::Builder::new().name(format!("prober-{version}")).stack_size(STACK).spawn(move || its_own.run())?;
-        Ok(Self(rounds))
-    }
-
-    /// Asks for a round now. False when one is under way or has only just ended, which will do.
-    pub fn check_now(&self) -> bool {
-        let mut round = self.0.round.lock();
-        let due = !round.wanted && !round.running && round.ended.is_none_or(|ended| ended.elapsed() >= LEAST_INTERVAL);
-        if due {
-            round.wanted = true;
-            self.0.changed.notify_all();
-        }
-        due
-    }
-
-    /// False until the first round has ended.
-    pub fn has_checked(&self) -> bool {
-        self.0.round.lock().ended.is_some()
-    }
-
-    /// Waits until no round is due or under way, or until `deadline`.
-    pub fn wait(&self, deadline: Instant) {
-        let mut round = self.0.round.lock();
-        while (round.wanted || round.running) && !round.stop {
-            if self.0.changed.wait_until(&mut round, deadline).timed_out() {
-                return;
-            }
-        }
-    }
-
-    /// The version this node is for.
-    pub fn version(&self) -> Lavalink {
-        self.0.version
-    }
-
-    /// What is known of the node.
-    pub fn report(&self) -> Report {
-        self.0.backend.health().report(self.0.version, self.0.backend.name())
-    }
-
-    /// How long connections to it took.
-    pub fn connects(&self) -> Connects {
-        self.0.backend.health().connects()
+    pub fn start(backend: &Arc<Backend>, version: Lavalink) -> io::Result<Self> {
+        let rounds = Rounds { backend: Arc::clone(backend), version };
+        let name = format!("prober-{}", backend.name());
+        thread::Builder::new().name(name).stack_size(STACK).spawn(move || rounds.run())?;
+        Ok(Self(Arc::clone(backend)))
     }
 }
 
 impl Drop for Prober {
     fn drop(&mut self) {
-        self.0.round.lock().stop = true;
-        self.0.changed.notify_all();
+        self.0.schedule().stop();
     }
 }
 
 impl Rounds {
     fn run(&self) {
-        let mut round = self.round.lock();
-        while !round.stop {
-            let next = Instant::now() + INTERVAL;
-            while !round.wanted && !round.stop && !self.changed.wait_until(&mut round, next).timed_out() {}
-            if round.stop {
-                return;
-            }
-            (round.wanted, round.running) = (false, true);
-            MutexGuard::unlocked(&mut round, || self.probe());
-            (round.running, round.ended) = (false, Some(Instant::now()));
-            self.changed.notify_all();
+        while self.backend.schedule().next() {
+            self.round();
+            self.backend.schedule().end();
         }
     }
 
-    fn probe(&self) {
+    fn round(&self) {
+        let health = self.backend.health();
+        let was_suspect = health.begin_round();
         let started = Instant::now();
-        let finding = match self.ask("/version") {
-            // That no connection was to be had was noted where it was tried.
-            Err(Failure::Connect) => return,
-            Err(Failure::Answer(error)) => Err(error),
-            Ok(reply) => Ok(self.judge(&reply, started.elapsed())),
-        };
-        self.backend.health().note_finding(&self.backend, finding);
+        let deadline = started + PATIENCE.min(self.backend.schedule().interval() / 2);
+        let found = self.ask("/version", deadline).map_err(RoundError::Silent);
+        let found = found.and_then(|reply| self.judge(&reply, started.elapsed(), deadline));
+        health.note_round(self.backend.label(), found, was_suspect);
     }
 
-    fn judge(&self, reply: &Reply, response_time: Duration) -> Finding {
+    fn judge(&self, reply: &Reply, response_time: Duration, deadline: Instant) -> Result<Finding, RoundError> {
         let mut finding = Finding { response_time, version: None, stats: None, error: None };
-        let name = self.version.name().to_ascii_uppercase();
         match reply.status {
             200 => {
                 let version = version_text(&reply.body);
                 if is_another(&version, self.version) {
-                    finding.error = Some(format!(
-                        "this is Lavalink {version}; set LAVALINK_{name}_PORT to a Lavalink {}",
-                        self.version
-                    ));
+                    let address = self.backend.address_settings();
+                    finding.error =
+                        Some(format!("this is Lavalink {version}; let {address} name a Lavalink {}", self.version));
                 }
                 finding.version = Some(version);
-                let stats = self.ask(&format!("/{}/stats", self.version)).ok().filter(|stats| stats.status == 200);
+                let stats = self.ask(&format!("/{}/stats", self.version), deadline);
+                let stats = stats.ok().filter(|stats| stats.status == 200);
                 finding.stats = stats.and_then(|stats| serde_json::from_slice(&stats.body).ok());
             }
             401 | 403 => {
                 self.backend.password_refused();
                 let setting = self.backend.password_setting();
-                finding.error =
-                    Some(format!("the node refuses the password; set {setting} to the one in its application.yml"));
+                return Err(RoundError::Refused(format!(
+                    "the node refuses the password; set {setting} to the one in its application.yml"
+                )));
             }
             status => finding.error = Some(format!("the node answers GET /version with {status}; see its log")),
         }
-        finding
+        Ok(finding)
     }
 
-    fn ask(&self, path: &str) -> Result<Reply, Failure> {
+    fn ask(&self, path: &str, deadline: Instant) -> Result<Reply, String> {
         let backend = &self.backend;
-        let link = backend.link(true).map_err(|_| Failure::Connect)?;
+        let time = deadline.saturating_duration_since(Instant::now());
+        let link = backend.fresh_link(time).map_err(|fault| fault.to_string())?;
         let password = backend.password().map_or("", |password| password.expose());
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {password}\r\nUser-Agent: lavaproxy/{}\r\nConnection: close\r\n\r\n",
-            backend.name(),
+            backend.address(),
             env!("CARGO_PKG_VERSION"),
         );
-        let deadline = Instant::now() + PATIENCE;
         let asked = Peer::new(&link).ask(request.as_bytes(), MAX_ANSWER, |link| link.read_until(deadline));
-        asked.map_err(|error| {
-            Failure::Answer(match is_timeout(&error) {
-                true => format!("{backend} takes connections but did not answer within {}s", PATIENCE.as_secs()),
-                false => format!("{backend} takes connections but does not answer as Lavalink does: {error}"),
-            })
+        asked.map_err(|error| match is_timeout(&error) {
+            true => format!("{backend} takes connections but did not answer within {}ms", time.as_millis()),
+            false => format!("{backend} takes connections but does not answer as Lavalink does: {error}"),
         })
     }
-}
-
-enum Failure {
-    Connect,
-    Answer(String),
 }
 
 /// What a node says its version is, as one short line.

@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use socket2::Socket;
 
+use super::buffers::Buffers;
 use super::client::Client;
-use super::exchange::{self, Buffers, Outcome, Plan};
+use super::exchange::{self, Outcome, Ready};
+use super::forward::Cuts;
 use super::forwarded::Source;
 use super::proxy_protocol::{self, HEADER_TIME, HeaderError};
 use super::reply::{self, RequestSummary};
 use super::service::{Routes, Rules, Service};
-use super::tunnel::{self, Switch};
-use super::{forward, route};
-use crate::admission::{Admission, Permit, Phase};
+use super::tunnel::{self, Switch, Watches};
+use super::{choose, forward, route};
+use crate::admission::{Admission, GOING_AWAY, Permit, Phase, SERVICE_RESTART};
 use crate::config::Lavalink;
 use crate::error::{BackendFault, End, Fault, is_timeout};
 use crate::http::body::Framing;
@@ -28,6 +30,8 @@ use crate::http::head::{self, HeadError, ReadError, Request, Slots};
 use crate::ledger::{ClientInfo, Entry};
 use crate::logfmt::Quoted;
 use crate::nodes::backend::{Backend, Link};
+use crate::nodes::load::{Session, UnderWay};
+use crate::sessions::watch::Watch;
 
 /// A refused request's body is read up to this many bytes, so that the connection can go on.
 const MAX_DISCARD: u64 = 64 * 1024;
@@ -104,7 +108,7 @@ struct Connection<'s> {
 
 /// Where a request goes that passed all checks.
 enum Prepared {
-    Exchange(Plan, Arc<Backend>),
+    Exchange(Ready),
     /// To no backend: the service answers by itself whether the proxy listeners serve.
     Healthz(Arc<Admission>),
 }
@@ -113,7 +117,7 @@ enum Prepared {
 enum Next {
     Request,
     End(End),
-    Tunnel(Link, Switch),
+    Tunnel(Arc<Backend>, Link, Switch),
 }
 
 /// Reads the client's address from the PROXY header, where one is due.
@@ -176,7 +180,7 @@ impl<'s> Connection<'s> {
             let fault = match self.serve_request() {
                 Ok(Next::Request) => continue,
                 Ok(Next::End(end)) => return Some(self.finish(end)),
-                Ok(Next::Tunnel(link, switch)) => match self.hand_to_tunnel(link, switch) {
+                Ok(Next::Tunnel(node, link, switch)) => match self.hand_to_tunnel(node, link, switch) {
                     Ok(()) => return None,
                     Err(fault) => fault,
                 },
@@ -201,15 +205,18 @@ impl<'s> Connection<'s> {
         self.entry.count_request();
         let prepared = self.prepare(length);
         self.buffers.client.consume(length);
-        let (plan, backend) = match prepared? {
-            Prepared::Exchange(plan, backend) => (plan, backend),
+        let ready = match prepared? {
+            Prepared::Exchange(ready) => ready,
             Prepared::Healthz(proxy) => return self.answer_healthz(&proxy),
         };
-        let outcome = exchange::run(plan, self.rules.bounds(), &backend, self.permit, &mut self.client, self.buffers)?;
+        let node = Arc::clone(&ready.backend);
+        let under_way = UnderWay::at(&node);
+        let outcome = exchange::run(ready, self.rules.bounds(), self.permit, &mut self.client, self.buffers)?;
+        drop(under_way);
         self.has_relayed = true;
         match outcome {
             Outcome::Done => Ok(Next::Request),
-            Outcome::Switching(link, switch) => Ok(Next::Tunnel(link, switch)),
+            Outcome::Switching(link, switch) => Ok(Next::Tunnel(node, link, switch)),
             Outcome::Last => Ok(Next::End(match (self.summary.keep_alive, self.permit.is_last_call()) {
                 (false, _) => End::ClientClosed,
                 (true, false) => End::BackendClosed,
@@ -291,33 +298,59 @@ impl<'s> Connection<'s> {
         }
         rules.auth.check(&request)?;
         forward::check_loop(&request)?;
-        let (backend, upgrade) = match &rules.routes {
-            Routes::Lavalink { default, nodes } => {
-                let version = route::version(&request, *last_version, *default);
-                if nodes.v3.is_none() && route::is_v3_handshake(&request) {
-                    return Err(Fault::V3Handshake);
-                }
+        let info = client_info(&request);
+        let (ready, cuts) = match &rules.routes {
+            Routes::Lavalink(routes) => {
+                let version = route::version(&request, routes, *last_version)?;
                 *last_version = Some(version);
-                (nodes.get(version).ok_or(Fault::NoBackend(version))?, request.upgrade.is_some())
+                choose::for_node(routes, version, &request, head, &trail, rules.max_body, |node| {
+                    entry.note_request(Some(version), node.name(), node.address(), info);
+                })?
             }
-            Routes::Monitor { pages, .. } => (pages, false),
+            Routes::Monitor { pages, .. } => {
+                entry.note_request(None, pages.name(), pages.address(), info);
+                (choose::for_monitor(pages, &request, rules.max_body)?, Cuts::default())
+            }
         };
-        entry.note_request(*last_version, backend.name(), client_info(&request));
-        forward::write_request_head(&mut buffers.head, &request, backend, &trail, upgrade)?;
-        Ok(Prepared::Exchange(Plan::new(&request, upgrade), Arc::clone(backend)))
+        let Ready { plan, backend, .. } = &ready;
+        let written = forward::write_request_head(&mut buffers.head, &request, backend, &trail, &cuts, plan.upgrade);
+        match written {
+            Ok(()) => Ok(Prepared::Exchange(ready)),
+            Err(fault) => {
+                ready.backend.give_back(ready.link);
+                Err(fault)
+            }
+        }
     }
 
     /// Starts the threads that carry the connection on as a tunnel.
-    fn hand_to_tunnel(&mut self, link: Link, switch: Switch) -> Result<(), Fault> {
+    fn hand_to_tunnel(&mut self, node: Arc<Backend>, link: Link, switch: Switch) -> Result<(), Fault> {
+        let watches = self.watches(&node).ok_or(BackendFault::NoResponse(End::InternalError))?;
         let backend = Arc::new(link.into_tunnel().map_err(BackendFault::NoResponse)?);
         tunnel::without_deadlines(self.client.stream()).map_err(|error| Fault::Gone(End::of_client(&error)))?;
-        self.permit.attach(Arc::clone(&backend));
+        self.permit.attach(Arc::clone(&backend), node.id());
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
         let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
-        let carry = move || service.contain(&admitted.entry.client(), || carry(&service, &admitted, &backend, &switch));
+        let session = Session::at(&node);
+        let carry = move || {
+            service.contain(&admitted.entry.client(), || carry(&service, &admitted, &backend, switch, watches));
+            drop(session);
+        };
         thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
         Ok(())
+    }
+
+    /// What looks at the frames of a tunnel to this node.
+    fn watches(&self, node: &Arc<Backend>) -> Option<Watches> {
+        let Routes::Lavalink(routes) = &self.rules.routes else { return None };
+        let version = node.version()?;
+        let names_sessions = routes.pools.get(version).as_ref().is_some_and(|pool| pool.names_sessions());
+        let sets_keys = names_sessions && version == Lavalink::V3;
+        Some(Watches {
+            down: Watch::down(&routes.sessions, node, names_sessions),
+            up: Watch::up(&routes.sessions, node, sets_keys),
+        })
     }
 
     /// Answers in the backend's stead. `None` when the connection goes on.
@@ -374,15 +407,16 @@ impl<'s> Connection<'s> {
 }
 
 /// Carries a tunnel to its end.
-fn carry(service: &Arc<Service>, admitted: &Arc<Admitted>, backend: &Socket, switch: &Switch) {
-    let is_ending = admitted.permit.is_ending();
-    let ended = tunnel::run(&admitted.stream, admitted.entry.meter(), backend, switch, is_ending);
+fn carry(service: &Arc<Service>, admitted: &Arc<Admitted>, backend: &Socket, switch: Switch, watches: Watches) {
+    let close_code = admitted.permit.close_code();
+    let ended = tunnel::run(&admitted.stream, admitted.entry.meter(), backend, switch, watches, close_code);
     let mut buffers = Buffers::default();
     let mut connection = Connection::new(service, admitted, &mut buffers);
-    let end = match ended {
-        Ok(_) if is_ending.load(SeqCst) => Some(End::Shutdown),
-        Ok(end) => Some(end),
-        Err(_) => connection.answer(&Fault::NoThread).map(|end| connection.finish(end)),
+    let end = match (ended, close_code.load(SeqCst)) {
+        (Ok(_), GOING_AWAY) => Some(End::Shutdown),
+        (Ok(_), SERVICE_RESTART) => Some(End::BackendTimeout),
+        (Ok(end), _) => Some(end),
+        (Err(_), _) => connection.answer(&Fault::NoThread).map(|end| connection.finish(end)),
     };
     connection.close(end.unwrap_or(End::InternalError));
 }
@@ -397,14 +431,15 @@ fn log_end(service: &Service, entry: &Entry, end: End, detail: &str) {
     if !log::log_enabled!(log::Level::Info) {
         return;
     }
-    let (version, backend) = entry.destination();
+    let (version, node, backend) = entry.destination();
     info!(
-        "event=ended id={} listener={} client={} kind={} version={} backend={} requests={} in={} out={} ms={} reason={end}{}",
+        "event=ended id={} listener={} client={} kind={} version={} node={} backend={} requests={} in={} out={} ms={} reason={end}{}",
         entry.id(),
         service.name(),
         entry.client(),
         if entry.is_websocket() { "websocket" } else { "http" },
         version.map_or("none", Lavalink::name),
+        node.as_deref().unwrap_or("none"),
         backend.as_deref().unwrap_or("none"),
         entry.requests(),
         entry.meter().bytes_in(),

@@ -5,20 +5,25 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::buffers::{Buffers, HEAD_BUFFER};
 use super::client::Client;
 use super::forward;
+use super::load::{self, LoadRetry, Loaded};
 use super::tunnel::Switch;
+use super::upload::Upload;
 use crate::admission::Permit;
 use crate::error::{BackendFault, End, Fault, is_timeout};
 use crate::http::body::{Body, Framing};
 use crate::http::buffer::Buffer;
 use crate::http::head::{self, ReadError, Request, Response, Slots, Version};
 use crate::nodes::backend::{Backend, Link};
+use crate::nodes::load::UnderWay;
+use crate::nodes::pool::Purpose;
+use crate::sessions::configure_resuming;
+use crate::sessions::table::Sessions;
 
 /// What a buffer grows to while a large body flows.
 const BODY_BUFFER: usize = 256 * 1024;
-/// What it is trimmed to when no more of that kind comes.
-const HEAD_BUFFER: usize = head::MAX_READ_HEAD;
 /// So many bytes of a body leave in one write with its head: to copy more costs more than the write that it saves.
 const MAX_JOINED: usize = 16 * 1024;
 /// While a request body flows, how long one side is waited for before the other is looked at.
@@ -28,47 +33,15 @@ const MIN_BODY_RATE: u64 = 1024;
 /// How many interim answers (1xx) one request may get.
 const MAX_INTERIM: usize = 16;
 
-/// A worker's memory, used for one connection after the other.
-#[derive(Default)]
-pub struct Buffers {
-    /// What came from the client.
-    pub client: Buffer,
-    /// What came from the backend.
-    pub backend: Buffer,
-    /// The head on its way out, with what of the body goes in the same write.
-    pub head: Vec<u8>,
-}
-
-impl Buffers {
-    /// Forgets the last connection's bytes.
-    pub fn clear(&mut self) {
-        self.client.clear();
-        self.backend.clear();
-        self.head.clear();
-        self.shrink();
-    }
-
-    /// True after a large body.
-    pub fn are_large(&self) -> bool {
-        self.client.capacity().max(self.backend.capacity()) > HEAD_BUFFER
-    }
-
-    /// Gives back what a large body took.
-    pub fn shrink(&mut self) {
-        self.client.shrink(HEAD_BUFFER);
-        self.backend.shrink(HEAD_BUFFER);
-    }
-}
-
 /// What the exchange must know of a request once its head is written out and no longer borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     version: Version,
-    framing: Framing,
     is_head: bool,
     is_idempotent: bool,
     keep_alive: bool,
-    upgrade: bool,
+    /// True for a WebSocket handshake.
+    pub upgrade: bool,
     expects_continue: bool,
 }
 
@@ -77,7 +50,6 @@ impl Plan {
     pub fn new(request: &Request<'_, '_>, upgrade: bool) -> Self {
         Self {
             version: request.version,
-            framing: request.framing,
             is_head: request.method == "HEAD",
             is_idempotent: matches!(request.method, "GET" | "HEAD" | "OPTIONS" | "DELETE" | "PUT"),
             keep_alive: request.keep_alive,
@@ -115,26 +87,50 @@ pub enum Outcome {
     Switching(Link, Switch),
 }
 
-/// Sends the request whose head is in `buffers.head` and relays what comes back.
+/// What to do with the answer of a node besides relaying it.
+#[derive(Default)]
+pub struct Followup {
+    /// For a load that may be tried on another node.
+    pub retry: Option<LoadRetry>,
+    /// For a request that may set the key of a v3 session.
+    pub keys: Option<Arc<Sessions>>,
+}
+
+/// A request that is ready to be sent, with the connection that it goes out on. Its head is in `Buffers::head`.
+pub struct Ready {
+    /// What is known of the request.
+    pub plan: Plan,
+    /// Its body.
+    pub upload: Upload,
+    /// Where it goes.
+    pub backend: Arc<Backend>,
+    /// A connection there.
+    pub link: Link,
+    /// What to do with the answer.
+    pub followup: Followup,
+}
+
+/// Sends the request and relays what comes back.
 ///
 /// A request that may have been processed is sent again only if it is idempotent, was sent whole on a reused connection,
-/// and that died without a byte of an answer: then once, on a fresh connection (RFC 9110 section 9.2.2).
+/// and that died without a byte of an answer: then once, on a fresh connection (RFC 9110 section 9.2.2). A load that
+/// failed has its own rule ([`LoadRetry`]).
 ///
 /// # Errors
 /// A [`Fault`] as long as nothing of a final response was sent to the client.
 pub fn run(
-    plan: Plan,
+    ready: Ready,
     bounds: Bounds,
-    backend: &Arc<Backend>,
     permit: &Permit,
     client: &mut Client<'_>,
     buffers: &mut Buffers,
 ) -> Result<Outcome, Fault> {
-    let body = Body::new(plan.framing, bounds.max_body).map_err(|error| Fault::Body(error, bounds.max_body))?;
-    let link = backend.link(plan.upgrade)?;
+    let Ready { plan, mut upload, backend, link, followup } = ready;
     buffers.backend.clear();
-    let mut upload = Upload { body, produced: 0, sent: 0, consumed: 0 };
-    upload.take_window(&mut buffers.client, bounds.max_body)?;
+    if let Err(fault) = upload.take_window(&mut buffers.client, bounds.max_body) {
+        backend.give_back(link);
+        return Err(fault);
+    }
     upload.sent = join(&mut buffers.head, &buffers.client.data()[..upload.produced]);
     if upload.sent == upload.produced {
         upload.discard_window(&mut buffers.client);
@@ -142,18 +138,28 @@ pub fn run(
 
     let may_repeat = plan.is_idempotent && upload.is_complete() && link.is_reused();
     let mut exchange = Exchange { plan, bounds, backend, permit, link, client, buffers, upload };
-    let answer = match exchange.run() {
+    let mut answer = match exchange.run() {
         Err(Fault::Backend(BackendFault::NoResponse(_))) if may_repeat => {
-            exchange.link = backend.link(true).map_err(|_| BackendFault::NoResponse(End::BackendUnreachable))?;
+            let fresh = exchange.backend.fresh_link(exchange.backend.connect_timeout());
+            exchange.link = fresh.map_err(|_| BackendFault::NoResponse(End::BackendUnreachable))?;
             exchange.run()?
         }
         other => other?,
     };
+    if let Some(retry) = followup.retry {
+        answer = exchange.retry_load(&retry, answer);
+    }
+    if let Some(sessions) = followup.keys.filter(|_| answer.status == 200) {
+        if let Some(key) = exchange.upload.copy.as_deref().and_then(configure_resuming::key_of_patch) {
+            sessions.note_key(key, exchange.backend.name());
+        }
+    }
     if answer.switching { Ok(exchange.switch()) } else { exchange.relay_response(answer) }
 }
 
 /// What relaying must know of a final response, whose own head is on its way in `Buffers::head`.
 struct Answer {
+    status: u16,
     framing: Framing,
     keep_alive: bool,
     switching: bool,
@@ -163,37 +169,12 @@ struct Answer {
 struct Exchange<'x, 's> {
     plan: Plan,
     bounds: Bounds,
-    backend: &'x Arc<Backend>,
+    backend: Arc<Backend>,
     permit: &'x Permit,
     link: Link,
     client: &'x mut Client<'s>,
     buffers: &'x mut Buffers,
     upload: Upload,
-}
-
-/// A request body on its way: a window of the client's buffer was produced, part of it was sent.
-struct Upload {
-    body: Body,
-    produced: usize,
-    sent: usize,
-    consumed: usize,
-}
-
-impl Upload {
-    fn take_window(&mut self, buffer: &mut Buffer, limit: u64) -> Result<(), Fault> {
-        let step = self.body.step(buffer.data_mut()).map_err(|error| Fault::Body(error, limit))?;
-        (self.produced, self.sent, self.consumed) = (step.produced, 0, step.consumed);
-        Ok(())
-    }
-
-    fn discard_window(&mut self, buffer: &mut Buffer) {
-        buffer.consume(self.consumed);
-        (self.produced, self.sent, self.consumed) = (0, 0, 0);
-    }
-
-    fn is_complete(&self) -> bool {
-        self.body.is_done() && self.sent == self.produced
-    }
 }
 
 impl Exchange<'_, '_> {
@@ -313,11 +294,11 @@ impl Exchange<'_, '_> {
             self.buffers.backend.consume(length);
             return Ok(None);
         }
-        let (framing, keep_alive) = (response.framing, response.keep_alive);
+        let (status, framing, keep_alive) = (response.status, response.framing, response.keep_alive);
         let last = !switching && self.is_last(framing);
         forward::write_response_head(&mut self.buffers.head, &response, self.plan.version, last);
         self.buffers.backend.consume(length);
-        Ok(Some(Answer { framing, keep_alive, switching, last }))
+        Ok(Some(Answer { status, framing, keep_alive, switching, last }))
     }
 
     /// True when the client's connection cannot go on after a response that ends like this.
@@ -376,6 +357,56 @@ impl Exchange<'_, '_> {
             }
         }
         Ok(None)
+    }
+
+    /// Where the load failed, asks another node in rotation. The first answer is relayed if that fails too. It waits in
+    /// its socket meanwhile, but for what was read of it with its head.
+    fn retry_load(&mut self, retry: &LoadRetry, first: Answer) -> Answer {
+        if !self.has_failed_to_load(&first) {
+            return first;
+        }
+        let Some(other) = retry.pool.choose(Purpose::Request, &[self.backend.id()]) else { return first };
+        let Ok(link) = other.link(other.connect_timeout()) else { return first };
+        self.backend.load().count_load_retried();
+        let _under_way = UnderWay::at(&other);
+        let first_head = std::mem::take(&mut self.buffers.head);
+        let first_body = std::mem::take(&mut self.buffers.backend);
+        let first_link = std::mem::replace(&mut self.link, link);
+        let first_node = std::mem::replace(&mut self.backend, other);
+        let second = retry.write_head(&mut self.buffers.head, &self.backend).and_then(|()| self.run());
+        match second {
+            Ok(second) if second.status == 200 && !self.has_failed_to_load(&second) => second,
+            _ => {
+                (self.link, self.backend) = (first_link, first_node);
+                (self.buffers.head, self.buffers.backend) = (first_head, first_body);
+                first
+            }
+        }
+    }
+
+    /// Reads as much of a body as says whether the load failed.
+    fn has_failed_to_load(&mut self, answer: &Answer) -> bool {
+        const WINDOW: usize = 512;
+        if answer.status != 200 {
+            return false;
+        }
+        loop {
+            let data = self.buffers.backend.data();
+            let mut start = [0; WINDOW];
+            let count = data.len().min(WINDOW);
+            start[..count].copy_from_slice(&data[..count]);
+            let body = Body::new(answer.framing, u64::MAX).map(Body::unchunked);
+            let Ok(step) = body.and_then(|mut body| body.step(&mut start[..count])) else { return false };
+            match load::loaded(&start[..step.produced]) {
+                Loaded::Failed => return true,
+                Loaded::Fine => return false,
+                Loaded::Undecided if count == WINDOW => return false,
+                Loaded::Undecided => {}
+            }
+            if !matches!(self.buffers.backend.fill(&mut &self.link, HEAD_BUFFER), Ok(1..)) {
+                return false;
+            }
+        }
     }
 
     fn switch(self) -> Outcome {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::forwarded::Trail;
@@ -26,6 +27,20 @@ pub fn check_loop(request: &Request<'_, '_>) -> Result<(), Fault> {
     }
 }
 
+/// The field by which a client names a node.
+pub const NODE_FIELD: &str = "lavalink-node";
+
+/// What of a head is for lavaproxy alone: the node does not get it.
+#[derive(Debug, Default)]
+pub struct Cuts {
+    /// Where the target names the node of a session.
+    pub target: Range<usize>,
+    /// So many bytes at the start of `Session-Id` do.
+    pub session_id: usize,
+    /// True when the field `Lavalink-Node` is taken off.
+    pub node_field: bool,
+}
+
 /// Writes the head that the backend gets.
 ///
 /// # Errors
@@ -35,18 +50,25 @@ pub fn write_request_head(
     request: &Request<'_, '_>,
     backend: &Backend,
     trail: &Trail,
+    cuts: &Cuts,
     upgrade: bool,
 ) -> Result<(), Fault> {
     out.clear();
-    for part in [request.method, " ", request.target.path, request.target.query, " HTTP/1.1\r\n"] {
+    let path = request.target.path;
+    let (start, end) = (&path[..cuts.target.start], &path[cuts.target.end..]);
+    for part in [request.method, " ", start, end, request.target.query, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     if head::values(request.fields, "host").next().is_none() {
-        write_field(out, "Host", backend.name().as_bytes());
+        write_field(out, "Host", backend.address().as_bytes());
     }
     for field in head::end_to_end(request.fields) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        if is("authorization") {
+        if is("session-id") && cuts.session_id > 0 {
+            write_field(out, field.name, field.value.get(cuts.session_id..).unwrap_or_default());
+        } else if is(NODE_FIELD) && cuts.node_field {
+            continue;
+        } else if is("authorization") {
             if let Some(password) = backend.password() {
                 write_field(out, field.name, password.expose().as_bytes());
             }

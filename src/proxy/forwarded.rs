@@ -22,7 +22,7 @@ pub struct Source {
 }
 
 /// The way of a request from its client to us, as far as it can be believed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trail {
     /// The client that sent it.
     pub client: ClientAddr,

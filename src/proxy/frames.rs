@@ -1,8 +1,11 @@
 //! Where a stream of WebSocket frames (RFC 6455 section 5.2) stands: between two of them, or within one. Pure; it
 //! looks at the frames' heads and steps over what they carry.
 
-/// A close frame of a server with the code 1001, going away (RFC 6455 sections 5.5.1 and 7.4.1).
-pub const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+/// A close frame of a server with this code (RFC 6455 sections 5.5.1 and 7.4.1).
+pub fn close_frame(code: u16) -> [u8; 4] {
+    let [high, low] = code.to_be_bytes();
+    [0x88, 2, high, low]
+}
 
 const OPCODE: u8 = 0x0f;
 const CLOSE: u8 = 8;
@@ -103,8 +106,9 @@ mod tests {
     #[test]
     fn nothing_follows_a_close_frame() {
         assert!(stands(&[0x8a, 0], 1));
-        assert!(!stands(&GOING_AWAY, 1));
-        assert!(!stands(&[&GOING_AWAY[..], &[0x81, 0]].concat(), 9));
+        assert_eq!(close_frame(1001), [0x88, 2, 0x03, 0xe9]);
+        assert!(!stands(&close_frame(1001), 1));
+        assert!(!stands(&[&close_frame(1012)[..], &[0x81, 0]].concat(), 9));
     }
 
     #[test]

@@ -1,10 +1,40 @@
-//! A loadtracks request whose node could not load: which requests these are, and how such an answer begins. A node
-//! answers 200 also then, so that only the body tells. Pure; for the retry on another node.
+//! A loadtracks request whose node could not load: which requests these are, how such an answer begins, and what it
+//! takes to ask another node. A node answers 200 also then, so that only the body tells.
 
+use std::sync::Arc;
+
+use super::forward::{self, Cuts};
+use super::forwarded::Trail;
 use crate::config::Lavalink;
+use crate::error::Fault;
+use crate::http::head::{Request, Slots};
+use crate::nodes::backend::Backend;
+use crate::nodes::pool::Pool;
 
 /// So many bytes of a body decide; what no real answer begins with is fine.
 pub const MAX_START: usize = 64;
+
+/// A load as it came from the client, for another node. It is tried once.
+pub struct LoadRetry {
+    /// The whole head of the request.
+    pub head: Vec<u8>,
+    /// How it came.
+    pub trail: Trail,
+    /// The nodes.
+    pub pool: Arc<Pool>,
+}
+
+impl LoadRetry {
+    /// Writes the head for this node.
+    ///
+    /// # Errors
+    /// As for the first node.
+    pub fn write_head(&self, out: &mut Vec<u8>, node: &Backend) -> Result<(), Fault> {
+        let mut slots = Slots::new();
+        let request = Request::parse(&self.head, &mut slots).map_err(Fault::Head)?;
+        forward::write_request_head(out, &request, node, &self.trail, &Cuts::default(), false)
+    }
+}
 
 /// What the first bytes of an answer's body say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,24 +2,27 @@
 //!
 //! ```text
 //! connection: proxy_protocol, [ head (client) -> forwarded -> auth -> route -> forward
-//!     -> a node's backend -> exchange ]* -> tunnel (frames) -> ledger
+//!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> tunnel (frames) -> ledger
 //! ```
 //!
 //! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. [`reply`] writes the answers
 //! that lavaproxy gives itself. Nothing here knows a listener.
 
 pub mod auth;
+mod buffers;
+mod choose;
 mod client;
 pub mod connection;
 mod exchange;
 mod forward;
 mod forwarded;
 mod frames;
-pub mod load;
+mod load;
 mod proxy_protocol;
 mod reply;
 mod route;
 pub mod service;
 mod tunnel;
+mod upload;
 
-pub use exchange::Buffers;
+pub use buffers::Buffers;

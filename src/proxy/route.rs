@@ -1,16 +1,50 @@
 //! The Lavalink version that a request is for: by its path, else its header, else what went before. Pure.
 
-use crate::config::Lavalink;
+use super::forward::NODE_FIELD;
+use super::service::LavalinkRoutes;
+use crate::config::{Lavalink, PerVersion};
+use crate::error::Fault;
 use crate::http::head::{self, Request};
+use crate::nodes::pool::{Pool, Pools};
 
 /// The version a request is for; the first that matches wins, the query never counts:
-/// a path segment, the field `Lavalink-Version`, the connection's last version, the listener's default.
-pub fn version(request: &Request<'_, '_>, last: Option<Lavalink>, default: Lavalink) -> Lavalink {
-    in_path(request.path()).or_else(|| in_field(request)).or(last).unwrap_or(default)
+/// a path segment, the field `Lavalink-Version`, a prefix of the settings, the version of the node in `Lavalink-Node`,
+/// the connection's last version, the listener's default.
+///
+/// # Errors
+/// When it is a WebSocket handshake of v3 and v3 is off.
+pub fn version(request: &Request<'_, '_>, routes: &LavalinkRoutes, last: Option<Lavalink>) -> Result<Lavalink, Fault> {
+    if routes.pools.v3.is_none() && is_v3_handshake(request) {
+        return Err(Fault::V3Handshake);
+    }
+    let named = || by_node(request, &routes.pools);
+    Ok(stated(request, &routes.paths).or_else(named).or(last).unwrap_or(routes.default))
+}
+
+/// The version that the request itself states.
+fn stated(request: &Request<'_, '_>, prefixes: &PerVersion<Vec<String>>) -> Option<Lavalink> {
+    let path = request.path();
+    in_path(path).or_else(|| in_field(request)).or_else(|| by_prefix(path, prefixes))
+}
+
+/// The version of the node that `Lavalink-Node` names.
+fn by_node(request: &Request<'_, '_>, pools: &Pools) -> Option<Lavalink> {
+    let name = std::str::from_utf8(head::values(request.fields, NODE_FIELD).next()?).ok()?;
+    let has = |pool: &Pool| pool.has_named_sessions() && pool.named(name).is_some();
+    Lavalink::ALL.into_iter().find(|version| pools.get(*version).as_deref().is_some_and(has))
+}
+
+/// The version whose settings have a prefix of whole segments of this path.
+fn by_prefix(path: &str, prefixes: &PerVersion<Vec<String>>) -> Option<Lavalink> {
+    let has = |prefix: &String| {
+        path.strip_prefix(&**prefix)
+            .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with(['/', ';']))
+    };
+    Lavalink::ALL.into_iter().find(|version| prefixes.get(*version).iter().any(has))
 }
 
 /// True for a WebSocket handshake at `/`. Only Lavalink v3 has one there; Lavalink v4 answers it with an empty 200.
-pub fn is_v3_handshake(request: &Request<'_, '_>) -> bool {
+fn is_v3_handshake(request: &Request<'_, '_>) -> bool {
     request.upgrade.is_some() && request.path() == "/"
 }
 
@@ -61,7 +95,30 @@ mod tests {
             let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{field}\r\n");
             let mut slots = Slots::new();
             let request = Request::parse(head.as_bytes(), &mut slots).unwrap();
-            assert_eq!(version(&request, last, default), expected, "{head}");
+            let found = stated(&request, &PerVersion::default()).or(last).unwrap_or(default);
+            assert_eq!(found, expected, "{head}");
         }
+    }
+
+    #[test]
+    fn a_prefix_of_the_settings_counts_for_whole_segments() {
+        let prefixes = PerVersion { v3: vec!["/old".to_owned()], v4: vec!["/youtube".to_owned(), "/p/".to_owned()] };
+        for (target, expected) in [
+            ("/youtube", Some(V4)),
+            ("/youtube/oauth?x=/old", Some(V4)),
+            ("/youtube;x=1", Some(V4)),
+            ("/youtubes", None),
+            ("/x/youtube", None),
+            ("/p/x", Some(V4)),
+            ("/p", None),
+            ("/old/v4", Some(V3)),
+            ("/", None),
+        ] {
+            assert_eq!(by_prefix(target.split('?').next().unwrap(), &prefixes), expected, "{target}");
+        }
+        let head = b"GET /youtube HTTP/1.1\r\nHost: x\r\nLavalink-Version: 3\r\n\r\n";
+        let mut slots = Slots::new();
+        let request = Request::parse(head, &mut slots).unwrap();
+        assert_eq!(stated(&request, &prefixes), Some(V3));
     }
 }

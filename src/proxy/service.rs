@@ -14,11 +14,13 @@ use super::auth::Auth;
 use super::exchange::Bounds;
 
 use crate::admission::Admission;
-use crate::config::{Lavalink, Timeouts, Trusted};
+use crate::config::{Lavalink, PerVersion, Timeouts, Trusted};
 use crate::error::Fault;
 use crate::ledger::Ledger;
 use crate::log_limit::LogLimit;
 use crate::nodes::backend::Backend;
+use crate::nodes::pool::Pools;
+use crate::sessions::table::Sessions;
 
 /// The format of the errors that lavaproxy answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +33,8 @@ pub enum ErrorFormat {
 
 /// Where requests can go.
 pub enum Routes {
-    /// To a node, by version.
-    Lavalink {
-        /// For requests that name no version on a connection that has used none.
-        default: Lavalink,
-        /// The nodes there are.
-        nodes: Nodes,
-    },
+    /// To a node.
+    Lavalink(LavalinkRoutes),
     /// To the web pages.
     Monitor {
         /// The private socket of the monitor.
@@ -47,23 +44,18 @@ pub enum Routes {
     },
 }
 
-/// The backend of each version that has one.
-#[derive(Clone, Default)]
-pub struct Nodes {
-    /// Lavalink v3.
-    pub v3: Option<Arc<Backend>>,
-    /// Lavalink v4.
-    pub v4: Option<Arc<Backend>>,
-}
-
-impl Nodes {
-    /// The backend of this version.
-    pub fn get(&self, version: Lavalink) -> Option<&Arc<Backend>> {
-        match version {
-            Lavalink::V3 => self.v3.as_ref(),
-            Lavalink::V4 => self.v4.as_ref(),
-        }
-    }
+/// What the node of a request is chosen by.
+pub struct LavalinkRoutes {
+    /// For requests that name no version on a connection that has used none.
+    pub default: Lavalink,
+    /// The nodes of each version.
+    pub pools: Pools,
+    /// Which node has which session.
+    pub sessions: Arc<Sessions>,
+    /// Path prefixes that belong to a version though they do not name one.
+    pub paths: PerVersion<Vec<String>>,
+    /// True when a load that failed is tried on another node.
+    pub load_retry: bool,
 }
 
 /// What a service decides by.

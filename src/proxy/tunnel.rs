@@ -5,15 +5,16 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
 use std::thread;
 
 use socket2::{SockRef, Socket};
 
-use super::frames::{Frames, GOING_AWAY};
+use super::frames::{Frames, close_frame};
 use crate::error::End;
 use crate::ledger::{Meter, Metered};
 use crate::nodes::backend;
+use crate::sessions::watch::Watch;
 
 /// What a direction reads into while little comes; lies on its thread's stack.
 const SMALL: usize = 4096;
@@ -35,8 +36,16 @@ pub struct Switch {
     pub from_client: Vec<u8>,
 }
 
+/// What looks at the frames of each direction.
+pub struct Watches {
+    /// From the node to the client.
+    pub down: Watch,
+    /// From the client to the node.
+    pub up: Watch,
+}
+
 /// Copies both ways until both directions have ended; a half-closed tunnel still delivers the other half. When
-/// `told_to_end` is set and then the reading from the backend is shut down, the client is told so in its protocol.
+/// `close_code` is set and then the reading from the backend is shut down, the client gets a close frame with it.
 ///
 /// The answer leaves at once in a write of its own: some clients lose what comes with it.
 ///
@@ -46,27 +55,30 @@ pub fn run(
     client: &TcpStream,
     meter: &Meter,
     backend: &Socket,
-    switch: &Switch,
-    told_to_end: &AtomicBool,
+    switch: Switch,
+    watches: Watches,
+    close_code: &AtomicU16,
 ) -> io::Result<End> {
-    let ending = Ending { client, backend, told_to_end, first: OnceLock::new(), broken: AtomicBool::new(false) };
+    let Watches { mut down, mut up } = watches;
+    let ending = Ending { client, backend, close_code, first: OnceLock::new(), broken: AtomicBool::new(false) };
     thread::scope(|scope| -> io::Result<()> {
         let _wake_the_other = Wake(&ending);
-        let down = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
+        let copying = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
             let _wake_the_other = Wake(&ending);
-            let head = [&switch.answer[..], &switch.from_backend[..]];
             let mut frames = Frames::default();
-            frames.pass(&switch.from_backend);
             let mut client = Metered::new(client, meter);
-            let copied = copy(backend, &mut client, &head, |bytes| frames.pass(bytes));
-            if told_to_end.load(SeqCst) {
-                take_leave(&copied, &frames, client);
+            let copied = client.write_all(&switch.answer).map_err(Broken::Sink);
+            let copied = copied
+                .and_then(|()| copy(backend, &mut client, &switch.from_backend, &mut down, |bytes| frames.pass(bytes)));
+            let code = close_code.load(SeqCst);
+            if code != 0 {
+                send_close(&copied, &frames, client, code);
             }
             ending.note(copied, &BACKEND_TO_CLIENT);
         })?;
-        let copied = copy(Metered::new(client, meter), backend, &[&switch.from_client], |_| {});
+        let copied = copy(Metered::new(client, meter), backend, &switch.from_client, &mut up, |_| {});
         ending.note(copied, &CLIENT_TO_BACKEND);
-        if down.join().is_err() {
+        if copying.join().is_err() {
             ending.note_broken(End::InternalError);
         }
         Ok(())
@@ -78,11 +90,11 @@ pub fn run(
     Ok(ending.first.into_inner().unwrap_or(End::InternalError))
 }
 
-/// Says that lavaproxy goes away, where the client can understand it.
-fn take_leave(copied: &Result<(), Broken>, frames: &Frames, mut client: impl Write) {
+/// Sends a close frame, where the client's stream stands between frames.
+fn send_close(copied: &Result<(), Broken>, frames: &Frames, mut client: impl Write, code: u16) {
     if !matches!(copied, Err(Broken::Sink(_))) && frames.stand_between() {
         // Fails when the client has just gone.
-        let _ = client.write_all(&GOING_AWAY);
+        let _ = client.write_all(&close_frame(code));
     }
 }
 
@@ -90,7 +102,7 @@ fn take_leave(copied: &Result<(), Broken>, frames: &Frames, mut client: impl Wri
 struct Ending<'t> {
     client: &'t TcpStream,
     backend: &'t Socket,
-    told_to_end: &'t AtomicBool,
+    close_code: &'t AtomicU16,
     first: OnceLock<End>,
     broken: AtomicBool,
 }
@@ -130,8 +142,8 @@ impl Ending<'_> {
         match copied {
             // The other direction broke and woke this one: that is no end of stream to pass on.
             Ok(()) if self.broken.load(SeqCst) => {}
-            // What was told to end is nobody's fault.
-            _ if self.told_to_end.load(SeqCst) => self.close(direction),
+            // When lavaproxy ends the tunnel, an error of a peer is no reason.
+            _ if self.close_code.load(SeqCst) != 0 => self.close(direction),
             // A reset wakes both directions but is an error in one of them alone; the other's read finds an end.
             Ok(()) if self.was_reset(direction) => self.note_broken(direction.reset),
             Ok(()) => self.close(direction),
@@ -180,16 +192,22 @@ impl Drop for Wake<'_, '_> {
     }
 }
 
-/// Sends what is known already, each piece in a write of its own, then copies until the end of the stream; `passed`
-/// is shown what was sent of the latter.
+/// Passes `known` on, then copies until the end of the stream. `watch` sees what was read and decides what is written;
+/// `passed` sees what was written.
 fn copy(
     mut source: impl Read,
     mut sink: impl Write,
-    known: &[&[u8]],
+    known: &[u8],
+    watch: &mut Watch,
     mut passed: impl FnMut(&[u8]),
 ) -> Result<(), Broken> {
-    for piece in known {
-        sink.write_all(piece).map_err(Broken::Sink)?;
+    let mut write = |bytes: &[u8]| -> Result<(), Broken> {
+        sink.write_all(bytes).map_err(Broken::Sink)?;
+        passed(bytes);
+        Ok(())
+    };
+    if !known.is_empty() {
+        write(watch.pass(known))?;
     }
     let mut small = [0; SMALL];
     let mut large = Vec::new();
@@ -197,13 +215,12 @@ fn copy(
     loop {
         let buffer = if large.is_empty() { &mut small[..] } else { &mut large[..] };
         let count = match source.read(buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return write(watch.finish()),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(Broken::Source(error)),
         };
-        sink.write_all(&buffer[..count]).map_err(Broken::Sink)?;
-        passed(&buffer[..count]);
+        write(watch.pass(&buffer[..count]))?;
         calm = if count < SMALL { calm + 1 } else { 0 };
         if large.is_empty() && count == SMALL {
             large = vec![0; LARGE];

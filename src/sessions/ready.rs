@@ -58,15 +58,16 @@ impl ReadyFilter {
         Self { prefix: Vec::new(), held: Vec::new(), left: 0, messages: 0, done: false, outcome: None, out: Vec::new() }
     }
 
-    /// Takes what was read from the node and returns what the client must get now. A filter that rewrites holds back
-    /// one frame at the most, of no more than 1 KiB and its head.
-    pub fn pass<'a>(&'a mut self, bytes: &'a [u8]) -> &'a [u8] {
+    /// Takes what was read from the node. True when the client must get [`replaced`](Self::replaced) in its place now,
+    /// false when it must get the bytes as they are. A filter that rewrites holds back one frame at the most, of no more
+    /// than 1 KiB and its head.
+    pub fn feed(&mut self, bytes: &[u8]) -> bool {
         if self.done {
-            return bytes;
+            return false;
         }
         if self.left >= bytes.len() as u64 {
             self.left -= bytes.len() as u64;
-            return bytes;
+            return false;
         }
         self.out.clear();
         let mut rest = bytes;
@@ -74,7 +75,12 @@ impl ReadyFilter {
             rest = if self.left > 0 { self.step_over(rest) } else { self.hold(rest) };
         }
         self.out.extend_from_slice(rest);
-        if self.prefix.is_empty() { bytes } else { &self.out }
+        !self.prefix.is_empty()
+    }
+
+    /// What the client gets in the place of the bytes that were fed last.
+    pub fn replaced(&self) -> &[u8] {
+        &self.out
     }
 
     /// What is held back when the node's stream ends, and must still go to the client.

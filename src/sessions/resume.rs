@@ -74,10 +74,10 @@ impl ResumeKeys {
         }
     }
 
-    /// The node that a key leads to: the one that is remembered, if it is still one of `names`, else by [`rendezvous`].
-    pub fn node_of<'n>(&self, key: KeyHash, names: impl IntoIterator<Item = &'n str> + Clone) -> Option<&'n str> {
-        let known = self.nodes.get(&key).map(|known| &*known.node);
-        names.clone().into_iter().find(|name| Some(*name) == known).or_else(|| rendezvous(key, names))
+    /// The node that is remembered for a key, if it is still one of `names`.
+    pub fn known<'n>(&self, key: KeyHash, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+        let known = self.nodes.get(&key)?;
+        names.into_iter().find(|name| *name == &*known.node)
     }
 
     /// All keys that are remembered with their nodes, oldest first. They can be remembered again in this order.
@@ -147,12 +147,12 @@ mod tests {
         let mut keys = ResumeKeys::default();
         let hashed = rendezvous(key(1), NAMES).unwrap();
         let other = NAMES.into_iter().find(|name| *name != hashed).unwrap();
-        assert_eq!(keys.node_of(key(1), NAMES), Some(hashed));
+        assert_eq!(keys.known(key(1), NAMES), None);
         keys.remember(key(1), &other.into());
-        assert_eq!(keys.node_of(key(1), NAMES), Some(other));
-        assert_eq!(keys.node_of(key(1), [hashed]), Some(hashed));
+        assert_eq!(keys.known(key(1), NAMES), Some(other));
+        assert_eq!(keys.known(key(1), [hashed]), None);
         keys.remember(key(1), &hashed.into());
-        assert_eq!(keys.node_of(key(1), NAMES), Some(hashed));
+        assert_eq!(keys.known(key(1), NAMES), Some(hashed));
         assert_eq!(keys.iter().count(), 1);
     }
 

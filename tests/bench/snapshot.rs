@@ -19,13 +19,13 @@ fn main() {
     let set = HashMap::from([("PROXY_HOST", "127.0.0.1"), ("PROXY_PORT", "0"), ("WEB_PORT", "0")]);
     let settings = Settings::from_lookup(|name| set.get(name).map(Into::into)).unwrap();
     let server = Server::start(&settings).unwrap();
-    let backend: Arc<str> = "127.0.0.1:8807".into();
+    let (node, backend): (Arc<str>, Arc<str>) = ("v4".into(), "127.0.0.1:8807".into());
     let entries: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
             let entry = server.ledger().open((Ipv4Addr::from(0x0A00_0000 + number), 40_000).into(), "proxy");
             let client_info =
                 ClientInfo { user_id: b"170939974227591168", client_name: b"bot/1.0", user_agent: b"Lavalink.py/5" };
-            entry.note_request(Some(Lavalink::V4), &backend, client_info);
+            entry.note_request(Some(Lavalink::V4), &node, &backend, client_info);
             entry
         })
         .collect();

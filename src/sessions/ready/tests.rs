@@ -11,6 +11,11 @@ const STATS: &str = r#"{"op":"stats","frameStats":null,"players":0,"playingPlaye
 const UPDATE: &str = r#"{"op":"playerUpdate","guildId":"1","state":{"sessionId":"x","op":"ready"}}"#;
 const PONG_FRAME: [u8; 4] = [0x8a, 2, b'h', b'i'];
 
+/// What the client gets when these bytes come.
+fn pass<'a>(filter: &'a mut ReadyFilter, bytes: &'a [u8]) -> &'a [u8] {
+    if filter.feed(bytes) { filter.replaced() } else { bytes }
+}
+
 fn text(payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     let length = match payload.len() {
@@ -34,7 +39,7 @@ fn run<'p>(mut filter: ReadyFilter, pieces: impl IntoIterator<Item = &'p [u8]>) 
     let (mut out, mut outcome) = (Vec::new(), None);
     for piece in pieces {
         let done = filter.is_done();
-        let passed = filter.pass(piece);
+        let passed = pass(&mut filter, piece);
         assert!(!done || passed == piece, "a filter that is done changes nothing");
         out.extend_from_slice(passed);
         assert!(filter.held.len() <= 10 + 1024, "no more than one small frame is held");
@@ -57,7 +62,7 @@ fn check(stream: &[u8], expected: &[u8], outcome: Option<&Outcome>) {
         assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string(), "cut at {first}");
         assert_eq!(ended.as_ref(), outcome, "cut at {first}");
         let mut watching = ReadyFilter::watching();
-        pieces.iter().for_each(|piece| assert_eq!(watching.pass(piece), *piece, "cut at {first}"));
+        pieces.iter().for_each(|piece| assert_eq!(pass(&mut watching, piece), *piece, "cut at {first}"));
         assert_eq!(watching.take_outcome().as_ref(), outcome, "cut at {first}");
         assert!(watching.finish().is_empty());
     }
@@ -152,8 +157,8 @@ fn a_large_message_before_ready_is_not_held() {
             assert!(out == expected && outcome == Some(v4_ready()), "{size} in pieces of {piece}");
         }
         let mut filter = ReadyFilter::rewriting("eu1");
-        assert_eq!(filter.pass(&large[..900]), &large[..900]);
-        assert_eq!(filter.pass(&large[900..1000]).as_ptr(), large[900..].as_ptr(), "nothing is copied");
+        assert_eq!(pass(&mut filter, &large[..900]), &large[..900]);
+        assert_eq!(pass(&mut filter, &large[900..1000]).as_ptr(), large[900..].as_ptr(), "nothing is copied");
     }
 }
 
@@ -213,7 +218,7 @@ fn a_node_that_closes_first_ends_the_search_silently() {
     check(&close, &close, None);
     check(&[&text(STATS)[..], &close].concat(), &[&text(STATS)[..], &close].concat(), None);
     let mut filter = ReadyFilter::rewriting("eu1");
-    assert_eq!(filter.pass(&close), close);
+    assert_eq!(pass(&mut filter, &close), close);
     assert!(filter.is_done());
 }
 

@@ -1,0 +1,188 @@
+//! The node for a request, and a connection to it. It reads the request's head, the pool and the sessions, and connects.
+
+use std::sync::Arc;
+
+use super::exchange::{Followup, Plan, Ready};
+use super::forward::{Cuts, NODE_FIELD};
+use super::forwarded::Trail;
+use super::load::{self, LoadRetry};
+use super::service::LavalinkRoutes;
+use super::upload::Upload;
+use crate::config::Lavalink;
+use crate::error::Fault;
+use crate::http::head::{self, Request};
+use crate::nodes::backend::{Backend, Link};
+use crate::nodes::pool::{Pool, Purpose};
+use crate::sessions::id;
+use crate::sessions::resume::{self, KeyHash};
+use crate::sessions::table::Sessions;
+
+/// A request to a node of this version, with a connection to it. `note` hears of the node before it is connected to, and
+/// again if another one took the connection.
+///
+/// # Errors
+/// 400, 413, 502, 503 or 504.
+pub fn for_node(
+    routes: &LavalinkRoutes,
+    version: Lavalink,
+    request: &Request<'_, '_>,
+    head: &[u8],
+    trail: &Trail,
+    max_body: u64,
+    note: impl Fn(&Backend),
+) -> Result<(Ready, Cuts), Fault> {
+    let pool = routes.pools.get(version).as_ref().ok_or(Fault::NoBackend(version))?;
+    let choice = Choice::of(request, version, pool, &routes.sessions)?;
+    let sets_key = version == Lavalink::V3 && choice.is_about_session && request.method == "PATCH";
+    let upload = Upload::new(request.framing, max_body, sets_key)?;
+    let expected = choice.expected(pool);
+    note(expected);
+    let (backend, link) = choice.link(pool, &routes.sessions)?;
+    if backend.id() != expected.id() {
+        note(&backend);
+    }
+    let may_retry = routes.load_retry
+        && choice.is_free()
+        && load::is_load(request.method, request.path(), version)
+        && pool.has_other(&backend);
+    let retry = may_retry.then(|| LoadRetry { head: head.to_vec(), trail: trail.clone(), pool: Arc::clone(pool) });
+    let keys = sets_key.then(|| Arc::clone(&routes.sessions));
+    let plan = Plan::new(request, request.upgrade.is_some());
+    Ok((Ready { plan, upload, backend, link, followup: Followup { retry, keys } }, choice.cuts))
+}
+
+/// A request to the web pages.
+///
+/// # Errors
+/// 413, 502, 503 or 504.
+pub fn for_monitor(pages: &Arc<Backend>, request: &Request<'_, '_>, max_body: u64) -> Result<Ready, Fault> {
+    let upload = Upload::new(request.framing, max_body, false)?;
+    let link = pages.link(pages.connect_timeout())?;
+    let (plan, followup) = (Plan::new(request, false), Followup::default());
+    Ok(Ready { plan, upload, backend: Arc::clone(pages), link, followup })
+}
+
+/// Which node a request is for.
+struct Choice {
+    wanted: Wanted,
+    purpose: Purpose,
+    key: Option<KeyHash>,
+    /// What the node does not get of the head.
+    cuts: Cuts,
+    /// True for a request about a session itself, whose body may set the session's key.
+    is_about_session: bool,
+}
+
+enum Wanted {
+    /// No other node will do.
+    Only(Arc<Backend>),
+    /// Another one if this one does not take the connection.
+    First(Arc<Backend>),
+    Any,
+}
+
+impl Choice {
+    /// By `Lavalink-Node`, else by the session in the path, in `Session-Id` or by v3's `Resume-Key`, else by load.
+    ///
+    /// # Errors
+    /// 400 for the name of a node that is not there.
+    fn of(request: &Request<'_, '_>, version: Lavalink, pool: &Pool, sessions: &Sessions) -> Result<Self, Fault> {
+        let purpose = if request.upgrade.is_some() { Purpose::Session } else { Purpose::Request };
+        let mut choice =
+            Self { wanted: Wanted::Any, purpose, key: None, cuts: Cuts::default(), is_about_session: false };
+        if pool.has_named_sessions() {
+            choice.find_session(request, pool, sessions);
+            choice.find_session_field(request, pool, sessions);
+            if version == Lavalink::V3 && purpose == Purpose::Session {
+                choice.find_key(request, pool, sessions);
+            }
+            choice.find_named(request, pool)?;
+        }
+        Ok(choice)
+    }
+
+    fn find_named(&mut self, request: &Request<'_, '_>, pool: &Pool) -> Result<(), Fault> {
+        let Some(name) = head::values(request.fields, NODE_FIELD).next() else { return Ok(()) };
+        let named = std::str::from_utf8(name).ok().and_then(|name| pool.named(name));
+        let node = named.ok_or_else(|| Fault::UnknownNode { known: pool.names().collect::<Vec<_>>().join(", ") })?;
+        self.wanted = Wanted::Only(Arc::clone(node));
+        self.cuts.node_field = true;
+        Ok(())
+    }
+
+    fn find_session(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) {
+        let Some(found) = id::in_target(request.target.path, pool.names()) else { return };
+        self.is_about_session = found.own.end == request.path().len();
+        let own = &request.target.path.as_bytes()[found.own];
+        self.wanted = Wanted::Only(node_of(own, found.node, pool, sessions));
+        self.cuts.target = found.prefix;
+    }
+
+    fn find_session_field(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) {
+        let Some(sent) = head::values(request.fields, "session-id").next().filter(|id| !id.is_empty()) else { return };
+        let (node, own) = id::split(sent, pool.names());
+        self.cuts.session_id = sent.len() - own.len();
+        if let Wanted::Any = self.wanted {
+            self.wanted = Wanted::First(node_of(own, node, pool, sessions));
+        }
+    }
+
+    /// The node that has the session of the key, else the one that the key's hash leads to.
+    fn find_key(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) {
+        let sent = head::values(request.fields, "resume-key").next().unwrap_or_default();
+        let Some(key) = KeyHash::of(sent) else { return };
+        self.key = Some(key);
+        let known = sessions.node_of_key(key, pool.names());
+        let name = known.or_else(|| rendezvous_in_rotation(key, pool));
+        if let (Wanted::Any, Some(node)) = (&self.wanted, name.and_then(|name| pool.named(name))) {
+            self.wanted = Wanted::First(Arc::clone(node));
+        }
+    }
+
+    /// True when the client does not mind which node answers.
+    fn is_free(&self) -> bool {
+        matches!(self.wanted, Wanted::Any)
+    }
+
+    /// The node that is tried first, as far as it is known before.
+    fn expected<'p>(&'p self, pool: &'p Pool) -> &'p Backend {
+        match &self.wanted {
+            Wanted::Only(node) | Wanted::First(node) => node,
+            Wanted::Any => pool.first(),
+        }
+    }
+
+    /// A connection to the node.
+    ///
+    /// # Errors
+    /// 502, 503 or 504 when no node takes it within CONNECT_TIMEOUT.
+    fn link(&self, pool: &Pool, sessions: &Sessions) -> Result<(Arc<Backend>, Link), Fault> {
+        let (node, link) = match &self.wanted {
+            Wanted::Only(node) => {
+                let link = pool.link_to(node, self.purpose)?;
+                (Arc::clone(node), link)
+            }
+            Wanted::First(node) => pool.link(self.purpose, Some(node))?,
+            Wanted::Any => pool.link(self.purpose, None)?,
+        };
+        if let Some(key) = self.key {
+            sessions.note_key(key, node.name());
+        }
+        Ok((node, link))
+    }
+}
+
+/// The node that the table knows for a session, else the one that its id names, else the first.
+fn node_of(own: &[u8], named: Option<&str>, pool: &Pool, sessions: &Sessions) -> Arc<Backend> {
+    let known = sessions.backend_of(own).and_then(|id| pool.numbered(id));
+    let node = known.or_else(|| named.and_then(|name| pool.named(name))).unwrap_or(pool.first());
+    Arc::clone(node)
+}
+
+/// The node that the hash of an unknown key leads to; if that node takes no sessions, the next one by hash. Every
+/// lavaproxy with the same settings chooses the same.
+fn rendezvous_in_rotation(key: KeyHash, pool: &Pool) -> Option<&str> {
+    let names =
+        |fits: fn(&Backend) -> bool| pool.nodes().iter().filter(move |node| fits(node)).map(|node| &**node.name());
+    resume::rendezvous(key, names(Backend::is_in_rotation)).or_else(|| resume::rendezvous(key, names(|_| true)))
+}

@@ -1,0 +1,53 @@
+//! A request body on its way to a node. It touches the client's buffer and no socket.
+
+use crate::error::Fault;
+use crate::http::body::{Body, Framing};
+use crate::http::buffer::Buffer;
+
+/// The largest body of which a copy is of use, in bytes.
+const MAX_COPY: usize = 2048;
+
+/// A request body on its way: a window of the client's buffer was produced, part of it was sent.
+pub struct Upload {
+    body: Body,
+    /// Bytes at the start of the client's buffer that are to be sent.
+    pub produced: usize,
+    /// Of these, how many were sent.
+    pub sent: usize,
+    consumed: usize,
+    /// A copy of a small body that is looked at once it was answered.
+    pub copy: Option<Vec<u8>>,
+}
+
+impl Upload {
+    /// A body with this framing; `copies` keeps one of no more than [`MAX_COPY`] bytes.
+    ///
+    /// # Errors
+    /// 413 when it is declared larger than `limit`.
+    pub fn new(framing: Framing, limit: u64, copies: bool) -> Result<Self, Fault> {
+        let body = Body::new(framing, limit).map_err(|error| Fault::Body(error, limit))?;
+        Ok(Self { body, produced: 0, sent: 0, consumed: 0, copy: copies.then(Vec::new) })
+    }
+
+    /// Takes what of the body is in the client's buffer; `limit` is for the error.
+    pub fn take_window(&mut self, buffer: &mut Buffer, limit: u64) -> Result<(), Fault> {
+        let step = self.body.step(buffer.data_mut()).map_err(|error| Fault::Body(error, limit))?;
+        (self.produced, self.sent, self.consumed) = (step.produced, 0, step.consumed);
+        if let Some(copy) = &mut self.copy {
+            let room = MAX_COPY.saturating_sub(copy.len());
+            copy.extend_from_slice(&buffer.data()[..step.produced.min(room)]);
+        }
+        Ok(())
+    }
+
+    /// Forgets what was sent.
+    pub fn discard_window(&mut self, buffer: &mut Buffer) {
+        buffer.consume(self.consumed);
+        (self.produced, self.sent, self.consumed) = (0, 0, 0);
+    }
+
+    /// True when the whole body was sent.
+    pub fn is_complete(&self) -> bool {
+        self.body.is_done() && self.sent == self.produced
+    }
+}
