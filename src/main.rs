@@ -144,7 +144,8 @@ fn run(
     let notify = Notify::from_environment()?;
     let started = Inherited::from_environment(predecessor.is_some()).map_err(Into::into).and_then(|inherited| {
         let signals = Signals::register(&FURTHER)?;
-        Ok((signals, Server::start_on(&loaded.settings, inherited, notify.watchdog())?))
+        let draining = predecessor.as_ref().map_or(&[][..], |predecessor| predecessor.draining());
+        Ok((signals, Server::start_on(&loaded.settings, inherited, draining, notify.watchdog())?))
     });
     let (mut signals, server) = match (started, predecessor) {
         (Ok(started), Some(predecessor)) => {

@@ -101,16 +101,25 @@ impl Server {
     /// # Errors
     /// When an address cannot be listened on, or the machine lacks threads or descriptors for the start.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        Self::start_on(settings, Inherited::default(), None)
+        Self::start_on(settings, Inherited::default(), &[], None)
     }
 
-    /// The same, on inherited sockets where there are any, and with the supervisor's watchdog.
+    /// The same, on inherited sockets where there are any, with the nodes that the predecessor was draining, and with the
+    /// supervisor's watchdog.
     ///
     /// # Errors
     /// As above, and when an inherited socket fits no listener.
-    pub fn start_on(settings: &Settings, inherited: Inherited, watchdog: Option<Watchdog>) -> Result<Self, StartError> {
+    pub fn start_on(
+        settings: &Settings,
+        inherited: Inherited,
+        draining: &[String],
+        watchdog: Option<Watchdog>,
+    ) -> Result<Self, StartError> {
         let sockets = sockets::listen(settings, inherited)?;
         let current = Current::new(settings, node_handles(settings, &[])?, None);
+        for node in current.nodes.iter().filter(|node| draining.iter().any(|name| **name == *node.node.name)) {
+            node.backend.set_draining(true, "the predecessor");
+        }
         let sessions = Arc::new(Sessions::default());
         let capacity = Machine::measure().capacity();
         info!("event=limit connections={} rule=\"{}\"", capacity.connections, capacity.rule);
@@ -194,6 +203,13 @@ impl Server {
     /// The sockets of the open listeners, with their names.
     pub fn listeners(&self) -> Vec<(&'static str, Arc<TcpListener>)> {
         self.listeners.iter().filter_map(|listener| Some((listener.name(), listener.socket()?))).collect()
+    }
+
+    /// The names of the nodes that drain.
+    pub fn draining(&self) -> Vec<Arc<str>> {
+        let current = self.current.lock();
+        let drains = |node: &&NodeHandle| node.backend.health().is_draining();
+        current.nodes.iter().filter(drains).map(|node| Arc::clone(&node.node.name)).collect()
     }
 
     /// The ledger of the proxy listeners.

@@ -124,7 +124,9 @@ impl Running<'_> {
     fn start_successor(&self) -> bool {
         info!("event=upgrade");
         let started = match &self.binary {
-            Ok(binary) => binary.start_successor(&self.server.listeners()).map_err(|error| error.to_string()),
+            Ok(binary) => binary
+                .start_successor(&self.server.listeners(), &self.server.draining())
+                .map_err(|error| error.to_string()),
             Err(error) => Err(format!("the path of this process's binary is not known: {error}")),
         };
         match started {

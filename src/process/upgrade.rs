@@ -21,6 +21,8 @@ use crate::error::is_timeout;
 
 /// Holds the predecessor's process number in the successor's environment.
 const PREDECESSOR: &str = "LAVAPROXY_PREDECESSOR";
+/// Holds the names of the nodes that drain in the successor's environment.
+const DRAINING: &str = "LAVAPROXY_DRAINING";
 /// How long a successor may take until it serves.
 const START: Duration = Duration::from_secs(30);
 /// The successor's report that it serves; any other text is the reason why it does not.
@@ -82,10 +84,14 @@ impl Binary {
     ///
     /// # Errors
     /// [`UpgradeError`]; no other process runs then.
-    pub fn start_successor(&self, listeners: &[(&'static str, Arc<TcpListener>)]) -> Result<u32, UpgradeError> {
+    pub fn start_successor(
+        &self,
+        listeners: &[(&'static str, Arc<TcpListener>)],
+        draining: &[Arc<str>],
+    ) -> Result<u32, UpgradeError> {
         let failed = |error| UpgradeError::Start(self.path.clone(), error);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        let mut child = self.spawn(listeners, theirs).map_err(failed)?;
+        let mut child = self.spawn(listeners, draining, theirs).map_err(failed)?;
         match read_report(ours) {
             Ok(report) if report == READY => Ok(child.id()),
             Ok(report) if report.is_empty() => Err(UpgradeError::Ended(child.wait())),
@@ -100,7 +106,12 @@ impl Binary {
         }
     }
 
-    fn spawn(&self, listeners: &[(&'static str, Arc<TcpListener>)], report: UnixStream) -> io::Result<Child> {
+    fn spawn(
+        &self,
+        listeners: &[(&'static str, Arc<TcpListener>)],
+        draining: &[Arc<str>],
+        report: UnixStream,
+    ) -> io::Result<Child> {
         let mut names = Vec::new();
         let mut mappings = Vec::new();
         for (child_fd, (name, listener)) in (FIRST..).zip(listeners) {
@@ -112,6 +123,7 @@ impl Binary {
             .args(&self.arguments)
             .stdin(Stdio::from(OwnedFd::from(report)))
             .env(PREDECESSOR, process::id().to_string())
+            .env(DRAINING, draining.join(","))
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             // Their values are for this process alone.
@@ -142,14 +154,24 @@ fn end(child: &mut Child) {
 }
 
 /// The process that started this one and waits until it serves.
-pub struct Predecessor(UnixStream);
+pub struct Predecessor {
+    report: UnixStream,
+    draining: Vec<String>,
+}
 
 impl Predecessor {
     /// The predecessor, if this process was started by one in an upgrade.
     pub fn from_environment() -> Option<Self> {
         let pid = env::var(PREDECESSOR).ok()?.parse::<u32>().ok()?;
         let input = io::stdin().as_fd().try_clone_to_owned().ok().filter(|_| pid == parent_id())?;
-        Some(Self(UnixStream::from(input)))
+        let draining = env::var(DRAINING).unwrap_or_default();
+        let draining = draining.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Some(Self { report: UnixStream::from(input), draining })
+    }
+
+    /// The names of the nodes that it was draining.
+    pub fn draining(&self) -> &[String] {
+        &self.draining
     }
 
     /// Reports that this process serves.
@@ -165,7 +187,7 @@ impl Predecessor {
     fn tell(mut self, text: &str) {
         // Fails when the predecessor is gone, and then no process waits. Standard input is another handle of this
         // stream, so dropping this one does not end it.
-        let _ = self.0.write_all(text.as_bytes());
-        let _ = self.0.shutdown(Shutdown::Write);
+        let _ = self.report.write_all(text.as_bytes());
+        let _ = self.report.shutdown(Shutdown::Write);
     }
 }
