@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{panic, process};
 
-use lavaproxy::config::{self, Lavalink, Loaded};
+use lavaproxy::config::{self, Loaded};
 use lavaproxy::demo::{Bots, Node};
 use lavaproxy::healthcheck;
 use lavaproxy::logfmt::{self, Quoted};
@@ -187,22 +187,17 @@ fn demo(mut loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Pretend nodes in the place of the configured ones.
 fn start_nodes(settings: &mut config::Settings) -> Result<Vec<Node>, std::io::Error> {
-    let mut nodes = Vec::new();
-    for version in Lavalink::ALL {
-        let node = Node::start(version, settings.proxy_password.expose())?;
-        let address = config::Node {
-            name: version.name().into(),
-            host: node.address().ip().to_string(),
-            port: node.address().port(),
-            password: settings.proxy_password.clone(),
-        };
-        match version {
-            Lavalink::V3 => settings.nodes.v3 = vec![address],
-            Lavalink::V4 => settings.nodes.v4 = vec![address],
-        }
-        nodes.push(node);
-    }
+    let nodes = Node::start_demo(settings.proxy_password.expose())?;
+    settings.nodes = config::PerVersion::new(|version| {
+        let of_version = nodes.iter().filter(|node| node.version() == version);
+        of_version.map(|node| address(node, settings.proxy_password.clone())).collect()
+    });
     Ok(nodes)
+}
+
+fn address(node: &Node, password: config::Secret) -> config::Node {
+    let (host, port) = (node.address().ip().to_string(), node.address().port());
+    config::Node { name: node.name().into(), host, port, password }
 }
 
 /// How many pretend bots the demo has.
@@ -211,7 +206,7 @@ const DEMO_BOTS: usize = 8;
 fn start_bots(server: &Server, settings: &config::Settings) -> Result<Bots, Box<dyn std::error::Error>> {
     let [proxy, .., web] = LISTENERS.map(|name| server.address(name));
     let (proxy, web) = (proxy.ok_or("no proxy listener")?, web.ok_or("no web listener")?);
-    println!("Pretend bots talk to pretend Lavalink v3 and v4 nodes through lavaproxy at {proxy}.");
+    println!("Pretend bots talk to one pretend Lavalink v3 node and two v4 nodes through lavaproxy at {proxy}.");
     println!("Look at   http://{web}/   http://{web}/health   http://{web}/data-usage");
     println!("or try    curl -s http://{web}/api/stats");
     let password =
