@@ -170,18 +170,18 @@ impl Pool {
         Some(Arc::clone(node))
     }
 
-    /// The nodes that may still be tried: those in rotation; where there is none, those that do not drain; where there
-    /// is none of these either, all. What is known of a node may be stale.
+    /// The nodes that may still be tried: those in rotation; where none of them is left, those that do not drain; where
+    /// all drain, all. What is known of a node may be stale.
     fn untried<'p>(&'p self, tried: &'p [u64]) -> impl Iterator<Item = &'p Arc<Backend>> {
-        let some = |fits: fn(&Backend) -> bool| self.nodes.iter().any(|node| fits(node));
-        let fits: fn(&Backend) -> bool = if some(Backend::is_in_rotation) {
+        let is_new = move |node: &&Arc<Backend>| !tried.contains(&node.id());
+        let fits: fn(&Backend) -> bool = if self.nodes.iter().filter(is_new).any(|node| node.is_in_rotation()) {
             Backend::is_in_rotation
-        } else if some(|node| !node.health().is_draining()) {
+        } else if self.nodes.iter().any(|node| !node.health().is_draining()) {
             |node| !node.health().is_draining()
         } else {
             |_| true
         };
-        self.nodes.iter().filter(move |node| fits(node) && !tried.contains(&node.id()))
+        self.nodes.iter().filter(is_new).filter(move |node| fits(node))
     }
 }
 

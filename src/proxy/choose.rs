@@ -17,8 +17,8 @@ use crate::sessions::id;
 use crate::sessions::resume::{self, KeyHash};
 use crate::sessions::table::Sessions;
 
-/// A request to a node of this version, with a connection to it. `note` hears of the node before it is connected to, and
-/// again if another one took the connection.
+/// A request to a node of this version, with a connection to it. `note` gets the node, also when no connection is to be
+/// had.
 ///
 /// # Errors
 /// 400, 413, 502, 503 or 504.
@@ -34,17 +34,15 @@ pub fn for_node(
     let pool = routes.pools.get(version).as_ref().ok_or(Fault::NoBackend(version))?;
     let choice = Choice::of(request, version, pool, &routes.sessions)?;
     let sets_key = version == Lavalink::V3 && choice.is_about_session && request.method == "PATCH";
-    let upload = Upload::new(request.framing, max_body, sets_key)?;
-    let expected = choice.expected(pool);
-    note(expected);
-    let (backend, link) = choice.link(pool, &routes.sessions)?;
-    if backend.id() != expected.id() {
-        note(&backend);
-    }
     let may_retry = routes.load_retry
         && choice.is_free()
         && load::is_load(request.method, request.path(), version)
-        && pool.has_other(&backend);
+        && LoadRetry::can_repeat(request.framing);
+    let upload = Upload::new(request.framing, max_body, sets_key || may_retry)?;
+    let linked = choice.link(pool, &routes.sessions);
+    note(linked.as_ref().map_or(choice.expected(pool), |(backend, _)| backend));
+    let (backend, link) = linked?;
+    let may_retry = may_retry && pool.has_other(&backend);
     let retry = may_retry.then(|| LoadRetry { head: head.to_vec(), trail: trail.clone(), pool: Arc::clone(pool) });
     let keys = sets_key.then(|| Arc::clone(&routes.sessions));
     let plan = Plan::new(request, request.upgrade.is_some());
@@ -144,7 +142,7 @@ impl Choice {
         matches!(self.wanted, Wanted::Any)
     }
 
-    /// The node that is tried first, as far as it is known before.
+    /// The node that is named when no node takes the connection.
     fn expected<'p>(&'p self, pool: &'p Pool) -> &'p Backend {
         match &self.wanted {
             Wanted::Only(node) | Wanted::First(node) => node,

@@ -276,6 +276,7 @@ impl Exchange<'_, '_> {
         let response = Response::parse(&self.buffers.backend.data()[..length], &mut slots, self.plan.is_head)
             .map_err(BackendFault::BadResponseHead)?;
         if forward::refuses_password(&response) {
+            self.backend.schedule().ask();
             return Err(self.backend.password_refused().into());
         }
         let switching = response.status == 101;
@@ -365,7 +366,8 @@ impl Exchange<'_, '_> {
         if !self.has_failed_to_load(&first) {
             return first;
         }
-        let Some(other) = retry.pool.choose(Purpose::Request, &[self.backend.id()]) else { return first };
+        let other = retry.pool.choose(Purpose::Request, &[self.backend.id()]);
+        let Some(other) = other.filter(|other| other.is_in_rotation()) else { return first };
         let Ok(link) = other.link(other.connect_timeout()) else { return first };
         self.backend.load().count_load_retried();
         let _under_way = UnderWay::at(&other);
@@ -373,7 +375,9 @@ impl Exchange<'_, '_> {
         let first_body = std::mem::take(&mut self.buffers.backend);
         let first_link = std::mem::replace(&mut self.link, link);
         let first_node = std::mem::replace(&mut self.backend, other);
-        let second = retry.write_head(&mut self.buffers.head, &self.backend).and_then(|()| self.run());
+        let body = self.upload.copy.as_deref().unwrap_or_default();
+        let written = retry.write_request(&mut self.buffers.head, &self.backend, body);
+        let second = written.and_then(|()| self.run());
         match second {
             Ok(second) if second.status == 200 && !self.has_failed_to_load(&second) => second,
             _ => {
@@ -395,7 +399,7 @@ impl Exchange<'_, '_> {
             let mut start = [0; WINDOW];
             let count = data.len().min(WINDOW);
             start[..count].copy_from_slice(&data[..count]);
-            let body = Body::new(answer.framing, u64::MAX).map(Body::unchunked);
+            let body = Body::new(answer.framing, u64::MAX).map(|body| body.of_response().unchunked());
             let Ok(step) = body.and_then(|mut body| body.step(&mut start[..count])) else { return false };
             match load::loaded(&start[..step.produced]) {
                 Loaded::Failed => return true,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::forward::{self, Cuts};
 use super::forwarded::Trail;
+use super::upload::MAX_COPY;
 use crate::config::Lavalink;
 use crate::error::Fault;
+use crate::http::body::Framing;
 use crate::http::head::{Request, Slots};
 use crate::nodes::backend::Backend;
 use crate::nodes::pool::Pool;
@@ -25,14 +27,22 @@ pub struct LoadRetry {
 }
 
 impl LoadRetry {
-    /// Writes the head for this node.
+    /// True for a request that can be repeated: its body, if it has one, is small enough to be kept. Some clients send
+    /// a body with their GET.
+    pub fn can_repeat(framing: Framing) -> bool {
+        matches!(framing, Framing::None | Framing::Length(..=MAX_COPY))
+    }
+
+    /// Writes the request for this node.
     ///
     /// # Errors
     /// As for the first node.
-    pub fn write_head(&self, out: &mut Vec<u8>, node: &Backend) -> Result<(), Fault> {
+    pub fn write_request(&self, out: &mut Vec<u8>, node: &Backend, body: &[u8]) -> Result<(), Fault> {
         let mut slots = Slots::new();
         let request = Request::parse(&self.head, &mut slots).map_err(Fault::Head)?;
-        forward::write_request_head(out, &request, node, &self.trail, &Cuts::default(), false)
+        forward::write_request_head(out, &request, node, &self.trail, &Cuts::default(), false)?;
+        out.extend_from_slice(body);
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use crate::http::body::{Body, Framing};
 use crate::http::buffer::Buffer;
 
 /// The largest body of which a copy is of use, in bytes.
-const MAX_COPY: usize = 2048;
+pub const MAX_COPY: u64 = 2048;
 
 /// A request body on its way: a window of the client's buffer was produced, part of it was sent.
 pub struct Upload {
@@ -34,7 +34,7 @@ impl Upload {
         let step = self.body.step(buffer.data_mut()).map_err(|error| Fault::Body(error, limit))?;
         (self.produced, self.sent, self.consumed) = (step.produced, 0, step.consumed);
         if let Some(copy) = &mut self.copy {
-            let room = MAX_COPY.saturating_sub(copy.len());
+            let room = usize::try_from(MAX_COPY).unwrap_or(0).saturating_sub(copy.len());
             copy.extend_from_slice(&buffer.data()[..step.produced.min(room)]);
         }
         Ok(())
