@@ -1,7 +1,7 @@
 //! lavaproxy: one address for Discord music bots in front of Lavalink v3 and v4.
 //!
 //! ```text
-//! accept -> admit -> [ read head -> authenticate -> route -> connect -> exchange ]* -> tunnel -> account
+//! accept -> admit -> [ read head -> authenticate -> route -> choose a node -> exchange ]* -> tunnel -> account
 //!                    one round per HTTP request of a keep-alive connection      after a 101
 //! ```
 //!

@@ -197,7 +197,7 @@ fn start_nodes(settings: &mut config::Settings) -> Result<Vec<Node>, std::io::Er
 
 fn address(node: &Node, password: config::Secret) -> config::Node {
     let (host, port) = (node.address().ip().to_string(), node.address().port());
-    config::Node { name: node.name().into(), host, port, password }
+    config::Node { name: node.name().into(), host, port, password, has_own_password: false }
 }
 
 /// How many pretend bots the demo has.

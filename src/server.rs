@@ -54,23 +54,25 @@ struct Current {
     drain: Duration,
     failover_after: Option<Duration>,
     nodes: Vec<NodeHandle>,
+    /// Nodes that a reload removed, as long as they have sessions.
+    leaving: Vec<NodeHandle>,
     pools: Pools,
 }
 
 impl Current {
-    fn new(settings: &Settings, nodes: Vec<NodeHandle>, before: Option<&Pools>) -> Self {
+    fn new(settings: &Settings, nodes: Vec<NodeHandle>, leaving: Vec<NodeHandle>, before: Option<&Pools>) -> Self {
         let pools = PerVersion::new(|version| {
             let of_version = nodes.iter().filter(|node| node.version == version);
             let backends = of_version.map(|node| Arc::clone(&node.backend)).collect();
             Pool::new(version, backends, before.and_then(|before| before.get(version).as_deref()))
         });
-        Self { drain: settings.timeouts.drain, failover_after: settings.failover_after, nodes, pools }
+        Self { drain: settings.timeouts.drain, failover_after: settings.failover_after, nodes, leaving, pools }
     }
 
     /// Ends the tunnels to nodes that have not answered for FAILOVER_AFTER, where another node can take their sessions.
     fn fail_over(&self, proxy: &Admission) {
         let Some(after) = self.failover_after else { return };
-        for node in &self.nodes {
+        for node in self.nodes.iter().chain(&self.leaving) {
             let backend = &node.backend;
             let is_due = backend.health().silent_for().is_some_and(|time| time >= after);
             let has_other = || self.pools.get(node.version).as_ref().is_some_and(|pool| pool.has_other(backend));
@@ -91,8 +93,16 @@ struct NodeHandle {
     node: Node,
     timeouts: Timeouts,
     backend: Arc<Backend>,
+    /// True once a reload has removed it.
+    is_leaving: bool,
     /// Asks as long as a handle is kept.
     _prober: Arc<Prober>,
+}
+
+impl NodeHandle {
+    fn has_sessions(&self) -> bool {
+        self.backend.load().sessions() > 0
+    }
 }
 
 impl Server {
@@ -116,7 +126,7 @@ impl Server {
         watchdog: Option<Watchdog>,
     ) -> Result<Self, StartError> {
         let sockets = sockets::listen(settings, inherited)?;
-        let current = Current::new(settings, node_handles(settings, &[])?, None);
+        let current = Current::new(settings, node_handles(settings, &[])?, Vec::new(), None);
         for node in current.nodes.iter().filter(|node| draining.iter().any(|name| **name == *node.node.name)) {
             node.backend.set_draining(true, "the predecessor");
         }
@@ -140,7 +150,7 @@ impl Server {
                 .map(|(name, address)| (*name, *address, sockets::pinned(name)))
                 .collect(),
             loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
-            setup: Mutex::new(Arc::new(setup(settings, &current.nodes))),
+            setup: Mutex::new(Arc::new(setup(settings, &current))),
         });
         let monitor = monitor.map_err(lacking("the monitor"))?;
         let pages = Backend::monitor(monitor.address().clone(), web_timeouts(settings.timeouts));
@@ -177,20 +187,25 @@ impl Server {
             .try_for_each(|listener| sockets::check_pages(listener.name(), listener.address(), settings))?;
         let (before, pools) = {
             let current = self.current.lock();
-            (current.nodes.clone(), current.pools.clone())
+            (current.nodes.iter().chain(&current.leaving).cloned().collect::<Vec<_>>(), current.pools.clone())
         };
-        let next = Current::new(settings, node_handles(settings, &before)?, Some(&pools));
+        let nodes = node_handles(settings, &before)?;
+        let is_kept = |old: &NodeHandle| nodes.iter().any(|new| new.backend.id() == old.backend.id());
+        let removed = before.iter().filter(|old| !is_kept(old) && old.has_sessions()).cloned();
+        let leaving: Vec<_> = removed.map(|old| NodeHandle { is_leaving: true, ..old }).collect();
+        for node in &leaving {
+            node.backend.set_draining(true, "a reload that removed it");
+        }
+        let next = Current::new(settings, nodes, leaving, Some(&pools));
         for listener in &self.listeners {
             listener.change_rules(match listener.name() {
                 WEB => web_rules(settings, &self.pages, &self.proxy),
                 name => proxy_rules(name, settings, &next.pools, &self.sessions),
             });
         }
-        self.monitor.change_setup(setup(settings, &next.nodes));
+        self.monitor.change_setup(setup(settings, &next));
         let is_kept = |old: &NodeHandle| next.nodes.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
-        for old in before.iter().filter(|old| !is_kept(old)) {
-            old.backend.retire();
-        }
+        before.iter().filter(|old| !is_kept(old)).for_each(|old| old.backend.retire());
         *self.current.lock() = next;
         Ok(())
     }
@@ -231,6 +246,7 @@ impl Server {
     /// DRAIN_TIMEOUT.
     pub fn hand_over(&self) {
         let deadline = self.drain_deadline();
+        self.proxy.note_successor();
         self.close(|_| true);
         info!("event=listeners-closed");
         self.proxy.begin_to_stop();
@@ -304,20 +320,23 @@ fn node_handle(
         old.version == version && (name, host, port) == (&node.name, &node.host, &node.port)
     };
     let same = before.iter().find(is_same);
-    if let Some(old) = same.filter(|old| old.node == *node && old.timeouts == timeouts) {
+    if let Some(old) = same.filter(|old| old.node == *node && old.timeouts == timeouts && !old.is_leaving) {
         old.backend.schedule().set_interval(settings.health_interval);
         return Ok(old.clone());
     }
     let before = same.map(|old| &*old.backend);
     let backend = Backend::lavalink(version, node, timeouts, settings.health_interval, before);
     info!("event=node {}", backend.label());
+    if same.is_some_and(|old| old.is_leaving) {
+        backend.set_draining(false, "a reload that names it again");
+    }
     let prober = Prober::start(&backend, version).map_err(lacking("the probers"))?;
-    Ok(NodeHandle { version, node: node.clone(), timeouts, backend, _prober: Arc::new(prober) })
+    Ok(NodeHandle { version, node: node.clone(), timeouts, backend, is_leaving: false, _prober: Arc::new(prober) })
 }
 
-fn setup(settings: &Settings, nodes: &[NodeHandle]) -> Setup {
-    let nodes = nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
-    Setup { nodes, settings: settings.describe() }
+fn setup(settings: &Settings, current: &Current) -> Setup {
+    let backends = |nodes: &[NodeHandle]| nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
+    Setup { nodes: backends(&current.nodes), leaving: backends(&current.leaving), settings: settings.describe() }
 }
 
 fn proxy_rules(name: &str, settings: &Settings, pools: &Pools, sessions: &Arc<Sessions>) -> Rules {
@@ -384,9 +403,10 @@ fn start_housekeeper(
     let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
         while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
             ledger.tick();
-            let now = current.lock();
+            let mut now = current.lock();
             now.nodes.iter().for_each(|node| node.backend.sweep());
             now.fail_over(&proxy);
+            now.leaving.retain(NodeHandle::has_sessions);
             drop(now);
             if let Some(watchdog) = &mut watchdog {
                 watchdog.tick();

@@ -44,6 +44,8 @@ pub struct Admission {
     taken: AtomicUsize,
     lingering: AtomicUsize,
     stopping: AtomicBool,
+    /// Another process serves in this one's stead.
+    succeeded: AtomicBool,
     hurried: AtomicBool,
     next_key: AtomicU64,
     table: Mutex<Table>,
@@ -119,6 +121,7 @@ impl Admission {
             taken: AtomicUsize::new(0),
             lingering: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            succeeded: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             next_key: AtomicU64::new(0),
             table: Mutex::default(),
@@ -140,6 +143,16 @@ impl Admission {
     /// True from the moment that [`begin_to_stop`](Self::begin_to_stop) was called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
+    }
+
+    /// Notes that another process accepts new clients on the same sockets.
+    pub fn note_successor(&self) {
+        self.succeeded.store(true, SeqCst);
+    }
+
+    /// True while new clients are served, by this process or by its successor.
+    pub fn is_serving(&self) -> bool {
+        !self.is_stopping() || self.succeeded.load(SeqCst)
     }
 
     /// A slot for this client, until the permit is dropped. `None` when all are taken.

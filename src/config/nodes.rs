@@ -24,6 +24,8 @@ pub struct Node {
     /// What the node is sent as `Authorization`: its own password where one is set, else that of its version, else
     /// `PROXY_PASSWORD`.
     pub password: Secret,
+    /// True when the password is the node's own.
+    pub has_own_password: bool,
 }
 
 /// The node's host and port.
@@ -59,7 +61,7 @@ impl Node {
     /// The setting that holds its password, for messages.
     #[must_use]
     pub fn password_setting(&self, version: Lavalink) -> String {
-        match self.is_listed() {
+        match self.has_own_password {
             true => password_name(version, &self.name),
             false => names::of(version).password.name.to_owned(),
         }
@@ -107,6 +109,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         let password = password.and_then(|own| own.or_else(|| proxy_password.cloned()));
         let with_password = |mut node: Node| {
             let own = if node.is_listed() { self.own_password(version, &node.name) } else { None };
+            node.has_own_password = own.is_some();
             node.password = own.or_else(|| password.clone()).unwrap_or(node.password);
             node
         };
@@ -159,7 +162,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
 
 /// The node has a password only after its settings were read.
 fn without_password(name: &str, host: String, port: u16) -> Node {
-    Node { name: name.into(), host, port, password: Secret::new(String::new()) }
+    Node { name: name.into(), host, port, password: Secret::new(String::new()), has_own_password: false }
 }
 
 /// `eu1=10.0.0.5:2333`, `eu2=[2001:db8::6]:2333`, `eu3=lavalink.example:2333`.

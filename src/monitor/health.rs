@@ -131,7 +131,7 @@ impl NodeRow {
 /// What is known of the nodes. The very first call has them asked.
 fn rows(setup: &Setup) -> Vec<NodeRow> {
     ask_unknown(setup);
-    setup.nodes.iter().map(|node| NodeRow::of(node)).collect()
+    setup.shown().map(|node| NodeRow::of(node)).collect()
 }
 
 /// Has the nodes asked that were not asked yet.

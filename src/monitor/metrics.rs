@@ -89,7 +89,7 @@ fn nodes(out: &mut Families, sources: &Sources) {
     ask_unknown(&setup);
     let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Backend) -> Option<u64>| {
         out.family(name, kind, help);
-        for node in &setup.nodes {
+        for node in setup.shown() {
             if let Some(value) = value(node) {
                 out.sample(name, &[("node", node.name())], value);
             }
@@ -114,7 +114,7 @@ fn nodes(out: &mut Families, sources: &Sources) {
 
     let name = "lavaproxy_node_connect_duration_seconds";
     out.family(name, "histogram", "Time that connects to a Lavalink node took, health checks included.");
-    for node in &setup.nodes {
+    for node in setup.shown() {
         let (label, connects) = (("node", &**node.name()), node.health().connects());
         let mut so_far = 0;
         for (bound, count) in CONNECT_BOUNDS.iter().zip(connects.buckets) {

@@ -64,8 +64,19 @@ pub struct Sources {
 pub struct Setup {
     /// The nodes, those of v3 first.
     pub nodes: Vec<Arc<Backend>>,
+    /// Nodes that a reload removed; they count as long as they have sessions.
+    pub leaving: Vec<Arc<Backend>>,
     /// Every setting with its value, secrets hidden.
     pub settings: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// The nodes of the settings, and those that a reload removed and that still have sessions. No name comes twice.
+    fn shown(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        let is_alone = |node: &&Arc<Backend>| self.nodes.iter().all(|other| other.name() != node.name());
+        let leaving = self.leaving.iter().filter(|node| node.load().sessions() > 0).filter(is_alone);
+        self.nodes.iter().chain(leaving)
+    }
 }
 
 impl Sources {

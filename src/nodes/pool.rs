@@ -216,7 +216,8 @@ mod tests {
 
     fn node_at(name: &str, port: u16) -> Arc<Backend> {
         let password = Secret::new("password".to_owned());
-        let node = Node { name: name.into(), host: "127.0.0.1".to_owned(), port, password };
+        let host = "127.0.0.1".to_owned();
+        let node = Node { name: name.into(), host, port, password, has_own_password: false };
         let timeouts = Timeouts { head: SECOND, keepalive: SECOND, connect: SECOND, response: SECOND, drain: SECOND };
         Backend::lavalink(Lavalink::V4, &node, timeouts, SECOND, None)
     }

@@ -137,9 +137,9 @@ impl Choice {
         }
     }
 
-    /// True when the client does not mind which node answers.
+    /// True when another node will do too.
     fn is_free(&self) -> bool {
-        matches!(self.wanted, Wanted::Any)
+        !matches!(self.wanted, Wanted::Only(_))
     }
 
     /// The node that is named when no node takes the connection.

@@ -370,7 +370,7 @@ impl<'s> Connection<'s> {
 
     fn answer_healthz(&mut self, proxy: &Admission) -> Result<Next, Fault> {
         let close = self.must_close();
-        let text = reply::healthz(proxy.is_stopping(), &self.summary, close);
+        let text = reply::healthz(proxy.is_serving(), &self.summary, close);
         match self.send_own(&text, close) {
             Ok(()) => Ok(Next::Request),
             Err(closed) => Ok(Next::End(closed.unwrap_or(End::ClientClosed))),

@@ -205,7 +205,13 @@ mod tests {
     #[test]
     fn nodes_get_via_and_the_monitor_does_not() {
         let settings = Settings::from_lookup(|_| None).unwrap();
-        let node = Backend::lavalink(Lavalink::V4, &settings.nodes(Lavalink::V4)[0], settings.timeouts);
+        let node = Backend::lavalink(
+            Lavalink::V4,
+            &settings.nodes(Lavalink::V4)[0],
+            settings.timeouts,
+            settings.health_interval,
+            None,
+        );
         let monitor = Backend::monitor(SockAddr::unix("/nowhere").unwrap(), settings.timeouts);
         let client = std::net::SocketAddr::from(([192, 0, 2, 1], 80)).into();
         let trail = Trail { client, fronts: Vec::new(), is_fronted: false };
@@ -213,7 +219,7 @@ mod tests {
         let request = Request::parse(b"GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 b\r\n\r\n", &mut slots).unwrap();
         for (backend, count) in [(node, 2), (monitor, 0)] {
             let mut head = Vec::new();
-            write_request_head(&mut head, &request, &backend, &trail, false).unwrap();
+            write_request_head(&mut head, &request, &backend, &trail, &Cuts::default(), false).unwrap();
             let head = String::from_utf8(head).unwrap();
             assert_eq!(head.matches("\r\nVia: 1.1 ").count(), count, "{head}");
         }

@@ -93,8 +93,8 @@ pub fn error(format: ErrorFormat, fault: &Fault, summary: &RequestSummary, close
 }
 
 /// The answer to `/healthz`: 200 while bots are served, 503 while the proxy listeners are stopping. No figures.
-pub fn healthz(is_stopping: bool, summary: &RequestSummary, close: bool) -> Vec<u8> {
-    let (status, word) = if is_stopping { (503, "stopping") } else { (200, "ok") };
+pub fn healthz(is_serving: bool, summary: &RequestSummary, close: bool) -> Vec<u8> {
+    let (status, word) = if is_serving { (200, "ok") } else { (503, "stopping") };
     let mut text = start(status, "text/plain; charset=utf-8", word.len(), SystemTime::now());
     text += "Cache-Control: no-store\r\n";
     finish(text, word, summary, close)
