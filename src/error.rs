@@ -1,7 +1,7 @@
-//! What can go wrong, on which side, in which phase, and how a connection ended.
+//! Faults: what went wrong, on which side and in which phase. Ends: why a connection ended.
 //!
-//! A [`Fault`] is something the client is told with an HTTP status; an [`End`] is the one reason that a
-//! connection's closing log line and the counters carry. Only `proxy::connection` turns one into the other.
+//! The client gets a [`Fault`] as an answer with an HTTP status. The [`End`] of a connection is the reason in its
+//! closing log line and in the counters. Only `proxy::connection` turns a fault into an end.
 
 use std::fmt;
 use std::io;
@@ -13,9 +13,9 @@ use crate::http::head::{HeadError, MAX_FIELDS, MAX_READ_HEAD};
 /// Why a connection ended. A normal end is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The client closed first, or asked for it with `Connection: close`.
+    /// The client closed first, or sent `Connection: close`.
     ClientClosed,
-    /// The backend closed a tunnel first, or an answer that only its end delimits ended.
+    /// The backend closed a tunnel first, or ended an answer whose length only the close shows.
     BackendClosed,
     /// The client was silent, or did not read, for too long.
     ClientTimeout,
@@ -27,13 +27,13 @@ pub enum End {
     BackendReset,
     /// The machine's limit of connections was reached.
     RejectedLimit,
-    /// No thread could be had.
+    /// No thread could be started.
     RejectedThreads,
     /// The password was missing or wrong.
     RejectedPassword,
-    /// The version that was asked for has no backend.
+    /// The requested version has no backend.
     RejectedVersion,
-    /// No backend took the connection.
+    /// No backend accepted the connection.
     BackendUnreachable,
     /// The client broke the protocol.
     BadRequest,
@@ -65,7 +65,7 @@ impl End {
         Self::InternalError,
     ];
 
-    /// The word that logs and the API use.
+    /// The name in logs and in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClientClosed => "client-closed",
@@ -86,12 +86,12 @@ impl End {
         }
     }
 
-    /// How a failed read from, or write to, the client ends its connection.
+    /// The end of a connection after a failed read from the client or write to it.
     pub fn of_client(error: &io::Error) -> Self {
         if is_timeout(error) { Self::ClientTimeout } else { Self::ClientReset }
     }
 
-    /// How a failed read from, or write to, the backend ends the connection.
+    /// The end of a connection after a failed read from the backend or write to it.
     pub fn of_backend(error: &io::Error) -> Self {
         if is_timeout(error) { Self::BackendTimeout } else { Self::BackendReset }
     }
@@ -103,7 +103,7 @@ impl fmt::Display for End {
     }
 }
 
-/// True for a socket deadline that ran out: SO_RCVTIMEO and SO_SNDTIMEO report `WouldBlock`, TCP itself `TimedOut`.
+/// True when a socket's deadline has passed: SO_RCVTIMEO and SO_SNDTIMEO report `WouldBlock`, TCP itself `TimedOut`.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -125,22 +125,22 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl StartError {
-    /// What could not be done, why, and what would mend it.
+    /// What could not be done, why, and what the operator can do about it.
     pub fn new(what: String, error: io::Error, hint: &'static str) -> Self {
         Self { what, error, hint }
     }
 }
 
-/// What is wrong on the side of a backend.
+/// What went wrong on the side of a backend.
 #[derive(Debug)]
 pub enum BackendFault {
-    /// Connect: its name or address led nowhere, or it refused.
+    /// Connect: its name has no address, its address is not reachable, or it refused the connection.
     Unreachable {
         /// The backend's name and address.
         backend: String,
         /// The settings that hold its address.
         settings: String,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
     /// Connect: it did not answer in time.
@@ -152,9 +152,9 @@ pub enum BackendFault {
     BadResponse(&'static str),
     /// Response: its head is not HTTP.
     BadResponseHead(HeadError),
-    /// Response: its body breaks the grammar from the start.
+    /// Response: the start of its body breaks the grammar.
     BadResponseBody(BodyError),
-    /// Response: it closed or broke off before it answered.
+    /// Response: it closed or reset the connection before it answered.
     NoResponse(End),
     /// Response: it refuses the password that lavaproxy sent.
     RefusesPassword {
@@ -167,26 +167,26 @@ pub enum BackendFault {
     ResponseTimeout,
 }
 
-/// What is answered to the client instead of a backend's response.
+/// What went wrong with a request. The client gets it instead of a backend's response.
 #[derive(Debug)]
 pub enum Fault {
     /// Client, head: it is malformed or over a limit.
     Head(HeadError),
     /// Client, head: it was not complete in time.
     HeadTimeout,
-    /// Client, head: a method that is refused here; the ones that are not.
+    /// Client, head: the method is refused here.
     Method {
-        /// For the `Allow` field.
+        /// The methods that are accepted, for the `Allow` field.
         allow: &'static str,
     },
-    /// Client, head: what is forwarded would be over Lavalink's limit.
+    /// Client, head: the forwarded head would be over Lavalink's limit.
     ForwardedHeadTooLarge,
     /// Client, authentication: no password.
     PasswordMissing {
-        /// True when the answer asks a browser for one.
+        /// True when the answer makes a browser ask its user for the password.
         challenge: bool,
     },
-    /// Client, authentication: a wrong password; a WebSocket handshake gets the same 401 as without one.
+    /// Client, authentication: a wrong password. A WebSocket handshake gets 401, any other request 403.
     PasswordWrong {
         /// True for a WebSocket handshake.
         upgrade: bool,
@@ -197,33 +197,33 @@ pub enum Fault {
     Loop,
     /// Client, routing: there is no node of the name in `Lavalink-Node`.
     UnknownNode {
-        /// The names that there are.
+        /// The names of the nodes of this version.
         known: String,
     },
-    /// Client, routing: this version is switched off.
+    /// Client, routing: the requested version is off.
     NoBackend(Lavalink),
-    /// Client, routing: a WebSocket handshake of Lavalink v3, which is switched off.
+    /// Client, routing: a WebSocket handshake of Lavalink v3 while v3 is off.
     V3Handshake,
     /// Client, admission: every slot is taken.
     Full {
-        /// How many connections there may be.
+        /// The number of slots.
         limit: usize,
-        /// Which limit of the machine that follows from.
+        /// The limit of the machine that this number follows from.
         rule: &'static str,
     },
     /// Proxy: no thread could be started for this connection.
     NoThread,
-    /// Client, body: it breaks the grammar or is too large; the limit in bytes.
+    /// Client, body: it breaks the grammar, or is larger than the limit, which is in bytes.
     Body(BodyError, u64),
     /// Client, body: it stalled.
     BodyTimeout,
     /// Client, body: the client stopped sending before its end.
     BodyTruncated,
-    /// Backend: it cannot be reached, or its answer cannot be relayed.
+    /// Backend: the connection to it or its answer failed.
     Backend(BackendFault),
     /// Proxy: this process has no descriptor left.
     NoDescriptor,
-    /// The client: it is gone, and there is nothing to answer.
+    /// Client: it is gone, so that no answer can reach it.
     Gone(End),
 }
 
@@ -250,7 +250,7 @@ impl Fault {
         }
     }
 
-    /// How the connection ended, should it end with this answer.
+    /// The end of the connection if it ends with this answer.
     pub fn end(&self) -> End {
         match self {
             Self::Head(_) | Self::Method { .. } | Self::ForwardedHeadTooLarge | Self::Loop => End::BadRequest,
@@ -266,7 +266,7 @@ impl Fault {
         }
     }
 
-    /// True when the connection cannot go on: it is unknown where its next request starts, or the client is gone.
+    /// True when the connection cannot serve another request: where that would start is unknown, or the client is gone.
     pub fn is_fatal(&self) -> bool {
         !matches!(
             self,

@@ -5,7 +5,7 @@
 //!                    one round per HTTP request of a keep-alive connection      after a 101
 //! ```
 //!
-//! The modules stand on floors. No module imports from a floor above its own, and no imports form a circle:
+//! Each module has a floor. No module imports from a floor above its own, and no two modules import each other:
 //!
 //! | floor | modules | |
 //! |---|---|---|
@@ -13,10 +13,10 @@
 //! | 7 | [`server`] | puts everything together from the settings |
 //! | 6 | [`process`] | inherited sockets, the successor, the supervisor |
 //! | 5 | [`listener`] | the accept loops |
-//! | 4 | [`proxy`], [`monitor`] | the way of a connection; the web pages and the API |
-//! | 3 | [`sessions`], [`admission`] | which node has which Lavalink session; slots for connections |
-//! | 2 | [`nodes`], [`ledger`] | Lavalink nodes; the use of connections |
-//! | 1 | [`error`], [`demo`], [`healthcheck`] | faults and ends; pretend nodes and bots; `--healthcheck` |
+//! | 4 | [`proxy`], [`monitor`] | the stages of a connection; the web pages and the API |
+//! | 3 | [`sessions`], [`admission`] | Lavalink sessions and their nodes; slots for connections |
+//! | 2 | [`nodes`], [`ledger`] | Lavalink nodes; connections and their traffic |
+//! | 1 | [`error`], [`demo`], [`healthcheck`] | faults, and ends of connections; pretend nodes and bots; `--healthcheck` |
 //! | 0 | [`http`], [`config`], [`log_limit`], [`logfmt`] | the protocol; the settings; log lines |
 //!
 //! The proxy never reads a number back from the ledger. Without [`monitor`] lavaproxy is a proxy without pages.

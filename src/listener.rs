@@ -1,8 +1,8 @@
 //! The accept loop of one listening socket. It knows sockets and threads, and hands each connection to its service.
 //!
 //! Worker threads take turns: each idle worker blocks in `accept`. The worker that takes the last idle turn starts
-//! another worker before it serves its client. A failed accept is waited out; only a stop ends the turns. A tunnel gets
-//! two threads of its own, and its worker returns to the accept loop.
+//! another worker before it serves its client. After a failed accept a worker pauses and tries again; only a stop ends
+//! the turns. A tunnel gets two threads of its own, and its worker returns to the accept loop.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,9 +36,9 @@ const TURN: Duration = Duration::from_millis(250);
 const IDLE_TURNS: u32 = 40;
 /// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// The pause after an accept that failed for want of descriptors or memory.
+/// The pause after an accept that failed because descriptors or memory are short.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// How often a closed listener is checked for workers that still accept.
+/// The pause between two checks whether workers of a closed listener still accept.
 const LOOK: Duration = Duration::from_millis(10);
 /// The longest wait for these workers.
 const DESERTED: Duration = Duration::from_secs(2);
@@ -58,7 +58,7 @@ pub struct Listener {
 /// Opens a listening socket with a long accept queue.
 ///
 /// # Errors
-/// When the address is taken or not an address of this machine.
+/// When the address is in use or not an address of this machine.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -74,7 +74,7 @@ impl Listener {
     /// When the socket's options cannot be set.
     pub fn new(socket: TcpListener, service: Arc<Service>) -> io::Result<Arc<Self>> {
         let address = socket.local_addr()?;
-        // Linux hands a listener's options down to the connections it accepts, which saves system calls on each.
+        // On Linux accepted connections inherit the listener's options, which saves system calls on each.
         let options = SockRef::from(&socket);
         options.set_tcp_nodelay(true)?;
         options.set_tcp_keepalive(&backend::keepalive())?;
@@ -115,7 +115,7 @@ impl Listener {
         self.socket.lock().clone()
     }
 
-    /// Changes the rules of its service. Requests under way and tunnels go on under the old ones.
+    /// Changes the rules of its service. Requests under way and tunnels keep the old ones.
     pub fn change_rules(&self, rules: Rules) {
         let set = |socket: Arc<TcpListener>| SockRef::from(&*socket).set_write_timeout(Some(rules.timeouts.response));
         if let Some(Err(error)) = self.socket().map(set) {
@@ -124,8 +124,8 @@ impl Listener {
         self.service.change_rules(rules);
     }
 
-    /// Stops accepting. Workers leave at the end of their turn and still serve a client that they accept until then.
-    /// The socket closes after them. Where another process has it too, it goes on to listen.
+    /// Stops accepting. Each worker leaves at the end of its turn and still serves a client that it accepts until then.
+    /// The socket closes after the last one. A successor with the same socket goes on to listen.
     pub fn close(&self) {
         *self.socket.lock() = None;
     }
@@ -138,7 +138,7 @@ impl Listener {
         }
     }
 
-    /// Starts a worker that counts as idle already.
+    /// Starts a worker. Its caller has counted it as idle already.
     fn start_worker(self: &Arc<Self>) -> io::Result<()> {
         let listener = Arc::clone(self);
         self.workers.fetch_add(1, SeqCst);
@@ -180,12 +180,11 @@ impl Listener {
         self.idle.fetch_sub(1, SeqCst);
     }
 
-    /// Serves a client after it has made sure that another worker accepts. False when this worker is not needed any
-    /// more.
+    /// Makes sure that another worker accepts, then serves the client. False when this worker is not needed any more.
     fn receive(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, buffers: &mut Buffers) -> bool {
         let arriving = Arriving::at(self);
         let was_last = self.idle.fetch_sub(1, SeqCst) == 1;
-        // Where the number of workers is limited, clients wait in the kernel's queue until a worker is free.
+        // At the limit of workers, clients wait in the kernel's queue until a worker is free.
         let may_grow = self.workers.load(SeqCst) < self.service.admission().max_workers();
         let successor = if was_last && may_grow { self.start_worker() } else { Ok(()) };
         self.service.contain(&client, || self.serve(stream, client, arriving, successor.is_ok(), buffers));
@@ -224,13 +223,13 @@ impl Listener {
         }
     }
 
-    /// Takes this worker out if more than `enough` are idle.
+    /// Ends this worker's turn in `accept`. True, and the worker leaves, if more than `enough` are idle.
     fn leave(&self, enough: usize) -> bool {
         self.idle.fetch_update(SeqCst, SeqCst, |idle| (idle > enough).then(|| idle - 1)).is_ok()
     }
 
-    /// An accept can fail because the client is gone already, or because this process lacks something. Neither ends a
-    /// listener.
+    /// Pauses after a failed accept if descriptors or memory are short. An accept also fails when its client is gone
+    /// already. Neither ends a listener.
     fn wait_out(&self, error: &io::Error) {
         let of_the_client = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted);
         if !of_the_client {
@@ -251,7 +250,7 @@ impl Listener {
     }
 }
 
-/// A client between the accept and its slot.
+/// A client that is accepted and has no slot yet.
 struct Arriving<'l>(&'l AtomicUsize);
 
 impl<'l> Arriving<'l> {

@@ -1,10 +1,10 @@
-//! For what may happen thousands of times a second and deserves one log line now and then; reads a clock.
+//! Limits the log lines of an event that may happen thousands of times a second. Reads a clock.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Counts what happens between two log lines.
+/// Counts the events between two log lines.
 pub struct LogLimit {
     pause: Duration,
     state: Mutex<State>,
@@ -17,12 +17,12 @@ struct State {
 }
 
 impl LogLimit {
-    /// One line in `pause` at most.
+    /// At most one line in `pause`.
     pub fn every(pause: Duration) -> Self {
         Self { pause, state: Mutex::default() }
     }
 
-    /// Counts one more. When a line is due, returns how many there were since the last one.
+    /// Counts one event. When a line is due, returns the number of events since the last line.
     pub fn count(&self) -> Option<u64> {
         let mut state = self.state.lock();
         state.count += 1;
@@ -34,7 +34,7 @@ impl LogLimit {
     }
 }
 
-/// One line a second at most.
+/// At most one line a second.
 impl Default for LogLimit {
     fn default() -> Self {
         Self::every(Duration::from_secs(1))
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_logged_at_once_and_the_next_are_counted() {
+    fn the_first_event_is_logged_at_once_and_later_ones_are_counted() {
         let limit = LogLimit::every(Duration::from_secs(3600));
         assert_eq!(limit.count(), Some(1));
         assert_eq!((limit.count(), limit.count()), (None, None));

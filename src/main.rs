@@ -16,7 +16,7 @@ use lavaproxy::server::Server;
 use lavaproxy::signals::{FURTHER, Running, Signals};
 use log::{error, info, warn};
 
-/// Wrong flags or settings, as opposed to a start that failed.
+/// The exit code for wrong flags or settings.
 const EXIT_USAGE: u8 = 2;
 
 const HELP: &str = "\
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
             if let Some(predecessor) = predecessor {
                 predecessor.tell_failure(&faults);
             }
-            // Container engines know 0 and 1 only.
+            // Container engines accept only 0 and 1 from a health check.
             let is_healthcheck = matches!(command, Command::Healthcheck);
             return if is_healthcheck { ExitCode::FAILURE } else { ExitCode::from(EXIT_USAGE) };
         }
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the settings, unless the name of a node leads back here.
+/// Prints the settings. Fails when a node's name resolves to this lavaproxy.
 fn check(loaded: &Loaded) -> ExitCode {
     let warnings = match config::check_names(&loaded.settings) {
         Ok(warnings) => warnings,
@@ -119,7 +119,7 @@ fn parse(mut flags: lexopt::Parser) -> Result<(Command, Option<PathBuf>), lexopt
     Ok((command, env_file.map(PathBuf::from)))
 }
 
-/// Starts the log, and logs the version, the env file and the warnings.
+/// Starts the logger, and logs the version, the env file and the warnings.
 fn begin(loaded: &Loaded) {
     let Loaded { settings, file, warnings, .. } = loaded;
     logfmt::init(&settings.log_level);
@@ -130,7 +130,7 @@ fn begin(loaded: &Loaded) {
         warn!("event=settings warning={}", Quoted(warning));
     }
     if settings.default_password_stands() {
-        warn!("event=settings warning=\"PROXY_PASSWORD is the one everybody can read in the manual: set another\"");
+        warn!("event=settings warning=\"PROXY_PASSWORD is the default, which the manual shows: set another\"");
     }
 }
 
@@ -185,7 +185,7 @@ fn demo(mut loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Pretend nodes in the place of the configured ones.
+/// Starts pretend nodes, which take the place of the configured ones.
 fn start_nodes(settings: &mut config::Settings) -> Result<Vec<Node>, std::io::Error> {
     let nodes = Node::start_demo(settings.proxy_password.expose())?;
     settings.nodes = config::PerVersion::new(|version| {

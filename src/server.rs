@@ -1,5 +1,4 @@
-//! Puts lavaproxy together from the settings: ledgers, nodes, listeners, monitor. Changes what a reload can change, and
-//! stops it.
+//! Puts lavaproxy together from the settings: ledgers, nodes, listeners, monitor. Reloads the settings and stops it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,13 +26,13 @@ use crate::proxy::auth::Auth;
 use crate::proxy::service::{ErrorFormat, LavalinkRoutes, Routes, Rules, Service};
 use crate::sessions::table::Sessions;
 
-/// The web listener's own share of connections, so that it can never starve the proxy listeners.
+/// The slots of the web listener. They are its own, so that it cannot take those of the proxy listeners.
 const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share of the web pages" };
-/// The largest body of a request to the web listener, in bytes: nothing there takes one.
+/// The largest request body at the web listener, in bytes: no request there needs one.
 const WEB_MAX_BODY: u64 = 0;
-/// The longest that the web listener waits for a peer.
+/// The longest wait of the web listener for a client or for the monitor.
 const WEB_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that a stop waits for connections of the web listener.
+/// The longest wait of a stop for connections of the web listener.
 const WEB_DRAIN: Duration = Duration::from_secs(1);
 
 /// A running lavaproxy.
@@ -49,7 +48,7 @@ pub struct Server {
     housekeeper: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-/// What holds until the settings change.
+/// What a reload replaces.
 struct Current {
     drain: Duration,
     failover_after: Option<Duration>,
@@ -95,7 +94,7 @@ struct NodeHandle {
     backend: Arc<Backend>,
     /// True once a reload has removed it.
     is_leaving: bool,
-    /// Asks as long as a handle is kept.
+    /// It runs until the last handle is dropped.
     _prober: Arc<Prober>,
 }
 
@@ -109,16 +108,16 @@ impl Server {
     /// Opens every listener that the settings name and serves until [`stop`](Self::stop).
     ///
     /// # Errors
-    /// When an address cannot be listened on, or the machine lacks threads or descriptors for the start.
+    /// When a listener cannot be opened, or the machine lacks threads or descriptors for the start.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         Self::start_on(settings, Inherited::default(), &[], None)
     }
 
-    /// The same, on inherited sockets where there are any, with the nodes that the predecessor was draining, and with the
-    /// supervisor's watchdog.
+    /// Like [`start`](Self::start), but uses the inherited sockets, drains the nodes that the predecessor was draining,
+    /// and notifies the supervisor's watchdog.
     ///
     /// # Errors
-    /// As above, and when an inherited socket fits no listener.
+    /// As there, and when an inherited socket fits no listener.
     pub fn start_on(
         settings: &Settings,
         inherited: Inherited,
@@ -175,12 +174,12 @@ impl Server {
         Ok(Self { listeners, ledger, proxy, web, pages, monitor, sessions, current, housekeeper })
     }
 
-    /// Takes these settings for all later requests. Requests under way and tunnels go on under the old ones. The
-    /// addresses of the listeners stay as they are.
+    /// Applies these settings to all later requests. Requests under way and tunnels keep the old ones. The addresses of
+    /// the listeners do not change.
     ///
     /// # Errors
-    /// When the pages would lose their password where other machines can reach them, or a thread cannot be had. Nothing
-    /// has changed then.
+    /// When the pages would have no password although other machines can reach them, or when a thread cannot be
+    /// started. Nothing has changed then.
     pub fn reload(&self, settings: &Settings) -> Result<(), StartError> {
         self.listeners
             .iter()
@@ -220,7 +219,7 @@ impl Server {
         self.listeners.iter().filter_map(|listener| Some((listener.name(), listener.socket()?))).collect()
     }
 
-    /// The names of the nodes that drain.
+    /// The names of the draining nodes.
     pub fn draining(&self) -> Vec<Arc<str>> {
         let current = self.current.lock();
         let drains = |node: &&NodeHandle| node.backend.health().is_draining();
@@ -232,8 +231,8 @@ impl Server {
         &self.ledger
     }
 
-    /// Closes the proxy listeners, lets requests finish within DRAIN_TIMEOUT, then ends the tunnels. The web pages are
-    /// served until then, and /healthz says that lavaproxy is stopping.
+    /// Closes the proxy listeners, lets requests finish within DRAIN_TIMEOUT, then ends the tunnels. Serves the web
+    /// pages until then; /healthz reports that lavaproxy is stopping.
     pub fn stop(&self) {
         let deadline = self.drain_deadline();
         self.proxy.begin_to_stop();
@@ -242,8 +241,7 @@ impl Server {
         self.close_web(left);
     }
 
-    /// Leaves the sockets to another process that listens on them too: lets requests finish and tunnels live within
-    /// DRAIN_TIMEOUT.
+    /// Leaves the listening sockets to the successor. Requests may finish and tunnels may go on within DRAIN_TIMEOUT.
     pub fn hand_over(&self) {
         let deadline = self.drain_deadline();
         self.proxy.note_successor();
@@ -254,7 +252,7 @@ impl Server {
         self.close_web(left);
     }
 
-    /// Lets a [`hand_over`](Self::hand_over) that is under way end its tunnels now.
+    /// Makes a [`hand_over`](Self::hand_over) that is under way end its tunnels now.
     pub fn hurry(&self) {
         self.proxy.hurry();
     }
@@ -280,7 +278,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Ends at once what was not stopped before.
+    /// Ends at once everything that was not stopped before.
     fn drop(&mut self) {
         self.close(|_| true);
         for admission in [&self.proxy, &self.web] {
@@ -295,8 +293,8 @@ impl Drop for Server {
     }
 }
 
-/// The nodes that the settings name. Those of `before` that the settings leave unchanged are kept, with their idle
-/// connections and what is known of their health.
+/// The nodes of the settings. A node of `before` whose settings are unchanged is kept, with its idle connections, its
+/// health and its load.
 fn node_handles(settings: &Settings, before: &[NodeHandle]) -> Result<Vec<NodeHandle>, StartError> {
     let mut nodes = Vec::new();
     for version in Lavalink::ALL {
@@ -307,7 +305,7 @@ fn node_handles(settings: &Settings, before: &[NodeHandle]) -> Result<Vec<NodeHa
     Ok(nodes)
 }
 
-/// A node that has moved to another address is a new one.
+/// The node with these settings. A node with another address is a new node, though it has the same name.
 fn node_handle(
     settings: &Settings,
     version: Lavalink,
@@ -391,8 +389,9 @@ fn lacking(what: &str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::new(what, error, "raise the limits of open files and threads")
 }
 
-/// Once a second: takes the samples for the rates, closes idle backend connections that are about to go stale, and sends
-/// the watchdog's sign of life. That comes last, so that it fails to come when the ledger is stuck.
+/// Starts the thread that, once a second, takes the samples for the rates, closes old idle connections to nodes, ends
+/// the tunnels of lost nodes and notifies the watchdog. The watchdog is last: it is not notified when the ledger is
+/// stuck.
 fn start_housekeeper(
     ledger: Arc<Ledger>,
     proxy: Arc<Admission>,

@@ -18,7 +18,7 @@ use crate::process::notify::{Notify, State};
 use crate::process::upgrade::Binary;
 use crate::server::Server;
 
-/// Registered signals. The first SIGTERM or SIGINT is kept for [`Running`]; a second one ends the process at once.
+/// The registered signals. The first SIGTERM or SIGINT goes to [`Running`]; a second one ends the process at once.
 pub struct Signals {
     incoming: Incoming,
     /// Becomes true with the first SIGTERM or SIGINT.
@@ -26,10 +26,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes SIGTERM and SIGINT, and these signals as well.
+    /// Registers SIGTERM, SIGINT and the `further` signals.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system refuses a signal.
     pub fn register(further: &[i32]) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -49,10 +49,10 @@ fn log_stop(signal: Option<i32>) {
     info!("event=stopping signal={}", signal.and_then(signal_name).unwrap_or("none"));
 }
 
-/// The signals besides SIGTERM and SIGINT. The demo does not take them.
+/// The signals that a running lavaproxy handles besides SIGTERM and SIGINT. The demo does not handle them.
 pub const FURTHER: [i32; 2] = [SIGHUP, SIGUSR2];
 
-/// A lavaproxy that serves, with what its signals need.
+/// A running lavaproxy, with all that acting on signals needs.
 pub struct Running<'r> {
     /// The server.
     pub server: &'r Server,
@@ -86,7 +86,7 @@ impl Running<'_> {
         }
     }
 
-    /// Takes the new settings if all of them are good, else none.
+    /// Takes the new settings if all of them are valid, else none.
     fn reload(&mut self) {
         self.notify.say(State::Reloading);
         match config::reload(self.env_file.as_deref(), &self.settings) {
@@ -142,7 +142,7 @@ impl Running<'_> {
         }
     }
 
-    /// Serves the connections that are left until they end, until DRAIN_TIMEOUT, or until a signal stops this process.
+    /// Serves the remaining connections until they end, until DRAIN_TIMEOUT, or until a signal stops this process.
     fn hand_over(&self, signals: &mut Signals) {
         let handle = signals.incoming.handle();
         thread::scope(|scope| {

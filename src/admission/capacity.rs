@@ -1,8 +1,8 @@
-//! How many connections this machine can carry, and which of its limits says so. Reads /proc and cgroups; the
-//! arithmetic is pure.
+//! The number of connections that this machine can carry, and the limit that it follows from. Reads /proc and cgroups;
+//! the arithmetic is pure.
 //!
-//! std aborts the process when a new thread cannot map its stacks, so the limit of admission must keep clear
-//! of what the kernel allows rather than find out.
+//! std aborts the process when a new thread cannot map its stacks. The number of slots must therefore stay below what
+//! the kernel allows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,12 +23,12 @@ const DESCRIPTORS_KEPT: u64 = 384;
 const THREADS_KEPT: u64 = 384;
 const MAPPINGS_KEPT: u64 = 2048;
 
-/// A number of connections, and why there cannot be more.
+/// A number of connections, and the limit that it follows from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// At least 1.
     pub connections: usize,
-    /// The limit that rules, in words for the log and the refused client.
+    /// The limit, in words for the log and for a refused client.
     pub rule: &'static str,
 }
 
@@ -54,7 +54,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Raises the soft limit of open files to the hard one, then reads what rules here.
+    /// Raises the soft limit of open files to the hard one, then reads the limits.
     pub fn measure() -> Self {
         let descriptors = rlimit::increase_nofile_limit(u64::MAX)
             .or_else(|_| rlimit::Resource::NOFILE.get_soft())
@@ -76,10 +76,10 @@ impl Machine {
         }
     }
 
-    /// What follows from these limits.
+    /// The number of connections that follows from these limits.
     pub fn capacity(&self) -> Capacity {
         let threads = |limit: u64| limit.saturating_sub(THREADS_KEPT) / THREADS;
-        // Other processes have threads too: a quarter of what is shared stays theirs.
+        // Other processes have threads too: a quarter of a shared limit is left to them.
         let shared_threads = |limit: u64| threads(limit / 4 * 3);
         let rules = [
             (self.descriptors.map(|n| n.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS), "open files, ulimit -n"),
@@ -115,7 +115,7 @@ fn control_groups() -> Vec<PathBuf> {
         .collect()
 }
 
-/// The number a file holds; `max` and anything else is no limit.
+/// The number in a file; `None` for `max` and anything else.
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tightest_limit_rules() {
+    fn the_tightest_limit_decides() {
         let vast = Machine {
             descriptors: Some(1 << 20),
             mappings: Some(65_530),

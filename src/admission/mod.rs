@@ -1,4 +1,4 @@
-//! Slots for connections: a limit on their number, and the table of them that stopping needs.
+//! Slots for connections: limits their number, and keeps the table of connections that a stop needs.
 //!
 //! It keeps its own count and never asks the ledger. When all slots are taken, a proxy listener refuses a new client.
 //! The web listener evicts a connection that is idle or stalled instead, so that idle clients cannot lock others out.
@@ -17,15 +17,15 @@ use socket2::{SockRef, Socket};
 use crate::nodes::backend;
 use capacity::Capacity;
 
-/// The close code of a tunnel that ends as lavaproxy stops (RFC 6455 section 7.4.1),
+/// The close code of tunnels that end because lavaproxy stops (RFC 6455 section 7.4.1).
 pub const GOING_AWAY: u16 = 1001;
-/// and of one whose node is lost: the client should connect again (IANA's registry of close codes).
+/// The close code of tunnels whose node is lost (IANA's registry of close codes). The client should connect again.
 pub const SERVICE_RESTART: u16 = 1012;
-/// The most refused clients that lavaproxy lingers for at once, so that they can read their answer.
+/// The most refused clients that lavaproxy lingers for at the same time, so that they can read their answer.
 const MAX_LINGERING: usize = 32;
-/// A connection that has sent no request for so long may be evicted,
+/// A connection that has sent no request for this long may be evicted.
 const IDLE: Duration = Duration::from_millis(50);
-/// and one whose request has been under way for so long.
+/// A connection whose request has been under way for this long may be evicted.
 const STALLED: Duration = Duration::from_millis(500);
 /// The longest wait of a new client for a slot, and the pause between two looks at the table.
 const SLOT_WAIT: Duration = Duration::from_millis(1500);
@@ -44,7 +44,7 @@ pub struct Admission {
     taken: AtomicUsize,
     lingering: AtomicUsize,
     stopping: AtomicBool,
-    /// Another process serves in this one's stead.
+    /// True once a successor accepts the new clients.
     succeeded: AtomicBool,
     hurried: AtomicBool,
     next_key: AtomicU64,
@@ -56,11 +56,11 @@ pub struct Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Its first request is on its way.
+    /// It has sent no request yet.
     New,
-    /// It waits for another request; nothing is lost when it ends.
+    /// It waits for another request. It may end at any time.
     Idle,
-    /// Its last answer was sent and its own side ended, or is about to be: it waits for the client's end.
+    /// Its last answer is sent. It waits until the client ends its side.
     Lingering,
     /// A request is under way.
     Busy,
@@ -75,7 +75,7 @@ struct Slot {
     /// When it entered its phase, in milliseconds after the admission's epoch.
     since: AtomicU64,
     evicted: AtomicBool,
-    /// The close code that lavaproxy ends the tunnel with; 0 while it does not.
+    /// The close code with which lavaproxy ends the tunnel; 0 until then.
     close_code: AtomicU16,
 }
 
@@ -103,12 +103,13 @@ pub enum Tunnels {
 }
 
 impl Admission {
-    /// As many slots as `capacity` says. A connection keeps its slot until it ends.
+    /// Admission with this capacity. A connection keeps its slot until it ends.
     pub fn new(capacity: Capacity) -> Arc<Self> {
         Self::with(capacity, false)
     }
 
-    /// The same, but when all are taken, the connection that has been idle for the longest is evicted.
+    /// Admission with this capacity. When all slots are taken, a new client gets the slot of an idle or
+    /// stalled connection.
     pub fn evicting(capacity: Capacity) -> Arc<Self> {
         Self::with(capacity, true)
     }
@@ -134,18 +135,18 @@ impl Admission {
         &self.capacity
     }
 
-    /// How many workers there may be. Where connections are evicted, each slot may have an evicted connection besides
+    /// The most workers that are needed. If connections are evicted, each slot may have an evicted connection besides
     /// its present one.
     pub fn max_workers(&self) -> usize {
         if self.evicts { 2 * self.capacity.connections } else { usize::MAX }
     }
 
-    /// True from the moment that [`begin_to_stop`](Self::begin_to_stop) was called.
+    /// True once [`begin_to_stop`](Self::begin_to_stop) was called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }
 
-    /// Notes that another process accepts new clients on the same sockets.
+    /// Notes that a successor accepts new clients on the same sockets.
     pub fn note_successor(&self) {
         self.succeeded.store(true, SeqCst);
     }
@@ -155,7 +156,7 @@ impl Admission {
         !self.is_stopping() || self.succeeded.load(SeqCst)
     }
 
-    /// A slot for this client, until the permit is dropped. `None` when all are taken.
+    /// Takes a slot for this client until the permit is dropped. `None` when all are taken.
     pub fn admit(self: &Arc<Self>, client: Arc<TcpStream>) -> Option<Permit> {
         let key = self.next_key.fetch_add(1, SeqCst);
         let has_slot = if self.evicts { self.wait_for_slot(key) } else { self.take_slot() };
@@ -191,7 +192,7 @@ impl Admission {
         let found = self.take_or_evict(&mut table, key);
         table.queue.retain(|waiting| *waiting != key);
         drop(table);
-        // Another client is the first in the queue now, and the evicted connection may be in a pause.
+        // Wakes the next client in the queue, and the evicted connection if it is in a pause.
         self.left.notify_all();
         found
     }
@@ -258,8 +259,8 @@ impl Admission {
         self.left.notify_all();
     }
 
-    /// Ends all connections, after [`begin_to_stop`](Self::begin_to_stop): those with a request when it is answered,
-    /// those without one after [`FAREWELL`], then the tunnels, and all of them at the deadline. Returns how many
+    /// Ends all connections, after [`begin_to_stop`](Self::begin_to_stop): those with a request after its answer,
+    /// those without a request after a second, then the tunnels, and all of them at the deadline. Returns how many
     /// did not end.
     pub fn drain(&self, deadline: Instant, tunnels: Tunnels) -> usize {
         let hurried = || self.hurried.load(SeqCst);
@@ -279,7 +280,7 @@ impl Admission {
     }
 
     /// Ends the tunnels to the node with this number with close 1012, so that their clients connect again. Returns how
-    /// many there are.
+    /// many it has ended.
     pub fn end_tunnels_of(&self, node: u64) -> usize {
         let table = self.table.lock();
         let is_its = |slot: &&Arc<Slot>| slot.tunnel.lock().as_ref().is_some_and(|tunnel| tunnel.node == node);
@@ -304,8 +305,7 @@ impl Admission {
         }
     }
 
-    /// Waits until all have gone, for as long as some still go.
-    /// Waits as long as connections end within [`END_TIME`] of each other.
+    /// Waits until all connections have ended, or none has ended for [`END_TIME`].
     fn wait_for_ends(&self, table: &mut MutexGuard<'_, Table>) {
         let mut before = usize::MAX;
         while !table.slots.is_empty() && table.slots.len() < before {
@@ -333,15 +333,14 @@ impl Slot {
         self.evicted.load(SeqCst)
     }
 
-    /// True when something lies in its socket that nobody has read yet.
+    /// True when its socket has unread bytes.
     fn has_sent(&self) -> bool {
         backend::peek(&SockRef::from(&*self.client)).is_ok_and(|count| count > 0)
     }
 
-    // Shutting a socket down that its peer has closed fails, and then there is nothing left to do.
-
-    /// Ends our side of a connection that waits for a request. It may still read, as an answer is perhaps on its way:
-    /// bytes that come after a `shutdown` of both sides would reset the connection. The client's end wakes its worker.
+    /// Ends our side of a connection that waits for a request. The reading side stays open, as an
+    /// answer may be on its way: bytes that arrive after a `shutdown` of both sides would reset the connection. When the
+    /// client ends its side, the worker wakes.
     fn end_if_idle(&self) {
         let is_idle = !self.has_sent()
             && self.phase.compare_exchange(Phase::Idle as u8, Phase::Lingering as u8, SeqCst, SeqCst).is_ok();
@@ -350,6 +349,7 @@ impl Slot {
         }
     }
 
+    // A shutdown fails if the peer has closed the socket. Nothing is left to do then.
     fn stop_reading(&self) {
         let _ = self.client.shutdown(Shutdown::Read);
     }
@@ -382,13 +382,13 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Notes what the connection does from here on. False when lavaproxy is stopping, and an idle connection should end.
+    /// Notes the phase that the connection enters. False when lavaproxy is stopping and an idle connection should end.
     pub fn enter(&self, phase: Phase) -> bool {
         self.slot.phase.store(phase as u8, SeqCst);
         self.note_phase()
     }
 
-    /// Notes that a request has come. False when a stop has ended the connection before: it can get no answer.
+    /// Notes the start of a request. False when a stop has ended the connection already: the request gets no answer.
     pub fn begin_request(&self) -> bool {
         let is_over = self.slot.phase.swap(Phase::Busy as u8, SeqCst) == Phase::Lingering as u8;
         self.note_phase();
@@ -401,24 +401,24 @@ impl Permit {
         }
         let stopping = self.admission.is_stopping();
         if stopping {
-            // Taking the lock orders this after the waiter's look at the phases.
+            // With the lock taken, the waiter has either seen the new phase or waits for the notification.
             drop(self.admission.table.lock());
             self.admission.left.notify_all();
         }
         !stopping
     }
 
-    /// True when a new client waits for this slot: a connection that was just answered should end.
+    /// True when a new client waits for a slot: this connection should end after its answer.
     pub fn is_wanted(&self) -> bool {
         self.admission.evicts && !self.admission.table.lock().queue.is_empty()
     }
 
-    /// The close code once lavaproxy ends this connection, rather than one of its peers; 0 until then.
+    /// The close code if lavaproxy ends this tunnel; 0 until then.
     pub fn close_code(&self) -> &AtomicU16 {
         &self.slot.close_code
     }
 
-    /// True when there will be no further request on this connection.
+    /// True when this connection may not serve a further request.
     pub fn is_last_call(&self) -> bool {
         self.admission.is_stopping()
     }
@@ -428,7 +428,7 @@ impl Permit {
         self.slot.is_evicted()
     }
 
-    /// Waits, but no longer than until the slot is evicted or lavaproxy stops.
+    /// Waits for `time`, or until the connection is evicted or lavaproxy stops.
     pub fn pause(&self, time: Duration) {
         let deadline = Instant::now() + time;
         let mut table = self.admission.table.lock();
@@ -439,7 +439,7 @@ impl Permit {
         }
     }
 
-    /// Lets a stop reach the tunnel's backend side too.
+    /// Notes the backend side of a tunnel, so that a stop can end it.
     pub fn attach(&self, backend: Arc<Socket>, node: u64) {
         *self.slot.tunnel.lock() = Some(Tunnel { backend, node });
     }
@@ -449,7 +449,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut table = self.admission.table.lock();
         table.slots.remove(&self.key);
-        // Under the lock: a slot that was given to another connection must not be given back as well.
+        // Checked under the lock: the slot of an evicted connection belongs to another connection already.
         if !self.is_evicted() {
             self.admission.taken.fetch_sub(1, SeqCst);
         }
@@ -475,7 +475,7 @@ mod tests {
 
     use super::*;
 
-    /// A client and its slot, which it may have to wait for.
+    /// Connects a client and waits for its slot.
     fn connect(admission: &Arc<Admission>) -> (TcpStream, Permit) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -506,7 +506,7 @@ mod tests {
                 scope.spawn(move || {
                     let (_client, permit) = connect(admission);
                     let at = permit.slot.since();
-                    // The next one's time is another.
+                    // The next client arrives in a later millisecond.
                     while admission.millis() == at {}
                     admitted.lock().push((number, at));
                 });

@@ -1,5 +1,5 @@
-//! Connections to a node, or to the monitor: it connects with a deadline and keeps idle connections that all clients
-//! share. What is sent on them is the business of the exchange and of the tunnel.
+//! Connections to a node, or to the monitor. Connects with a deadline and keeps idle connections, which all clients
+//! share. The exchange and the tunnel decide what is sent on them.
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -22,20 +22,20 @@ use crate::error::{self, BackendFault, End, Fault};
 use crate::http::head::Field;
 use crate::log_limit::LogLimit;
 
-/// Lavalink closes a connection that was idle for 60 seconds; one near that age is not used again.
+/// The age at which an idle connection is not used again. Lavalink closes it after 60 seconds.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
-/// Idle connections that are kept for each backend.
+/// The most idle connections of one backend.
 const MAX_IDLE: usize = 128;
 
 /// The request fields that the monitor reads.
 const MONITOR_FIELDS: [&str; 3] = ["Host", "Origin", "Sec-Fetch-Site"];
 
-/// A peer that is gone without a word is found after 60 s of silence and three probes, 10 s apart.
+/// TCP keepalive for all sockets: it finds a dead peer after 60 s of silence and three probes, 10 s apart.
 pub fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3)
 }
 
-/// How long sent bytes may stay unacknowledged (RFC 5482): as long as keepalive takes to find a dead peer.
+/// How long sent bytes may stay unacknowledged (RFC 5482). Keepalive takes as long to find a dead peer.
 pub const USER_TIMEOUT: Duration = Duration::from_secs(90);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -82,8 +82,8 @@ pub struct Link {
 }
 
 impl Backend {
-    /// A Lavalink node. Its first health round is due after one `interval`. `before` is the same node under settings
-    /// that have changed: what is known of it is kept.
+    /// A Lavalink node. Its first health round is due after one `interval`. `before` is the same node before a change
+    /// of its settings: its id, its health and its load are kept.
     pub fn lavalink(
         version: Lavalink,
         node: &Node,
@@ -130,7 +130,7 @@ impl Backend {
         }
     }
 
-    /// Its number, unique in this process: a node that comes back under its name with another address has another one.
+    /// Its number, unique in this process. A node that returns under its old name with another address has a new one.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -153,12 +153,12 @@ impl Backend {
         }
     }
 
-    /// The time that one connect may take.
+    /// The longest time of one connect.
     pub fn connect_timeout(&self) -> Duration {
         self.timeouts.connect
     }
 
-    /// What this backend takes as its `Authorization`, if anything.
+    /// The password that this backend gets as `Authorization`, if any.
     pub fn password(&self) -> Option<&Secret> {
         self.password.as_ref()
     }
@@ -175,27 +175,27 @@ impl Backend {
         BackendFault::RefusesPassword { backend: self.to_string(), setting }
     }
 
-    /// What is known of its health.
+    /// Its health.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// True when it takes new sessions: it is up, or nothing is known of it yet.
+    /// True when it gets new sessions: it is up, or its first health round has not ended yet.
     pub fn is_in_rotation(&self) -> bool {
         matches!(self.health.state(), NodeState::Up | NodeState::Unknown)
     }
 
-    /// When it is asked how it is.
+    /// The schedule of its health rounds.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
-    /// What it has to do.
-    pub fn load(&self) -> &Load {
+    /// Its load.
+    pub fn load(&self) -> &Arc<Load> {
         &self.load
     }
 
-    /// Takes the node out of rotation for new sessions, or back into it. False when it was so already.
+    /// Takes the node out of rotation for new sessions, or back into it. False when nothing changes.
     pub fn set_draining(&self, draining: bool, by: &str) -> bool {
         self.health.set_draining(self.label(), draining, by)
     }
@@ -210,14 +210,14 @@ impl Backend {
         matches!(self.target, Target::Lavalink(..))
     }
 
-    /// True for a field that this backend is to get: a node gets all, the monitor those it has a use for, as
-    /// tiny_http hangs up on some others.
+    /// True for a field that this backend gets. A node gets all. The monitor gets only those that it reads, as
+    /// tiny_http closes the connection on some others.
     pub fn reads(&self, field: &Field<'_>) -> bool {
         let is = |name: &&str| field.name.eq_ignore_ascii_case(name);
         self.keeps_connections() || (field.value.is_ascii() && MONITOR_FIELDS.iter().any(is))
     }
 
-    /// A connection: an idle one that still stands, else a new one.
+    /// A connection: an idle one if there is one, else a new one.
     ///
     /// # Errors
     /// 502, 503 or 504 as a [`Fault`], within `time`.
@@ -238,7 +238,7 @@ impl Backend {
         let started = Instant::now();
         let linked = self.connect(started + time);
         let linked = linked.map(|socket| Link { socket, reused: false }).map_err(|error| self.fault(error));
-        // The monitor tells by itself when it cannot go on.
+        // The health of the monitor is not kept.
         let is_node = matches!(self.target, Target::Lavalink(..));
         if is_node && self.health.note_connect(started.elapsed(), linked.as_ref().err()) {
             self.schedule.ask_for_another();
@@ -246,7 +246,7 @@ impl Backend {
         linked
     }
 
-    /// Keeps a connection for a later request. Only for one whose last exchange ended cleanly.
+    /// Keeps a connection for a later request. Its last exchange must have ended cleanly.
     pub fn give_back(&self, link: Link) {
         if !self.keeps_connections() {
             return;
@@ -257,7 +257,7 @@ impl Backend {
         }
     }
 
-    /// Closes idle connections before the backend does; to be called every few seconds.
+    /// Closes idle connections before the backend closes them. Must be called every few seconds.
     pub fn sweep(&self) {
         let mut old = Vec::new();
         let mut idle = self.idle.lock();
@@ -266,7 +266,7 @@ impl Backend {
         drop(idle);
     }
 
-    /// Closes the idle connections and keeps none any more: the settings name another backend now.
+    /// Closes the idle connections and keeps none from now on: the settings do not name this backend any more.
     pub fn retire(&self) {
         let mut idle = self.idle.lock();
         self.retired.store(true, Relaxed);
@@ -331,7 +331,7 @@ impl std::fmt::Display for Backend {
     }
 }
 
-/// Tries every address; each gets its share of the time that is left.
+/// Tries every address in turn. Each gets an equal share of the time that is left.
 fn connect_to_any(resolver: &Arc<Resolver>, deadline: Instant) -> io::Result<TcpStream> {
     let addresses = resolver.addresses(deadline)?;
     let mut failure = io::Error::from(io::ErrorKind::TimedOut);
@@ -349,28 +349,29 @@ fn connect_to_any(resolver: &Arc<Resolver>, deadline: Instant) -> io::Result<Tcp
     Err(failure)
 }
 
-/// True for an idle connection that is neither closed nor has bytes that nobody asked for.
+/// True for an idle connection that its peer has not closed and that has no unread bytes.
 fn stands(socket: &Socket) -> bool {
     matches!(peek(socket), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Looks at what has come without waiting and without taking it; 0 is the end of the stream.
+/// Checks a socket for unread bytes. Does not wait and leaves them there. 1 if there are any, 0 at the end of the
+/// stream.
 pub fn peek(socket: &Socket) -> io::Result<usize> {
     socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT)
 }
 
 impl Link {
-    /// True when it served another request before this one.
+    /// True when it has served another request before.
     pub fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// True when bytes of the backend have arrived, or its end.
+    /// True when bytes from the backend, or its end, have arrived.
     pub fn has_news(&self) -> bool {
         !stands(&self.socket)
     }
 
-    /// Waits for bytes of the backend or its end, for `time` at the most.
+    /// Waits for bytes from the backend, or its end, for at most `time`.
     pub fn wait_for_news(&self, time: Duration) -> io::Result<bool> {
         let usual = self.socket.read_timeout()?;
         self.socket.set_read_timeout(Some(time))?;
@@ -379,10 +380,10 @@ impl Link {
         Ok(!matches!(peeked, Err(error) if error::is_timeout(&error)))
     }
 
-    /// Lets the next read wait until `deadline` and no longer.
+    /// Makes the next read wait until `deadline` at most.
     ///
     /// # Errors
-    /// `TimedOut` when that has passed.
+    /// `TimedOut` when `deadline` has passed.
     pub fn read_until(&self, deadline: Instant) -> io::Result<()> {
         match deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
@@ -390,12 +391,12 @@ impl Link {
         }
     }
 
-    /// How long one write may wait for the backend to read.
+    /// Sets how long one write may wait for the backend to read.
     pub fn set_write_timeout(&self, time: Duration) -> io::Result<()> {
         self.socket.set_write_timeout(Some(time))
     }
 
-    /// The socket, for a tunnel: without deadlines, as Lavalink may be silent for a minute and more.
+    /// The socket for a tunnel. It has no deadlines, as Lavalink may be silent for more than a minute.
     ///
     /// # Errors
     /// When the backend is gone already.
@@ -421,9 +422,9 @@ impl Write for &Link {
     }
 }
 
-/// Makes the close of a socket a reset, so that its peer can tell that it was no proper end.
+/// Makes the close of a socket a reset, which shows its peer that this is no proper end.
 pub fn close_with_reset<'s>(socket: impl Into<SockRef<'s>>) {
-    // Fails on a socket that is dead already, which is what was wanted.
+    // An error means that the socket is dead already.
     let _ = socket.into().set_linger(Some(Duration::ZERO));
 }
 
@@ -443,12 +444,12 @@ mod tests {
         (listener, address)
     }
 
-    /// Nobody listens where nobody can.
+    /// An address that refuses connections: no process listens there.
     fn refusing() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    /// A listener that is too busy to take anybody, with those it keeps waiting.
+    /// A listener that accepts no connection, with the connections that fill its queue.
     fn deaf() -> (Socket, Vec<TcpStream>, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -464,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_of_a_name_has_its_turn() {
+    fn every_address_of_a_name_is_tried() {
         let ((_listener, open), (_socket, _waiting, deaf)) = (open(), deaf());
         let started = Instant::now();
         assert_eq!(connect(&[refusing(), open]).unwrap(), open);

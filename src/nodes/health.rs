@@ -1,8 +1,7 @@
-//! What is known of how a node is: from the rounds of the [`prober`](super::prober), and from connections made for
-//! clients.
+//! The health of a node, from the rounds of the [`prober`](super::prober) and from the connections that clients need.
 //!
-//! It keeps figures and touches no socket. The pool decides by its state; when no node of a version is up, requests are
-//! still tried, so that stale knowledge never keeps a version down.
+//! It keeps figures and touches no socket. The pool reads its state. When no node of a version is up, requests are
+//! still tried, so that an old state never keeps a version down.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::Fault;
 use crate::logfmt::Quoted;
 
-/// The upper bounds of the connect times that are counted, in seconds.
+/// The upper bounds of the buckets for connect times, in seconds.
 pub const CONNECT_BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// So many failed rounds in a row make a node down, and so many good ones make it up again.
+/// This many failed rounds in a row make a node down, and this many good ones make it up again.
 const ROUNDS: u32 = 2;
 
-/// How a node is, as the pool and people see it.
+/// The state of a node, for the pool, the pages, the API and the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
@@ -28,14 +27,14 @@ pub enum NodeState {
     Up,
     /// It does not answer, or refuses the password.
     Down,
-    /// It answers, and gets no new sessions.
+    /// It answers, but gets no new sessions.
     Draining,
     /// No round has ended yet.
     Unknown,
 }
 
 impl NodeState {
-    /// The word in logs.
+    /// The name in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -46,7 +45,7 @@ impl NodeState {
     }
 }
 
-/// What is known of a node.
+/// The health of one node.
 pub struct Health(Mutex<State>);
 
 struct State {
@@ -59,19 +58,19 @@ struct State {
     failed_rounds: u32,
     /// A connect has failed since the last round began.
     suspect: bool,
-    /// When the node stopped to answer; `None` when it answers, be it with a refusal.
+    /// When the node stopped answering; `None` while it answers, even with a refusal.
     silent_since: Option<Instant>,
     seen: Seen,
     error: Option<String>,
     connects: Connects,
 }
 
-/// How long the connections took that a node accepted.
+/// The connect times of one node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Connects {
-    /// How many took no longer than each of [`CONNECT_BOUNDS`] and longer than the one before it.
+    /// The number of connects up to each of [`CONNECT_BOUNDS`], without those of the bucket before.
     pub buckets: [u64; CONNECT_BOUNDS.len()],
-    /// All of them, the slower ones too.
+    /// The number of all connects, including those over the last bound.
     pub count: u64,
     /// The sum of their times, in seconds.
     pub sum: f64,
@@ -79,26 +78,26 @@ pub struct Connects {
     pub failures: u64,
 }
 
-/// What the last good round found.
+/// The findings of the last good round.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// From the connect to the whole answer of `GET /version`, in milliseconds.
     pub response_time: Option<f64>,
-    /// The version that the node says it has.
+    /// The version in the node's answer.
     pub lavalink_version: Option<String>,
-    /// Its own figures.
+    /// The node's own figures.
     pub stats: Option<Stats>,
 }
 
-/// The part of Lavalink's own figures that counts.
+/// The part of Lavalink's own figures that lavaproxy uses.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
-    /// Its players, all clients together.
+    /// The players of all clients.
     pub players: u64,
-    /// Of these, how many play.
+    /// The number of players that play.
     pub playing_players: u64,
-    /// Its processors.
+    /// The processors of its machine.
     #[serde(default)]
     pub cpu: Cpu,
 }
@@ -112,20 +111,20 @@ pub struct Cpu {
     pub system_load: f64,
 }
 
-/// A copy of what is known.
+/// A copy of a node's health.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// As the pool sees it.
+    /// The state that the pool reads.
     pub state: NodeState,
     /// Since when, in milliseconds since the epoch.
     pub since: u64,
-    /// What the last good round found; empty while the node is down.
+    /// The findings of the last good round; empty while the node is down.
     pub seen: Seen,
-    /// What is wrong and what mends it.
+    /// What is wrong, and what the operator can do about it.
     pub error: Option<String>,
 }
 
-/// What one round found out of a node that answers.
+/// The result of a round in which the node answered.
 pub(super) struct Finding {
     pub(super) response_time: Duration,
     pub(super) version: Option<String>,
@@ -135,7 +134,7 @@ pub(super) struct Finding {
 
 /// Why a round failed.
 pub(super) enum RoundError {
-    /// There was no connection, or no answer on it.
+    /// There was no connection, or no answer.
     Silent(String),
     /// The answer was a refusal.
     Refused(String),
@@ -159,12 +158,12 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Notes a connection that was made or tried; `taken` is the time it took. True when a round should follow.
+    /// Notes a connect and the time that it took. True when a round should follow.
     pub(super) fn note_connect(&self, taken: Duration, failure: Option<&Fault>) -> bool {
         let mut state = self.0.lock();
         match failure {
             None => state.connects.note(taken.as_secs_f64()),
-            // Our own shortage says nothing of the node.
+            // A shortage of this process is no fault of the node.
             Some(Fault::NoDescriptor | Fault::NoThread) => {}
             Some(_) => {
                 state.connects.failures += 1;
@@ -175,12 +174,12 @@ impl Health {
         false
     }
 
-    /// To be called as a round begins. True when a connect has failed since the last one began.
+    /// Must be called when a round begins. True when a connect has failed since the last round began.
     pub(super) fn begin_round(&self) -> bool {
         std::mem::take(&mut self.0.lock().suspect)
     }
 
-    /// Notes what a round found out. `was_suspect` is what [`begin_round`](Self::begin_round) said.
+    /// Notes the result of a round. `was_suspect` is the answer of [`begin_round`](Self::begin_round).
     pub(super) fn note_round(&self, node: impl Display, found: Result<Finding, RoundError>, was_suspect: bool) {
         let mut state = self.0.lock();
         match found {
@@ -219,7 +218,7 @@ impl Health {
         }
     }
 
-    /// Takes the node out of rotation for new sessions, or back into it. False when it was so already.
+    /// Takes the node out of rotation for new sessions, or back into it. False when nothing changes.
     pub(super) fn set_draining(&self, node: impl Display, draining: bool, by: &str) -> bool {
         let mut state = self.0.lock();
         if state.draining == draining {
@@ -232,17 +231,17 @@ impl Health {
         true
     }
 
-    /// True after [`set_draining`](Self::set_draining), whether the node answers or not.
+    /// True while the node is out of rotation for new sessions, whether it answers or not.
     pub fn is_draining(&self) -> bool {
         self.0.lock().draining
     }
 
-    /// How the node is.
+    /// The state of the node.
     pub fn state(&self) -> NodeState {
         self.0.lock().shown()
     }
 
-    /// For how long a node that is down has not answered at all.
+    /// How long a node has not answered; `None` unless it is down.
     pub fn silent_for(&self) -> Option<Duration> {
         let state = self.0.lock();
         state.silent_since.filter(|_| state.is_up == Some(false)).map(|since| since.elapsed())
@@ -253,7 +252,7 @@ impl Health {
         self.0.lock().seen.stats
     }
 
-    /// All of it.
+    /// All figures but the connect times.
     pub fn report(&self) -> Report {
         let state = self.0.lock();
         Report { state: state.shown(), since: state.since, seen: state.seen.clone(), error: state.error.clone() }
@@ -281,7 +280,7 @@ impl State {
         self.note_change(node, before, reason);
     }
 
-    /// One log line for each change of the state.
+    /// Logs a change of the state.
     fn note_change(&mut self, node: impl Display, before: NodeState, reason: &str) {
         let after = self.shown();
         if after == before {
@@ -316,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connect_times_fall_into_their_buckets() {
+    fn connect_times_are_counted_in_buckets() {
         let mut connects = Connects::default();
         for seconds in [0.0, 0.0005, 0.0006, 0.7, 60.0] {
             connects.note(seconds);
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn two_rounds_decide_and_the_first_of_all_alone() {
+    fn the_first_round_decides_alone_and_later_two_in_a_row() {
         use NodeState::{Down, Unknown, Up};
         for (rounds, expected) in [
             (vec![], Unknown),
@@ -376,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_node_that_does_not_answer_is_silent() {
+    fn a_node_that_refuses_is_not_silent() {
         assert!(after(vec![good()]).silent_for().is_none());
         assert!(after(vec![silent()]).silent_for().is_none());
         assert!(after(vec![silent(), silent()]).silent_for().is_some());

@@ -1,5 +1,5 @@
-//! What a node has to do for lavaproxy: sessions, requests under way, and what the choice of a node counts. Touches a
-//! clock and no socket.
+//! The load of a node from lavaproxy: sessions, requests under way, and the new sessions that the choice of a node
+//! counts. Touches a clock and no socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::backend::Backend;
-
-/// A session that a node was given counts for its penalty for so long. By then the node's own figures know its players:
-/// Lavalink v4 renews its load every 30 seconds only.
+/// How long a new session counts in the penalty of its node. After that time the node's own figures include its
+/// players: Lavalink v4 updates its load only every 30 seconds.
 const GIVEN_TIME: Duration = Duration::from_secs(30);
 const SLOTS: usize = 30;
 
@@ -23,13 +21,13 @@ pub struct Load {
     given: Mutex<Given>,
 }
 
-/// The sessions of the last [`GIVEN_TIME`], by the second. A count that the node's newest stats reset would send all
-/// new sessions to the node whose stats came last.
+/// The new sessions of the last [`GIVEN_TIME`], one count per second. If new stats reset the count instead, all new
+/// sessions would go to the node with the newest stats.
 #[derive(Default)]
 struct Given {
     slots: [u64; SLOTS],
     started: Option<Instant>,
-    /// The second that was counted last.
+    /// The second of the newest count.
     now: u64,
 }
 
@@ -52,7 +50,7 @@ fn slot(second: u64) -> usize {
 }
 
 impl Load {
-    /// Counts a session that was given to the node.
+    /// Counts a new session.
     pub(super) fn give(&self) {
         let mut given = self.given.lock();
         given.advance();
@@ -60,14 +58,14 @@ impl Load {
         given.slots[now] += 1;
     }
 
-    /// The sessions given within [`GIVEN_TIME`].
+    /// The new sessions within [`GIVEN_TIME`].
     pub(super) fn given(&self) -> u64 {
         let mut given = self.given.lock();
         given.advance();
         given.slots.iter().sum()
     }
 
-    /// Sessions whose WebSocket is a tunnel now.
+    /// The sessions whose WebSocket is open as a tunnel.
     pub fn sessions(&self) -> u64 {
         self.sessions.load(Relaxed)
     }
@@ -89,36 +87,36 @@ impl Load {
 }
 
 /// A request under way at a node.
-pub struct UnderWay(Arc<Backend>);
+pub struct UnderWay(Arc<Load>);
 
 impl UnderWay {
     /// Counts until it is dropped.
-    pub fn at(backend: &Arc<Backend>) -> Self {
-        backend.load().requests.fetch_add(1, Relaxed);
-        Self(Arc::clone(backend))
+    pub fn at(load: &Arc<Load>) -> Self {
+        load.requests.fetch_add(1, Relaxed);
+        Self(Arc::clone(load))
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.load().requests.fetch_sub(1, Relaxed);
+        self.0.requests.fetch_sub(1, Relaxed);
     }
 }
 
 /// A session at a node.
-pub struct Session(Arc<Backend>);
+pub struct Session(Arc<Load>);
 
 impl Session {
     /// Counts until it is dropped.
-    pub fn at(backend: &Arc<Backend>) -> Self {
-        backend.load().sessions.fetch_add(1, Relaxed);
-        Self(Arc::clone(backend))
+    pub fn at(load: &Arc<Load>) -> Self {
+        load.sessions.fetch_add(1, Relaxed);
+        Self(Arc::clone(load))
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.0.load().sessions.fetch_sub(1, Relaxed);
+        self.0.sessions.fetch_sub(1, Relaxed);
     }
 }
 
@@ -127,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn given_sessions_are_forgotten_after_half_a_minute() {
+    fn new_sessions_count_for_half_a_minute() {
         let mut given = Given::default();
         given.slots[0] = 5;
         given.advance_to(10);
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_counts_at_once() {
+    fn a_new_session_counts_at_once() {
         let load = Load::default();
         (0..3).for_each(|_| load.give());
         assert_eq!(load.given(), 3);

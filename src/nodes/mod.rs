@@ -1,5 +1,5 @@
-//! Lavalink nodes: the sockets to them, the addresses of their names, what is known of their health, and which of them
-//! a session or a request goes to.
+//! Lavalink nodes: the sockets to them, the addresses of their names, their health and their load, and the choice of a
+//! node for a session or a request.
 
 pub mod backend;
 mod choice;

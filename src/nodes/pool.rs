@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn requests_go_to_the_node_with_the_fewest_under_way() {
         let pool = pool(&["a", "b"]);
-        let _under_way = super::super::load::UnderWay::at(pool.first());
+        let _under_way = super::super::load::UnderWay::at(pool.first().load());
         (0..4).for_each(|_| assert_eq!(chosen(&pool, Purpose::Request).as_deref(), Some("b")));
     }
 
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_removed_node_keeps_its_sessions_and_gets_no_new_ones() {
         let before = pool(&["a", "b"]);
-        let session = super::super::load::Session::at(before.named("b").unwrap());
+        let session = super::super::load::Session::at(before.named("b").unwrap().load());
         let after = |before: &Pool| Pool::new(Lavalink::V4, vec![Arc::clone(&before.nodes()[0])], Some(before));
         let pool = after(&before).unwrap();
         assert!(pool.named("b").is_some() && !pool.names_sessions() && pool.has_named_sessions());

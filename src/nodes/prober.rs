@@ -1,7 +1,7 @@
-//! A thread per node that asks it how it is when its [`schedule`](super::schedule) says so: `GET /version`, then
-//! `GET /vN/stats`.
+//! Checks the health of a node: `GET /version`, then `GET /vN/stats`, in a thread per node. The node's `schedule` says
+//! when.
 //!
-//! It opens links of its own, bounded in time and size, and never touches those of clients.
+//! It opens connections of its own, with bounds on time and size, and never touches those of clients.
 
 use std::io;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::config::Lavalink;
 use crate::error::is_timeout;
 use crate::http::peer::{Peer, Reply};
 
-/// The longest that a node may take for the answers of one round; half an interval where that is shorter, so that a
-/// node that hangs is down within three intervals.
+/// The longest time of one round. It is half an interval if that is shorter, so that a node that hangs is down within
+/// three intervals.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The largest answer that is read, in bytes.
+/// The largest answer, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
 /// The longest version that is shown, in characters.
 const MAX_VERSION: usize = 64;
 /// The stack of a prober.
 const STACK: usize = 128 * 1024;
 
-/// Asks a node in each interval, and when told to. Stops when dropped.
+/// The prober of one node. It stops when it is dropped.
 pub struct Prober(Arc<Backend>);
 
 struct Rounds {
@@ -114,12 +114,12 @@ impl Rounds {
     }
 }
 
-/// What a node says its version is, as one short line.
+/// The version in a node's answer, as one short line.
 fn version_text(body: &[u8]) -> String {
     String::from_utf8_lossy(body).trim().chars().filter(|c| !c.is_control()).take(MAX_VERSION).collect()
 }
 
-/// True when `version` is clearly that of another major version.
+/// True when `version` is clearly another major version.
 fn is_another(version: &str, expected: Lavalink) -> bool {
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     major.is_some_and(|major| format!("v{major}") != expected.name())
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_lines_and_tell_their_major() {
+    fn versions_are_one_line_and_show_another_major() {
         assert_eq!(version_text(b" 4.0.8\r\n"), "4.0.8");
         assert_eq!(version_text(&[b'x'; 1000]).len(), MAX_VERSION);
         for (version, expected, another) in [

@@ -1,7 +1,7 @@
-//! A backend's name to addresses, without ever holding a worker longer than its deadline.
+//! Looks up the addresses of a backend's name, and never blocks a worker beyond its deadline.
 //!
-//! The system's resolver blocks for as long as it likes and wants a large stack, so it runs in a thread of its
-//! own, one at a time per name, and its last answer serves until there is a better one.
+//! The system's resolver may block for any time and needs a large stack. It therefore runs in a thread of its own, one
+//! at a time per name. Its last good answer is used until there is a newer one.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long an answer is used before it is asked for anew.
+/// The age at which an answer is looked up again.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// What [`Resolver::addresses`] fails with when no thread can be started.
+/// The kind of the error of [`Resolver::addresses`] when no thread can be started.
 pub const NO_THREAD: io::ErrorKind = io::ErrorKind::ResourceBusy;
 
 /// A host and port whose addresses are looked up when they are needed.
@@ -35,17 +35,17 @@ struct State {
 }
 
 impl Resolver {
-    /// A literal address never asks anybody.
+    /// A resolver for this host. A literal address needs no look-up.
     pub fn new(host: &str, port: u16) -> Arc<Self> {
         let fixed = host.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         Arc::new(Self { host: host.to_owned(), port, fixed, state: Mutex::default(), answered: Condvar::new() })
     }
 
-    /// Every address of the name, in the system's order; an old answer rather than none.
+    /// Every address of the name, in the system's order. An old answer is used if there is no newer one.
     ///
     /// # Errors
-    /// When there is no answer by the deadline (`TimedOut`), the system says that the name leads nowhere, or there
-    /// is no thread to ask it ([`NO_THREAD`]).
+    /// When there is no answer by the deadline (`TimedOut`), when the name has no address, or when no thread can be
+    /// started ([`NO_THREAD`]).
     pub fn addresses(self: &Arc<Self>, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
         if let Some(address) = self.fixed {
             return Ok(vec![address]);
@@ -54,7 +54,7 @@ impl Resolver {
         if !state.running && state.asked.is_none_or(|asked| asked.elapsed() >= FRESH || state.addresses.is_empty()) {
             let resolver = Arc::clone(self);
             let started = thread::Builder::new().name("resolver".to_owned()).spawn(move || resolver.ask());
-            // The system's own error is one that a socket's deadline has too.
+            // The system's error is `WouldBlock`, which a socket's deadline gives too.
             started.map_err(|error| io::Error::new(NO_THREAD, error))?;
             state.running = true;
         }
@@ -85,7 +85,7 @@ impl Resolver {
 
 #[cfg(test)]
 impl Resolver {
-    /// Has just been told these addresses.
+    /// A resolver with a fresh answer: these addresses.
     pub fn knowing(addresses: Vec<SocketAddr>) -> Arc<Self> {
         let state = State { addresses, asked: Some(Instant::now()), ..State::default() };
         let (host, answered) = ("name.invalid".to_owned(), Condvar::new());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_and_names() {
+    fn literals_and_names_have_addresses() {
         assert_eq!(Resolver::new("::1", 7).addresses(soon()).unwrap(), ["[::1]:7".parse().unwrap()]);
         assert_eq!(Resolver::new("[::1]", 7).addresses(soon()).unwrap(), ["[::1]:7".parse().unwrap()]);
         let local = Resolver::new("localhost", 7);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_nowhere_is_an_error_each_time() {
+    fn a_name_without_address_is_an_error_each_time() {
         let nowhere = Resolver::new("no-such-host.invalid", 7);
         for _ in 0..2 {
             assert!(nowhere.addresses(soon()).is_err());

@@ -1,14 +1,14 @@
-//! When a node is asked how it is: once in each interval, and at once when something asks for it. Touches a clock and
-//! no socket.
+//! The times of a node's health rounds: one in each interval, and one at once on request. Touches a clock and no
+//! socket.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// The least time between two rounds, however often one is asked for.
+/// The shortest time between two rounds, also when more are requested.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The rounds of one node. The prober runs them; others may ask for one and wait for its end.
+/// The schedule of one node. Its prober runs the rounds. Others may request one and wait for its end.
 pub struct Schedule {
     state: Mutex<State>,
     changed: Condvar,
@@ -24,13 +24,13 @@ struct State {
 }
 
 impl Schedule {
-    /// Its first round is due after one interval.
+    /// A schedule whose first round is due after one interval.
     pub fn new(interval: Duration) -> Self {
         let state = State { interval, wanted: false, running: false, begun: Instant::now(), ended: None, stop: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Changes the interval from here on.
+    /// Changes the interval.
     pub fn set_interval(&self, interval: Duration) {
         self.state.lock().interval = interval;
         self.changed.notify_all();
@@ -41,7 +41,7 @@ impl Schedule {
         self.state.lock().interval
     }
 
-    /// Asks for a round now. False when one is due or under way, or has just ended.
+    /// Requests a round now. False when one is due or under way, or has just ended.
     pub fn ask(&self) -> bool {
         let mut state = self.state.lock();
         let due = !state.wanted && !state.running && state.ended.is_none_or(|ended| ended.elapsed() >= LEAST_INTERVAL);
@@ -52,7 +52,7 @@ impl Schedule {
         due
     }
 
-    /// Asks for a round that begins after now, as soon as the last one is [`LEAST_INTERVAL`] old.
+    /// Requests a round that begins after this call, as soon as the last one is a second old.
     pub fn ask_for_another(&self) {
         let mut state = self.state.lock();
         if !state.wanted {
@@ -61,7 +61,7 @@ impl Schedule {
         }
     }
 
-    /// False until the first round has ended.
+    /// True once a round has ended.
     pub fn has_ended_one(&self) -> bool {
         self.state.lock().ended.is_some()
     }
@@ -76,13 +76,13 @@ impl Schedule {
         }
     }
 
-    /// Ends [`next`](Self::next).
+    /// Ends the schedule: no round is due any more.
     pub fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_all();
     }
 
-    /// Waits until a round is due. False when there will be none any more.
+    /// Waits until a round is due. False when the schedule has ended.
     pub(super) fn next(&self) -> bool {
         let mut state = self.state.lock();
         loop {
@@ -100,7 +100,7 @@ impl Schedule {
         }
     }
 
-    /// Notes the end of the round that [`next`](Self::next) began.
+    /// Notes the end of a round.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         (state.running, state.ended) = (false, Some(Instant::now()));
@@ -115,7 +115,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn a_round_that_is_asked_for_is_due_at_once_and_only_once() {
+    fn a_requested_round_is_due_once_and_at_once() {
         let schedule = Schedule::new(LONG);
         assert!(!schedule.has_ended_one());
         assert!(schedule.ask());
@@ -128,12 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn another_round_can_be_asked_for_while_one_is_under_way() {
+    fn another_round_can_be_requested_during_a_round() {
         let schedule = Schedule::new(LONG);
         assert!(schedule.ask() && schedule.next());
         schedule.ask_for_another();
         schedule.end();
-        assert!(schedule.next(), "it comes once the last one is a second old");
+        assert!(schedule.next(), "it is due when the last one is a second old");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! May this request pass? Compares what it carries with the door's password, in constant time; pure.
+//! Checks the password of a request. Compares it with the listener's in constant time. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use crate::config::Secret;
 use crate::error::Fault;
 use crate::http::head::{self, HeadError, Request};
 
-/// How a door authenticates.
+/// How a listener authenticates its clients.
 #[derive(Debug)]
 pub enum Auth {
     /// Lavalink's way: the password alone is the value of `Authorization`, also after `Bearer `.
@@ -18,7 +18,7 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// Checks one request; every request of a connection is checked for itself.
+    /// Checks one request. Every request of a connection is checked, not only the first.
     ///
     /// # Errors
     /// The fault that Lavalink would answer with: 401 without a password, 403 with a wrong one, 401 for both on
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn lavalink_answers() {
+    fn lavalink_passwords_get_the_status_of_lavalink() {
         let auth = Auth::Lavalink(Secret::new("DevamOP".to_owned()));
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
         for (fields, expected) in [
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_may_itself_start_like_a_scheme() {
+    fn a_password_may_start_with_bearer() {
         let auth = Auth::Lavalink(Secret::new("Bearer token".to_owned()));
         assert_eq!(status(&auth, "Authorization: Bearer token\r\n"), 200);
         assert_eq!(status(&auth, "Authorization: Bearer Bearer token\r\n"), 200);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_takes_any_user_and_one_password() {
+    fn basic_accepts_any_user_with_the_password() {
         let auth = Auth::Basic(Some(Secret::new("se:cret".to_owned())));
         let with = |pair: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(pair));
         for (fields, expected) in [

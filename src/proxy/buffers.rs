@@ -1,24 +1,24 @@
-//! A worker's memory, used for one connection after the other.
+//! The buffers of a worker, which it uses for one connection after the other.
 
 use crate::http::buffer::Buffer;
 use crate::http::head;
 
-/// What a buffer is trimmed to when no more large bodies come.
+/// The size that a buffer keeps after a large body.
 pub const HEAD_BUFFER: usize = head::MAX_READ_HEAD;
 
 /// The buffers of one worker.
 #[derive(Default)]
 pub struct Buffers {
-    /// What came from the client.
+    /// Bytes from the client.
     pub client: Buffer,
-    /// What came from the backend.
+    /// Bytes from the backend.
     pub backend: Buffer,
-    /// The head on its way out, with what of the body goes in the same write.
+    /// The head that is sent next, with the part of the body that is sent in the same write.
     pub head: Vec<u8>,
 }
 
 impl Buffers {
-    /// Forgets the last connection's bytes.
+    /// Drops the bytes of the last connection.
     pub fn clear(&mut self) {
         self.client.clear();
         self.backend.clear();
@@ -26,12 +26,12 @@ impl Buffers {
         self.shrink();
     }
 
-    /// True after a large body.
+    /// True when a large body has made a buffer grow.
     pub fn are_large(&self) -> bool {
         self.client.capacity().max(self.backend.capacity()) > HEAD_BUFFER
     }
 
-    /// Gives back what a large body took.
+    /// Frees the memory that a large body took.
     pub fn shrink(&mut self) {
         self.client.shrink(HEAD_BUFFER);
         self.backend.shrink(HEAD_BUFFER);

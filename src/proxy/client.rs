@@ -1,4 +1,4 @@
-//! A client's socket as a connection uses it: counted, with a deadline, and ended so that answers arrive.
+//! A client's socket. Counts its bytes, sets its deadlines, and closes it so that the last answer still arrives.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,7 +8,7 @@ use crate::error::is_timeout;
 use crate::ledger::{Meter, Metered};
 use crate::nodes::backend;
 
-/// So many bytes are read of a client that still sends after its last answer.
+/// The most bytes that are read from a client after its last answer.
 const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The socket of one client.
@@ -16,12 +16,12 @@ pub struct Client<'s> {
     stream: &'s TcpStream,
     metered: Metered<'s, &'s TcpStream>,
     read_timeout: Option<Duration>,
-    /// True when nothing more can come from the client, or nothing can reach it.
+    /// True when the client has ended its side, or the connection has failed.
     has_ended: bool,
 }
 
 impl<'s> Client<'s> {
-    /// Counts on `meter`. The socket's deadline for reads counts as unknown.
+    /// A client whose bytes `meter` counts.
     pub fn new(stream: &'s TcpStream, meter: &'s Meter) -> Self {
         Self { stream, metered: Metered::new(stream, meter), read_timeout: None, has_ended: false }
     }
@@ -31,7 +31,7 @@ impl<'s> Client<'s> {
         self.stream
     }
 
-    /// Sets how long one read may wait. The system is called only when that changes.
+    /// Sets how long one read may wait. Makes a system call only when the time changes.
     ///
     /// # Errors
     /// When the socket is dead.
@@ -43,7 +43,7 @@ impl<'s> Client<'s> {
         Ok(())
     }
 
-    /// Lets the next read wait for `left`, all that is left of a longer time.
+    /// Makes the next read wait for `left`, the rest of a longer time.
     ///
     /// # Errors
     /// `TimedOut` when nothing is left.
@@ -51,20 +51,20 @@ impl<'s> Client<'s> {
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { self.set_read_timeout(left) }
     }
 
-    /// Lets reads and writes wait for nothing.
+    /// Makes reads and writes return at once.
     pub fn set_impatient(&self) {
-        // On a dead socket they do not wait either.
+        // An error means that the socket is dead. Then they return at once as well.
         let _ = self.stream.set_nonblocking(true);
     }
 
-    /// Waits for bytes or for the end of the stream. True when neither has come within `time`.
+    /// Waits for bytes or for the end of the stream. True when neither arrives within `time`.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.set_read_timeout(time).is_ok() && matches!(self.stream.peek(&mut [0]), Err(error) if is_timeout(&error))
     }
 
-    /// Ends our side, then reads what still comes until the client ends its side, or for `time`, or for a bound in
-    /// bytes. A close over unread bytes would be a reset, and a reset destroys what was not yet delivered (RFC 9112
-    /// section 9.6). Every connection that was answered ends here.
+    /// Ends our side, then reads until the client ends its side, for `time` and [`MAX_LINGER_BYTES`] at most. Closing a
+    /// socket with unread bytes sends a reset, and a reset destroys what the client has not received yet (RFC 9112
+    /// section 9.6). Every connection that got an answer ends here.
     pub fn linger(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
         let mut sink = [0; 4096];
@@ -84,7 +84,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Makes the close of this socket a reset, so that the client can tell that its answer is incomplete.
+    /// Makes the close of this socket a reset, which shows the client that its answer is incomplete.
     pub fn reset(&mut self) {
         backend::close_with_reset(self.stream);
         self.has_ended = true;

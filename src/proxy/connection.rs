@@ -210,7 +210,7 @@ impl<'s> Connection<'s> {
             Prepared::Healthz(proxy) => return self.answer_healthz(&proxy),
         };
         let node = Arc::clone(&ready.backend);
-        let under_way = UnderWay::at(&node);
+        let under_way = UnderWay::at(node.load());
         let outcome = exchange::run(ready, self.rules.bounds(), self.permit, &mut self.client, self.buffers)?;
         drop(under_way);
         self.has_relayed = true;
@@ -332,7 +332,7 @@ impl<'s> Connection<'s> {
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
         let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
-        let session = Session::at(&node);
+        let session = Session::at(node.load());
         let carry = move || {
             service.contain(&admitted.entry.client(), || carry(&service, &admitted, &backend, switch, watches));
             drop(session);

@@ -1,5 +1,5 @@
-//! One request and its response: head and body to the backend, head and body to the client, or the switch to a
-//! tunnel. The heads' content is `forward`'s, the grammar `http`'s, the sockets are `client`'s and `backend`'s.
+//! One request and its response: sends head and body to the backend, then relays head and body to the client, or
+//! switches to a tunnel. `forward` writes the heads, `http` knows the grammar, `client` and `backend` own the sockets.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,18 +22,18 @@ use crate::nodes::pool::Purpose;
 use crate::sessions::configure_resuming;
 use crate::sessions::table::Sessions;
 
-/// What a buffer grows to while a large body flows.
+/// The largest size of a buffer while a large body is relayed.
 const BODY_BUFFER: usize = 256 * 1024;
-/// So many bytes of a body leave in one write with its head: to copy more costs more than the write that it saves.
+/// The most bytes of a body that are sent in one write with the head. Copying more costs more than a second write.
 const MAX_JOINED: usize = 16 * 1024;
-/// While a request body flows, how long one side is waited for before the other is looked at.
+/// The longest wait for one side during a request body, before the other side is checked.
 const TURN: Duration = Duration::from_millis(100);
-/// A request body must come at this many bytes a second on the whole, and never pause for HEAD_TIMEOUT.
+/// The least average rate of a request body, in bytes per second. Besides, it must never pause for HEAD_TIMEOUT.
 const MIN_BODY_RATE: u64 = 1024;
-/// How many interim answers (1xx) one request may get.
+/// The most interim answers (1xx) to one request.
 const MAX_INTERIM: usize = 16;
 
-/// What the exchange must know of a request once its head is written out and no longer borrowed.
+/// What the exchange needs of a request after its head is written and its buffer is free again.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     version: Version,
@@ -46,7 +46,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Takes from the request what the exchange needs.
+    /// The plan for this request.
     pub fn new(request: &Request<'_, '_>, upgrade: bool) -> Self {
         Self {
             version: request.version,
@@ -76,48 +76,48 @@ pub enum Outcome {
     Done,
     /// The response is complete and was the connection's last.
     Last,
-    /// The response broke off; `reset` says that only a reset can tell the client so.
+    /// The response broke off before its end.
     Broken {
-        /// Who broke it off.
+        /// Which side broke it off, and how.
         end: End,
-        /// True when a plain close would look like the response's proper end.
+        /// True when a plain close would look like the proper end of the response, so that a reset is needed.
         reset: bool,
     },
     /// Both sides speak another protocol now.
     Switching(Link, Switch),
 }
 
-/// What to do with the answer of a node besides relaying it.
+/// What happens to the answer of a node besides relaying it.
 #[derive(Default)]
 pub struct Followup {
-    /// For a load that may be tried on another node.
+    /// Set for a load that may be tried on another node.
     pub retry: Option<LoadRetry>,
-    /// For a request that may set the key of a v3 session.
+    /// Set for a request that may set the key of a v3 session.
     pub keys: Option<Arc<Sessions>>,
 }
 
-/// A request that is ready to be sent, with the connection that it goes out on. Its head is in `Buffers::head`.
+/// A request that is ready to be sent, with a connection to its node. Its head is in `Buffers::head`.
 pub struct Ready {
-    /// What is known of the request.
+    /// What the exchange needs of the request.
     pub plan: Plan,
     /// Its body.
     pub upload: Upload,
-    /// Where it goes.
+    /// The backend that gets it.
     pub backend: Arc<Backend>,
-    /// A connection there.
+    /// A connection to that backend.
     pub link: Link,
-    /// What to do with the answer.
+    /// What happens to the answer.
     pub followup: Followup,
 }
 
-/// Sends the request and relays what comes back.
+/// Sends the request and relays the response.
 ///
-/// A request that may have been processed is sent again only if it is idempotent, was sent whole on a reused connection,
-/// and that died without a byte of an answer: then once, on a fresh connection (RFC 9110 section 9.2.2). A load that
-/// failed has its own rule ([`LoadRetry`]).
+/// A request is sent a second time, on a fresh connection, only if it is idempotent, was sent whole on a reused
+/// connection, and that connection ended without a byte of an answer (RFC 9110 section 9.2.2). A load that failed has
+/// its own rule ([`LoadRetry`]).
 ///
 /// # Errors
-/// A [`Fault`] as long as nothing of a final response was sent to the client.
+/// A [`Fault`] while no byte of a final response was sent to the client.
 pub fn run(
     ready: Ready,
     bounds: Bounds,
@@ -157,7 +157,7 @@ pub fn run(
     if answer.switching { Ok(exchange.switch()) } else { exchange.relay_response(answer) }
 }
 
-/// What relaying must know of a final response, whose own head is on its way in `Buffers::head`.
+/// What relaying needs of a final response. Its head is in `Buffers::head`.
 struct Answer {
     status: u16,
     framing: Framing,
@@ -178,9 +178,9 @@ struct Exchange<'x, 's> {
 }
 
 impl Exchange<'_, '_> {
-    /// Sends the request and waits for the final response; interim ones are relayed on the way.
+    /// Sends the request and waits for the final response. Relays interim responses.
     fn run(&mut self) -> Result<Answer, Fault> {
-        // A backend that does not take the request may still have said why.
+        // A backend that stops reading the request may still have sent an answer.
         let taken = (&self.link).write_all(&self.buffers.head);
         for interim in 0..=MAX_INTERIM {
             if taken.is_ok() && !self.upload.is_complete() {
@@ -193,13 +193,13 @@ impl Exchange<'_, '_> {
         Err(BackendFault::BadResponse("too many interim answers").into())
     }
 
-    /// Sends the rest of the request body until it is complete or the backend speaks up, whichever is first.
+    /// Sends the rest of the request body, until it is complete or the backend answers.
     fn send_body(&mut self, continued: bool) -> Result<(), Fault> {
         let started = Instant::now();
         self.client.set_read_timeout(TURN).map_err(gone)?;
         self.link.set_write_timeout(TURN).map_err(|error| BackendFault::NoResponse(End::of_backend(&error)))?;
         if self.plan.expects_continue && !continued && self.buffers.client.is_empty() {
-            // The client waits for the backend's word, though not for ever (RFC 9110 section 10.1.1).
+            // The client waits for a 100 of the backend, but only for a while (RFC 9110 section 10.1.1).
             if self.link.wait_for_news(TURN).unwrap_or(true) {
                 return Ok(());
             }
@@ -208,7 +208,7 @@ impl Exchange<'_, '_> {
         let mut received = 0;
         loop {
             if self.send_window()? || self.upload.is_complete() || self.has_news() {
-                // One that is dead is found out by the read that follows.
+                // An error means that the backend is gone. The read of its response finds that out.
                 let _ = self.link.set_write_timeout(self.bounds.response);
                 return Ok(());
             }
@@ -229,12 +229,12 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// True when the backend has said something that was not looked at yet, or has closed.
+    /// True when the backend has sent bytes that were not parsed yet, or has closed.
     fn has_news(&self) -> bool {
         !self.buffers.backend.is_empty() || self.link.has_news()
     }
 
-    /// Sends what is ready of the body. True when the backend speaks, or is gone, before all of it was taken.
+    /// Sends the part of the body that is ready. True when the backend answers, or is gone, before it has taken all.
     fn send_window(&mut self) -> Result<bool, Fault> {
         let deadline = Instant::now() + self.bounds.response;
         while self.upload.sent < self.upload.produced {
@@ -251,7 +251,7 @@ impl Exchange<'_, '_> {
         Ok(false)
     }
 
-    /// Reads one response head. The final one is written out but not sent; an interim one is relayed: `None`.
+    /// Reads one response head. Writes a final one into `Buffers::head`. Relays an interim one and returns `None`.
     fn read_response_head(&mut self, answered: bool) -> Result<Option<Answer>, Fault> {
         let mut deadline = None;
         let bound = self.bounds.response;
@@ -302,13 +302,13 @@ impl Exchange<'_, '_> {
         Ok(Some(Answer { status, framing, keep_alive, switching, last }))
     }
 
-    /// True when the client's connection cannot go on after a response that ends like this.
+    /// True when the client's connection cannot serve another request after a response with this framing.
     fn is_last(&self, framing: Framing) -> bool {
         let can_go_on = self.plan.keep_alive && !self.permit.is_last_call();
         !can_go_on || framing == Framing::UntilClose || !self.upload.is_complete()
     }
 
-    /// Relays the final response and keeps the backend's connection if nothing about it was irregular.
+    /// Relays the final response. Keeps the backend's connection if the whole exchange was regular.
     fn relay_response(mut self, answer: Answer) -> Result<Outcome, Fault> {
         let mut body = Body::new(answer.framing, u64::MAX).map_err(BackendFault::BadResponseBody)?.of_response();
         let unchunk = self.plan.version == Version::Http10 && answer.framing == Framing::Chunked;
@@ -325,7 +325,8 @@ impl Exchange<'_, '_> {
         Ok(if answer.last { Outcome::Last } else { Outcome::Done })
     }
 
-    /// Head and the body's first bytes leave in one write, the rest as it comes. Why it broke off, if it did.
+    /// Sends the head and the first bytes of the body in one write, then the rest as it arrives. Returns how the
+    /// response broke off, if it did.
     fn relay_body(&mut self, body: &mut Body) -> Result<Option<End>, Fault> {
         let mut first = true;
         loop {
@@ -360,8 +361,8 @@ impl Exchange<'_, '_> {
         Ok(None)
     }
 
-    /// Where the load failed, asks another node in rotation. The first answer is relayed if that fails too. It waits in
-    /// its socket meanwhile, but for what was read of it with its head.
+    /// If the load failed, tries another node in rotation. If that fails too, the first answer is relayed: until then
+    /// its unread part stays in its socket.
     fn retry_load(&mut self, retry: &LoadRetry, first: Answer) -> Answer {
         if !self.has_failed_to_load(&first) {
             return first;
@@ -370,7 +371,7 @@ impl Exchange<'_, '_> {
         let Some(other) = other.filter(|other| other.is_in_rotation()) else { return first };
         let Ok(link) = other.link(other.connect_timeout()) else { return first };
         self.backend.load().count_load_retried();
-        let _under_way = UnderWay::at(&other);
+        let _under_way = UnderWay::at(other.load());
         let first_head = std::mem::take(&mut self.buffers.head);
         let first_body = std::mem::take(&mut self.buffers.backend);
         let first_link = std::mem::replace(&mut self.link, link);
@@ -388,7 +389,7 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// Reads as much of a body as says whether the load failed.
+    /// Reads the start of the body and returns whether the load failed.
     fn has_failed_to_load(&mut self, answer: &Answer) -> bool {
         const WINDOW: usize = 512;
         if answer.status != 200 {
@@ -423,7 +424,7 @@ impl Exchange<'_, '_> {
     }
 }
 
-/// Puts the beginning of a body behind its head, for one write; returns how much of it.
+/// Appends the start of a body to its head, for one write. Returns how many bytes it has appended.
 fn join(head: &mut Vec<u8>, body: &[u8]) -> usize {
     let joined = body.len().min(MAX_JOINED);
     head.extend_from_slice(&body[..joined]);
@@ -434,7 +435,7 @@ fn gone(error: io::Error) -> Fault {
     Fault::Gone(End::of_client(&error))
 }
 
-/// Reads and forgets a request body that nobody will get, so that the next request on the connection can be found.
+/// Reads and drops a request body that is not forwarded, so that the next request of the connection can be read.
 /// False when it is over `limit` bytes, malformed, or not complete within `time`.
 pub fn discard_body(
     framing: Framing,

@@ -1,4 +1,5 @@
-//! What of a head travels on, in either direction, and what is put in its place; writes to memory only.
+//! Writes the heads that lavaproxy forwards, in either direction: which fields pass, which are replaced. Writes to
+//! memory only.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,7 +13,7 @@ use crate::http::body::Framing;
 use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, Request, Response, Version};
 use crate::nodes::backend::Backend;
 
-/// The name under which this process passes requests on (RFC 9110 section 7.6.3). No other process has it.
+/// The name of this process in `Via` (RFC 9110 section 7.6.3). No other process has it.
 static VIA: LazyLock<String> = LazyLock::new(|| format!("lavaproxy-{:016x}", RandomState::new().hash_one(())));
 
 /// Refuses a request that this process has passed on before.
@@ -27,24 +28,24 @@ pub fn check_loop(request: &Request<'_, '_>) -> Result<(), Fault> {
     }
 }
 
-/// The field by which a client names a node.
+/// The field in which a client names a node.
 pub const NODE_FIELD: &str = "lavalink-node";
 
-/// What of a head is for lavaproxy alone: the node does not get it.
+/// The parts of a request head that are for lavaproxy only. They are not forwarded.
 #[derive(Debug, Default)]
 pub struct Cuts {
-    /// Where the target names the node of a session.
+    /// The part of the path that names the node of a session.
     pub target: Range<usize>,
-    /// So many bytes at the start of `Session-Id` do.
+    /// How many bytes at the start of `Session-Id` name a node.
     pub session_id: usize,
-    /// True when the field `Lavalink-Node` is taken off.
+    /// True when the field `Lavalink-Node` is removed.
     pub node_field: bool,
 }
 
 /// Writes the head that the backend gets.
 ///
 /// # Errors
-/// 431 when it would be larger than Lavalink reads.
+/// 431 when the head would be larger than Lavalink accepts.
 pub fn write_request_head(
     out: &mut Vec<u8>,
     request: &Request<'_, '_>,
@@ -99,7 +100,7 @@ pub fn write_request_head(
     if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
 }
 
-/// Writes a field, unless the head would then be larger than Lavalink reads.
+/// Writes a field, unless the head would then be larger than Lavalink accepts.
 fn write_if_it_fits(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let without = out.len();
     write(out);
@@ -108,8 +109,8 @@ fn write_if_it_fits(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// What tells of a client beside the `X-Forwarded-For` that we write, which says all that can be believed. Fronts
-/// often let through what clients made up here.
+/// Other fields that name a client. They are removed: lavaproxy writes `X-Forwarded-For` with the addresses that it
+/// trusts, and many fronts pass these fields on as the client sent them.
 const TELLTALES: [&str; 7] = [
     "x-forwarded-for",
     "forwarded",
@@ -120,14 +121,14 @@ const TELLTALES: [&str; 7] = [
     "cf-connecting-ip",
 ];
 
-/// False for a field that would tell the backend what nobody vouches for.
+/// False for a field about the client that no trusted front has set.
 fn may_tell(name: &str, trail: &Trail) -> bool {
     const OF_FRONTS: &str = "x-forwarded-";
     let of_fronts = name.get(..OF_FRONTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OF_FRONTS));
     !TELLTALES.iter().any(|telltale| name.eq_ignore_ascii_case(telltale)) && (trail.is_fronted || !of_fronts)
 }
 
-/// The client, then the fronts that the request came through.
+/// Writes the client, then the fronts between it and lavaproxy.
 fn write_forwarded_for(out: &mut Vec<u8>, trail: &Trail) {
     print(out, format_args!("X-Forwarded-For: {}", trail.client.address));
     for front in &trail.fronts {
@@ -155,7 +156,7 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
     }
 }
 
-/// True for the answer of a Lavalink that refuses the password. It has no body, unlike the answers of plugins, and no
+/// True when Lavalink refuses the password. Such an answer has no body, unlike the answers of plugins, and no
 /// `Session-Resumed`, unlike the 403 to a foreign Origin.
 pub fn refuses_password(response: &Response<'_, '_>) -> bool {
     let is_empty = match response.framing {
@@ -172,7 +173,7 @@ fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
     print(out, format_args!("HTTP/1.1 {} {}\r\n", response.status, response.reason));
 }
 
-/// Writes the head that a client of this version gets; `close` says that it is the connection's last.
+/// Writes the head for a client of this HTTP version. `close` says that the connection ends after this response.
 pub fn write_response_head(out: &mut Vec<u8>, response: &Response<'_, '_>, version: Version, close: bool) {
     out.clear();
     write_status_line(out, response);

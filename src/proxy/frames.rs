@@ -1,5 +1,5 @@
-//! Where a stream of WebSocket frames (RFC 6455 section 5.2) stands: between two of them, or within one. Pure; it
-//! looks at the frames' heads and steps over what they carry.
+//! Follows a stream of WebSocket frames (RFC 6455 section 5.2) and knows whether it is between two frames or within
+//! one. Reads the frames' heads and skips their payloads. Pure.
 
 /// A close frame of a server with this code (RFC 6455 sections 5.5.1 and 7.4.1).
 pub fn close_frame(code: u16) -> [u8; 4] {
@@ -11,19 +11,19 @@ const OPCODE: u8 = 0x0f;
 const CLOSE: u8 = 8;
 const MASKED: u8 = 0x80;
 
-/// Follows one direction from its first byte.
+/// The position in one direction of a tunnel, followed from its first byte.
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// The frame's head as far as it has come: two bytes and the extended length.
+    /// The part of the frame's head that has arrived: two bytes and the extended length.
     head: [u8; 10],
     known: usize,
-    /// Bytes that the frame still has behind that: masking key and payload.
+    /// The bytes of masking key and payload that are still missing.
     left: u64,
     closed: bool,
 }
 
 impl Frames {
-    /// Looks at the next bytes of the stream.
+    /// Takes the next bytes of the stream.
     pub fn pass(&mut self, mut bytes: &[u8]) {
         while let Some(first) = bytes.first() {
             if self.left > 0 {
@@ -41,8 +41,8 @@ impl Frames {
         }
     }
 
-    /// True when a whole frame may follow what has passed: no frame has begun, and none has said that it was the last.
-    pub fn stand_between(&self) -> bool {
+    /// True when another frame may follow: the last one is complete, and it was no close frame.
+    pub fn is_between_frames(&self) -> bool {
         self.known == 0 && self.left == 0 && !self.closed
     }
 
@@ -75,14 +75,14 @@ mod tests {
         [&[first], length, &vec![0x81; payload]].concat()
     }
 
-    fn stands(stream: &[u8], piece: usize) -> bool {
+    fn ends_between_frames(stream: &[u8], piece: usize) -> bool {
         let mut frames = Frames::default();
         stream.chunks(piece).for_each(|bytes| frames.pass(bytes));
-        frames.stand_between()
+        frames.is_between_frames()
     }
 
     #[test]
-    fn every_place_within_a_frame_is_told_from_those_between() {
+    fn only_the_ends_of_frames_are_between_frames() {
         let frames = [
             frame(0x81, &[0], 0),
             frame(0x81, &[5], 5),
@@ -98,21 +98,25 @@ mod tests {
         for length in (0..=1000).chain(stream.len() - 1000..=stream.len()) {
             for piece in [1, 3, stream.len()] {
                 let expected = length == 0 || ends.contains(&length);
-                assert_eq!(stands(&stream[..length], piece), expected, "{length} bytes in pieces of {piece}");
+                assert_eq!(
+                    ends_between_frames(&stream[..length], piece),
+                    expected,
+                    "{length} bytes in pieces of {piece}"
+                );
             }
         }
     }
 
     #[test]
     fn nothing_follows_a_close_frame() {
-        assert!(stands(&[0x8a, 0], 1));
+        assert!(ends_between_frames(&[0x8a, 0], 1));
         assert_eq!(close_frame(1001), [0x88, 2, 0x03, 0xe9]);
-        assert!(!stands(&close_frame(1001), 1));
-        assert!(!stands(&[&close_frame(1012)[..], &[0x81, 0]].concat(), 9));
+        assert!(!ends_between_frames(&close_frame(1001), 1));
+        assert!(!ends_between_frames(&[&close_frame(1012)[..], &[0x81, 0]].concat(), 9));
     }
 
     #[test]
-    fn a_length_that_no_frame_can_have_is_no_overflow() {
-        assert!(!stands(&frame(0x82, &[0xff; 9], 100), 7));
+    fn the_largest_length_does_not_overflow() {
+        assert!(!ends_between_frames(&frame(0x82, &[0xff; 9], 100), 7));
     }
 }

@@ -5,8 +5,8 @@
 //!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> tunnel (frames) -> ledger
 //! ```
 //!
-//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. [`reply`] writes the answers
-//! that lavaproxy gives itself. Nothing here knows a listener.
+//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. `reply` writes
+//! lavaproxy's own answers. Nothing here knows a listener.
 
 pub mod auth;
 mod buffers;

@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: what a front says before all else of the client it speaks for.
+//! The PROXY protocol, versions 1 and 2: the header in which a front sends the address of its client.
 //!
-//! A header is read to its last byte and not one further, and is never guessed at: what is not exactly one is an
-//! error. The grammar is that of HAProxy's `proxy-protocol.txt`. Pure but for the reader that it is given.
+//! A header is read up to its last byte and no further. Anything that is not exactly a header is an error. The grammar
+//! is that of HAProxy's `proxy-protocol.txt`. Touches only the reader that it gets.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::{End, is_timeout};
 use crate::http::buffer::Buffer;
 
-/// How long a front may take to send its header, from when its connection was accepted: it has nothing to wait for.
+/// The longest time from the accept to a complete header. A front sends it at once, as it has nothing to wait for.
 pub const HEADER_TIME: Duration = Duration::from_secs(3);
 /// The first bytes of version 1.
 const V1_START: &[u8] = b"PROXY ";
@@ -20,38 +20,38 @@ const V1_START: &[u8] = b"PROXY ";
 const V1_MAX: usize = 107;
 /// The first bytes of version 2.
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// They, the command, the family and the length of what follows.
+/// The length of the fixed part of version 2: [`V2_START`], the command, the family and the length of the rest.
 const V2_FIXED: usize = 16;
-/// The most that may follow in version 2; fronts send some hundred bytes at the most.
+/// The most bytes that may follow the fixed part. Fronts send a few hundred.
 const V2_MAX: usize = 4096;
-/// The kind of the TLV that holds the CRC32c of the header (`PP2_TYPE_CRC32C`).
+/// The type of the TLV that holds the CRC32c of the header (`PP2_TYPE_CRC32C`).
 const CRC32C: u8 = 0x03;
 
-/// Whom a front speaks for.
+/// The client that a header names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announced {
     /// A client at this address.
     Client(SocketAddr),
-    /// Itself, such as for a health check: version 2, LOCAL.
+    /// The front itself, as in a health check: LOCAL in version 2.
     Itself,
-    /// Somebody without an address of IP: UNKNOWN, AF_UNSPEC, AF_UNIX.
+    /// A client without an IP address: UNKNOWN, AF_UNSPEC, AF_UNIX.
     Unknown,
 }
 
-/// Why a connection has no PROXY header that can be believed.
+/// Why a connection has no valid PROXY header.
 #[derive(Debug)]
 pub enum HeaderError {
     /// The connection begins with something else.
     Missing,
-    /// It breaks the grammar.
+    /// The header breaks the grammar.
     Malformed(&'static str),
-    /// The connection ended before it did.
+    /// The connection ended within the header.
     Truncated,
-    /// It was not complete in time.
+    /// The header was not complete in time.
     Late,
-    /// The connection ended without a byte, as those of a port check do.
+    /// The connection ended without a byte, as that of a port check does.
     Silent,
-    /// The connection broke off.
+    /// The connection was reset or failed.
     Broken(io::Error),
 }
 
@@ -84,12 +84,12 @@ impl fmt::Display for HeaderError {
     }
 }
 
-/// Reads the header that a connection begins with and takes it off `buffer`; what was read behind it stays there.
+/// Reads the header at the start of a connection and removes it from `buffer`. Bytes after it stay there.
 ///
-/// `before_read` is called before each read, to set or check a deadline.
+/// Calls `before_read` before each read, which sets or checks a deadline.
 ///
 /// # Errors
-/// [`HeaderError`], as soon as no byte to come could make a header of it.
+/// [`HeaderError`], as soon as further bytes cannot complete a valid header.
 pub fn read<R: Read>(
     reader: &mut R,
     buffer: &mut Buffer,
@@ -110,7 +110,7 @@ pub fn read<R: Read>(
     }
 }
 
-/// The header that `data` begins with and its length; `None` while more is to come.
+/// The header at the start of `data` and its length; `None` while it is incomplete.
 fn parse(data: &[u8]) -> Result<Option<(Announced, usize)>, HeaderError> {
     let may_be = |start: &[u8]| data.iter().zip(start).all(|(byte, expected)| byte == expected);
     if may_be(V2_START) {
@@ -136,7 +136,7 @@ fn parse_v1(data: &[u8]) -> Result<Option<(Announced, usize)>, HeaderError> {
     let line = line.ok_or(HeaderError::Malformed("its line does not end in CR and LF"))?;
     let mut words = line.split(' ').skip(1);
     let announced = match words.next() {
-        // What follows says nothing, whatever it is.
+        // The rest of the line is ignored, as the specification says.
         Some("UNKNOWN") => Announced::Unknown,
         Some("TCP4") => Announced::Client(v1_source::<Ipv4Addr>(words)?),
         Some("TCP6") => Announced::Client(v1_source::<Ipv6Addr>(words)?),
@@ -145,7 +145,7 @@ fn parse_v1(data: &[u8]) -> Result<Option<(Announced, usize)>, HeaderError> {
     Ok(Some((announced, end + 2)))
 }
 
-/// `source destination source-port destination-port`, of which the source counts.
+/// Parses `source destination source-port destination-port` and returns the source.
 fn v1_source<'l, A: FromStr + Into<IpAddr>>(
     mut words: impl Iterator<Item = &'l str>,
 ) -> Result<SocketAddr, HeaderError> {
@@ -167,7 +167,7 @@ fn v1_port(word: &str) -> Option<u16> {
 
 fn parse_v2(data: &[u8]) -> Result<Option<(Announced, usize)>, HeaderError> {
     let Some((&[.., command, family, high, low], rest)) = data.split_first_chunk::<V2_FIXED>() else {
-        // What is wrong already will not be right.
+        // A wrong command is an error already, before the rest has arrived.
         return match data.get(V2_START.len()) {
             None | Some(0x20 | 0x21) => Ok(None),
             Some(_) => Err(WRONG_COMMAND),
@@ -207,7 +207,7 @@ fn parse_v2(data: &[u8]) -> Result<Option<(Announced, usize)>, HeaderError> {
     Ok(Some((source.map_or(Announced::Unknown, Announced::Client), whole.len())))
 }
 
-/// Both addresses, then both ports, of which the source's count.
+/// Parses both addresses, then both ports, and returns the source's.
 fn v2_source<const OCTETS: usize>(block: &[u8]) -> Option<SocketAddr>
 where
     IpAddr: From<[u8; OCTETS]>,
@@ -220,7 +220,7 @@ where
 
 const WRONG_COMMAND: HeaderError = HeaderError::Malformed("it is not version 2, LOCAL or PROXY");
 
-/// Steps over the TLVs, which say nothing that counts here, but for a checksum.
+/// Checks that the TLVs are complete, and the checksum if there is one. Ignores their other content.
 fn check_tlvs(header: &[u8], mut at: usize) -> Result<(), HeaderError> {
     while at < header.len() {
         let tlv = header[at..].split_at_checked(3).and_then(|(start, rest)| {

@@ -1,4 +1,4 @@
-//! The Lavalink version that a request is for: by its path, else its header, else what went before. Pure.
+//! The Lavalink version that a request is for. Reads the request and the settings of the listener. Pure.
 
 use super::forward::NODE_FIELD;
 use super::service::LavalinkRoutes;
@@ -7,12 +7,12 @@ use crate::error::Fault;
 use crate::http::head::{self, Request};
 use crate::nodes::pool::{Pool, Pools};
 
-/// The version a request is for; the first that matches wins, the query never counts:
-/// a path segment, the field `Lavalink-Version`, a prefix of the settings, the version of the node in `Lavalink-Node`,
-/// the connection's last version, the listener's default.
+/// The version that a request is for. The first match wins: a path segment, the field `Lavalink-Version`, a path prefix
+/// of the settings, the version of the node in `Lavalink-Node`, the connection's last version, the listener's default.
+/// The query never counts.
 ///
 /// # Errors
-/// When it is a WebSocket handshake of v3 and v3 is off.
+/// When the request is a WebSocket handshake of v3 and v3 is off.
 pub fn version(request: &Request<'_, '_>, routes: &LavalinkRoutes, last: Option<Lavalink>) -> Result<Lavalink, Fault> {
     if routes.pools.v3.is_none() && is_v3_handshake(request) {
         return Err(Fault::V3Handshake);
@@ -34,7 +34,7 @@ fn by_node(request: &Request<'_, '_>, pools: &Pools) -> Option<Lavalink> {
     Lavalink::ALL.into_iter().find(|version| pools.get(*version).as_deref().is_some_and(has))
 }
 
-/// The version whose settings have a prefix of whole segments of this path.
+/// The version with a path prefix in the settings that matches this path, in whole segments.
 fn by_prefix(path: &str, prefixes: &PerVersion<Vec<String>>) -> Option<Lavalink> {
     let has = |prefix: &String| {
         path.strip_prefix(&**prefix)
@@ -68,7 +68,7 @@ mod tests {
     use Lavalink::{V3, V4};
 
     #[test]
-    fn first_match_wins() {
+    fn the_first_match_decides_the_version() {
         for (target, field, last, default, expected) in [
             ("/v4/websocket", "", None, V3, V4),
             ("/v3/loadtracks", "", Some(V4), V4, V3),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_of_the_settings_counts_for_whole_segments() {
+    fn a_path_prefix_matches_whole_segments() {
         let prefixes = PerVersion { v3: vec!["/old".to_owned()], v4: vec!["/youtube".to_owned(), "/p/".to_owned()] };
         for (target, expected) in [
             ("/youtube", Some(V4)),

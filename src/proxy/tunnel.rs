@@ -1,6 +1,6 @@
-//! After a 101: two threads, each copying one direction as it comes, until both ends are closed.
+//! The tunnel after a 101. Two threads copy one direction each until both directions have ended.
 //!
-//! It touches the two sockets and the meter, nothing else; no lock and no allocation per read.
+//! It touches only the two sockets and the meter. It takes no lock and allocates nothing per read.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,27 +16,27 @@ use crate::ledger::{Meter, Metered};
 use crate::nodes::backend;
 use crate::sessions::watch::Watch;
 
-/// What a direction reads into while little comes; lies on its thread's stack.
+/// The size of the buffer for little traffic. It lies on the thread's stack.
 const SMALL: usize = 4096;
-/// What it reads into while much comes; lies on the heap, and only for so long.
+/// The size of the buffer for much traffic. It lies on the heap and is freed after [`CALM`] small reads.
 const LARGE: usize = 64 * 1024;
-/// So many small reads in a row give the large buffer back.
+/// After this many small reads in a row the large buffer is freed.
 const CALM: u32 = 16;
 
 /// The stack of the thread that copies to the client: [`SMALL`] and a few frames.
 const STACK: usize = 48 * 1024;
 
-/// What the exchange hands over when both sides have agreed to switch protocols.
+/// What the exchange hands to the tunnel when both sides have agreed to switch protocols.
 pub struct Switch {
-    /// The backend's head, as it goes to the client.
+    /// The head of the 101, as the client gets it.
     pub answer: Vec<u8>,
-    /// What the backend sent right behind it.
+    /// The bytes that the backend sent after its head.
     pub from_backend: Vec<u8>,
-    /// What the client sent behind its handshake.
+    /// The bytes that the client sent after its handshake.
     pub from_client: Vec<u8>,
 }
 
-/// What looks at the frames of each direction.
+/// The watch of each direction. It reads the frames and may change them.
 pub struct Watches {
     /// From the node to the client.
     pub down: Watch,
@@ -44,13 +44,13 @@ pub struct Watches {
     pub up: Watch,
 }
 
-/// Copies both ways until both directions have ended; a half-closed tunnel still delivers the other half. When
-/// `close_code` is set and then the reading from the backend is shut down, the client gets a close frame with it.
+/// Copies both directions until both have ended; a half-closed tunnel still delivers the other direction. To end a
+/// tunnel, set `close_code` and then shut down reading from the backend: the client gets a close frame with that code.
 ///
-/// The answer leaves at once in a write of its own: some clients lose what comes with it.
+/// The answer is sent at once in a write of its own: some clients lose bytes that arrive together with it.
 ///
 /// # Errors
-/// When the second thread cannot be started; nothing was sent then.
+/// When the second thread cannot be started. Nothing was sent then.
 pub fn run(
     client: &TcpStream,
     meter: &Meter,
@@ -90,15 +90,15 @@ pub fn run(
     Ok(ending.first.into_inner().unwrap_or(End::InternalError))
 }
 
-/// Sends a close frame, where the client's stream stands between frames.
+/// Sends a close frame if the stream to the client is between two frames.
 fn send_close(copied: &Result<(), Broken>, frames: &Frames, mut client: impl Write, code: u16) {
-    if !matches!(copied, Err(Broken::Sink(_))) && frames.stand_between() {
-        // Fails when the client has just gone.
+    if !matches!(copied, Err(Broken::Sink(_))) && frames.is_between_frames() {
+        // An error means that the client is gone.
         let _ = client.write_all(&close_frame(code));
     }
 }
 
-/// How each direction notes its end for the other one and for the connection.
+/// How the tunnel ends: shared by both directions.
 struct Ending<'t> {
     client: &'t TcpStream,
     backend: &'t Socket,
@@ -107,7 +107,7 @@ struct Ending<'t> {
     broken: AtomicBool,
 }
 
-/// The names of one direction's ends.
+/// How the ends of one direction are named.
 struct Direction {
     closed: End,
     reset: End,
@@ -131,7 +131,7 @@ const BACKEND_TO_CLIENT: Direction = Direction {
     to_client: true,
 };
 
-/// On which side a direction broke.
+/// The side on which a direction failed.
 enum Broken {
     Source(io::Error),
     Sink(io::Error),
@@ -140,11 +140,11 @@ enum Broken {
 impl Ending<'_> {
     fn note(&self, copied: Result<(), Broken>, direction: &Direction) {
         match copied {
-            // The other direction broke and woke this one: that is no end of stream to pass on.
+            // The other direction failed and woke this one. The peer has not ended its side: nothing is passed on.
             Ok(()) if self.broken.load(SeqCst) => {}
-            // When lavaproxy ends the tunnel, an error of a peer is no reason.
+            // When lavaproxy ends the tunnel, an error of a peer does not count.
             _ if self.close_code.load(SeqCst) != 0 => self.close(direction),
-            // A reset wakes both directions but is an error in one of them alone; the other's read finds an end.
+            // A reset is an error in one direction only. The other direction reads an end of stream.
             Ok(()) if self.was_reset(direction) => self.note_broken(direction.reset),
             Ok(()) => self.close(direction),
             Err(Broken::Source(error)) => self.note_broken((direction.of_source)(&error)),
@@ -152,18 +152,18 @@ impl Ending<'_> {
         }
     }
 
-    /// Passes the end of a direction on.
+    /// Passes the end of a direction on to its sink.
     fn close(&self, direction: &Direction) {
         let _ = self.first.set(direction.closed);
-        // Fails when the sink is gone; the other direction finds that out by itself.
+        // An error means that the sink is gone. The other direction finds that out by itself.
         let _ = match direction.to_client {
             true => self.client.shutdown(Shutdown::Write),
             false => self.backend.shutdown(Shutdown::Write),
         };
     }
 
-    /// True when the source is gone altogether although neither direction had ended properly before: a half-closed
-    /// connection still has its peer.
+    /// True when the source has no peer any more and no direction had ended properly before. A half-closed connection
+    /// still has its peer.
     fn was_reset(&self, direction: &Direction) -> bool {
         let gone = match direction.to_client {
             true => self.backend.peer_addr().is_err(),
@@ -175,13 +175,13 @@ impl Ending<'_> {
     fn note_broken(&self, end: End) {
         let _ = self.first.set(end);
         self.broken.store(true, SeqCst);
-        // Wakes a read that would wait for ever, without a word to the peer: the reset comes with the close.
+        // Wakes the other direction's read and sends nothing: the close of the sockets sends the reset.
         let _ = self.client.shutdown(Shutdown::Read);
         let _ = self.backend.shutdown(Shutdown::Read);
     }
 }
 
-/// Ends the tunnel should its thread panic, so that the other thread does not wait for ever.
+/// Ends the tunnel if its thread panics, so that the other thread does not wait for ever.
 struct Wake<'e, 't>(&'e Ending<'t>);
 
 impl Drop for Wake<'_, '_> {
@@ -192,8 +192,8 @@ impl Drop for Wake<'_, '_> {
     }
 }
 
-/// Passes `known` on, then copies until the end of the stream. `watch` sees what was read and decides what is written;
-/// `passed` sees what was written.
+/// Writes `known`, then copies until the end of the stream. `watch` gets what was read and returns what is written;
+/// `passed` gets what was written.
 fn copy(
     mut source: impl Read,
     mut sink: impl Write,
@@ -230,7 +230,7 @@ fn copy(
     }
 }
 
-/// Takes the deadlines off a client's socket: bots may be silent for as long as they like.
+/// Removes the deadlines from a client's socket: a bot may be silent for any time.
 ///
 /// # Errors
 /// When the socket is dead.

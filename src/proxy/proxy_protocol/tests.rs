@@ -38,7 +38,7 @@ fn good_headers() -> Vec<(Vec<u8>, Announced)> {
         v1("PROXY TCP4 0.0.0.0 0.0.0.0 0 0", client("0.0.0.0:0")),
         v1("PROXY TCP6 2001:db8::7 2001:db8::1 49153 6923", client("[2001:db8::7]:49153")),
         v1("PROXY TCP6 2001:DB8:0:0:0:0:0:7 :: 1 2", client("[2001:db8::7]:1")),
-        // What std reads is an address, and a mapped one is the one that it maps.
+        // An IPv4-mapped address becomes the IPv4 address.
         v1("PROXY TCP6 ::ffff:203.0.113.7 ::1 1 2", client("203.0.113.7:1")),
         v1("PROXY UNKNOWN", Announced::Unknown),
         v1("PROXY UNKNOWN ", Announced::Unknown),
@@ -51,7 +51,7 @@ fn good_headers() -> Vec<(Vec<u8>, Announced)> {
         (v2(0x21, 0x31, &[0; 216]), Announced::Unknown),
         (v2(0x21, 0x00, &[]), Announced::Unknown),
         (v2(0x21, 0x00, &[0x04, 0, 1, 9]), Announced::Unknown),
-        // What LOCAL is followed by counts for nothing.
+        // Whatever follows LOCAL is ignored.
         (v2(0x20, 0x00, &[]), Announced::Itself),
         (v2(0x20, 0x11, &INET), Announced::Itself),
         (v2(0x20, 0xFF, &[0xFF; 4096]), Announced::Itself),
@@ -59,7 +59,7 @@ fn good_headers() -> Vec<(Vec<u8>, Announced)> {
 }
 
 #[test]
-fn headers_are_read_to_their_last_byte_and_no_further() {
+fn a_header_is_read_up_to_its_last_byte() {
     for (header, announced) in good_headers() {
         let shown = String::from_utf8_lossy(&header);
         assert_eq!(parse(&header).unwrap(), Some((announced, header.len())), "{shown:?}");
@@ -71,7 +71,7 @@ fn headers_are_read_to_their_last_byte_and_no_further() {
 }
 
 #[test]
-fn every_part_of_a_header_waits_for_the_rest() {
+fn an_incomplete_header_is_no_error() {
     for (header, _) in good_headers() {
         for length in 0..header.len() {
             assert_eq!(parse(&header[..length]).unwrap(), None, "{length} {:?}", String::from_utf8_lossy(&header));
@@ -80,7 +80,7 @@ fn every_part_of_a_header_waits_for_the_rest() {
 }
 
 #[test]
-fn every_header_in_every_two_pieces_leaves_what_is_behind_it() {
+fn a_header_in_two_pieces_leaves_the_bytes_after_it() {
     for (header, announced) in good_headers().into_iter().filter(|(header, _)| header.len() < 300) {
         let sent = [&header[..], b"GET"].concat();
         for split in 0..=sent.len() {
@@ -104,7 +104,7 @@ fn every_header_in_every_two_pieces_leaves_what_is_behind_it() {
 }
 
 #[test]
-fn what_breaks_off_is_truncated_and_what_never_begins_is_silent() {
+fn a_connection_that_ends_early_is_truncated_or_silent() {
     for (header, _) in good_headers() {
         for length in (0..header.len()).filter(|length| *length < 40 || length % 97 == 0) {
             let outcome = read(&mut &header[..length], &mut Buffer::default(), |_| Ok(()));
@@ -122,7 +122,7 @@ fn what_breaks_off_is_truncated_and_what_never_begins_is_silent() {
 }
 
 #[test]
-fn what_is_no_header_is_told_by_its_first_byte_that_is_none() {
+fn a_missing_header_is_found_at_its_first_wrong_byte() {
     for start in [
         &b"G"[..],
         b"GET /version HTTP/1.1\r\n\r\n",
@@ -198,7 +198,7 @@ fn malformed_lines_are_refused() {
     ] {
         assert!(matches!(parse(line.as_bytes()), Err(HeaderError::Malformed(_))), "{line:?}");
     }
-    // 107 bytes are the most, whether or not the line ends behind them.
+    // A line of more than 107 bytes is refused, complete or not.
     for tail in ["", "\r", "\r\n", "f\r\n"] {
         let line = format!("PROXY UNKNOWN {}{tail}", "f".repeat(107 - 15));
         let outcome = parse(line.as_bytes());
@@ -210,37 +210,37 @@ fn malformed_lines_are_refused() {
 }
 
 #[test]
-fn malformed_blocks_are_refused_as_soon_as_they_can_be() {
-    // Other versions and commands, told by their own byte.
+fn malformed_headers_of_version_2_are_refused_early() {
+    // Other versions and commands are refused at their own byte.
     for command in (0..=255).filter(|command| !matches!(command, 0x20 | 0x21)) {
         let header = v2(command, 0x11, &INET);
         assert!(matches!(parse(&header[..13]), Err(HeaderError::Malformed(_))), "{command:#x}");
         assert!(matches!(parse(&header), Err(HeaderError::Malformed(_))), "{command:#x}");
     }
-    // Datagrams, and families and transports that do not exist.
+    // Datagrams, and families and transports that do not exist, are refused after the fixed part.
     for family in (0..=255).filter(|family| !matches!(family, 0x00 | 0x11 | 0x21 | 0x31)) {
         assert!(matches!(parse(&v2(0x21, family, &[0; 300])[..16]), Err(HeaderError::Malformed(_))), "{family:#x}");
     }
-    // Too short for what it is.
+    // Too short for the addresses of the family.
     for (family, least) in [(0x11, 12), (0x21, 36), (0x31, 216)] {
         for length in 0..least {
             let header = v2(0x21, family, &vec![0; length]);
             assert!(matches!(parse(&header), Err(HeaderError::Malformed(_))), "{family:#x} {length}");
         }
     }
-    // Too long to be waited for.
+    // Longer than the limit.
     for command in [0x20, 0x21] {
         let header = v2(command, 0x00, &vec![0; 4097]);
         assert!(matches!(parse(&header[..16]), Err(HeaderError::Malformed(_))), "{command:#x}");
     }
-    // TLVs that do not end where the header does.
+    // TLVs that do not end with the header.
     for tlvs in
         [&[0x04][..], &[0x04, 0], &[0x04, 0, 1], &[0x04, 0, 0, 0x04], &[0x04, 0xFF, 0xFF, 0], &[0x04, 0, 0, 1, 0]]
     {
         let header = v2(0x21, 0x11, &[&INET[..], tlvs].concat());
         assert!(matches!(parse(&header), Err(HeaderError::Malformed(_))), "{tlvs:?}");
     }
-    // A checksum of another size.
+    // A checksum of the wrong size.
     for tlv in [&[CRC32C, 0, 0][..], &[CRC32C, 0, 3, 0, 0, 0], &[CRC32C, 0, 5, 0, 0, 0, 0, 0]] {
         let header = v2(0x21, 0x11, &[&INET[..], tlv].concat());
         assert!(matches!(parse(&header), Err(HeaderError::Malformed(_))), "{tlv:?}");
@@ -248,7 +248,7 @@ fn malformed_blocks_are_refused_as_soon_as_they_can_be() {
 }
 
 #[test]
-fn the_checksum_is_the_one_that_is_published() {
+fn the_checksum_gives_published_values() {
     // The check value of CRC-32C, and one of RFC 3720 section B.4.
     assert_eq!(crc32c(b"123456789", 0..0), 0xE306_9283);
     assert_eq!(crc32c(&[0; 32], 0..0), 0x8A91_36AA);
@@ -256,14 +256,14 @@ fn the_checksum_is_the_one_that_is_published() {
 }
 
 #[test]
-fn no_flipped_bit_passes_a_checksum() {
+fn a_header_with_a_flipped_bit_fails_its_checksum() {
     let header = with_checksum();
-    // All but the byte that says that this is a checksum.
+    // Except in the TLV's type: with another type it is no checksum.
     let kind = header.len() - 7;
     for bit in (0..header.len() * 8).filter(|bit| bit / 8 != kind) {
         let mut flipped = header.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        // LOCAL has nothing that a checksum could protect; else it is refused, or waits for what never comes.
+        // The checksum of LOCAL is not checked. Any other header is refused, or is incomplete because its length has grown.
         match parse(&flipped) {
             Ok(Some((announced, _))) => assert_eq!((announced, flipped[12]), (Announced::Itself, 0x20), "bit {bit}"),
             Ok(None) => assert!(flipped[14..16] > header[14..16], "bit {bit}"),
@@ -273,7 +273,7 @@ fn no_flipped_bit_passes_a_checksum() {
 }
 
 #[test]
-fn whatever_comes_is_read_or_refused_and_never_beyond_what_is_there() {
+fn a_changed_byte_never_reads_beyond_the_header() {
     for (header, _) in good_headers() {
         for at in 0..header.len().min(300) {
             for byte in 0..=255 {
@@ -281,7 +281,7 @@ fn whatever_comes_is_read_or_refused_and_never_beyond_what_is_there() {
                 changed[at] = byte;
                 if let Ok(Some((_, length))) = parse(&changed) {
                     assert!(length <= changed.len());
-                    // The same header to the same end, whether or not more is behind it.
+                    // The header ends at the same byte without the bytes after it.
                     assert!(matches!(parse(&changed[..length]), Ok(Some((_, same))) if same == length));
                     assert!(matches!(parse(&changed[..length - 1]), Ok(None)));
                 }
