@@ -5,7 +5,7 @@
 //!                    one round per HTTP request of a keep-alive connection      after a 101
 //! ```
 //!
-//! Each module has a floor. No module imports from a floor above its own, and no two modules import each other:
+//! Each module has a floor. No module imports from a floor above its own, and the imports form no circle:
 //!
 //! | floor | modules | |
 //! |---|---|---|
