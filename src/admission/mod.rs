@@ -338,9 +338,9 @@ impl Slot {
         backend::peek(&SockRef::from(&*self.client)).is_ok_and(|count| count > 0)
     }
 
-    /// Ends our side of a connection that waits for a request. The reading side stays open, as an
-    /// answer may be on its way: bytes that arrive after a `shutdown` of both sides would reset the connection. When the
-    /// client ends its side, the worker wakes.
+    /// Ends our side of a connection that waits for a request. The reading side stays open, as an answer may be on its
+    /// way: bytes that arrive after a `shutdown` of both sides would reset the connection. When the client ends its
+    /// side, the worker wakes.
     fn end_if_idle(&self) {
         let is_idle = !self.has_sent()
             && self.phase.compare_exchange(Phase::Idle as u8, Phase::Lingering as u8, SeqCst, SeqCst).is_ok();
