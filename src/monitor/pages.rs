@@ -34,6 +34,7 @@ fn module(name: &str) -> Option<&'static str> {
         "csv.js" => include_str!("../../static/js/csv.js"),
         "data-usage.js" => include_str!("../../static/js/data-usage.js"),
         "dom.js" => include_str!("../../static/js/dom.js"),
+        "drain-dialog.js" => include_str!("../../static/js/drain-dialog.js"),
         "end-reasons.js" => include_str!("../../static/js/end-reasons.js"),
         "feed.js" => include_str!("../../static/js/feed.js"),
         "format.js" => include_str!("../../static/js/format.js"),

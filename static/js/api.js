@@ -2,10 +2,18 @@
 
 const TIMEOUT = 10_000; // in ms
 
-// A request that gave no answer to show. `state` is one of those that header.js explains: late, gone, locked, failing.
+// Why a request gave no answer to show.
+export const TROUBLES = {
+  late: "The proxy does not answer.",
+  gone: "The proxy is gone: nothing listens at this address, or the network is down.",
+  locked: "The proxy asks for its password: reload the page to enter it.",
+  failing: "The proxy answers with an error; its log says more.",
+};
+
+// `state` is one of TROUBLES. `message` is what the API said, if it said anything.
 export class ApiError extends Error {
-  constructor(state) {
-    super(state);
+  constructor(state, message = TROUBLES[state]) {
+    super(message);
     this.state = state;
   }
 }
@@ -21,5 +29,16 @@ export async function readJson(path, options) {
   } catch (error) {
     throw new ApiError(error.name === "TimeoutError" ? "late" : "gone");
   }
-  throw new ApiError(response.status === 401 ? "locked" : "failing");
+  throw new ApiError(response.status === 401 ? "locked" : "failing", await messageOf(response));
+}
+
+export const post = (path) => readJson(path, { method: "POST", headers: { "X-Requested-With": "lavaproxy" } });
+
+// A proxy in front of lavaproxy may answer with something else than JSON.
+async function messageOf(response) {
+  try {
+    return (await response.json()).message;
+  } catch {
+    return undefined;
+  }
 }

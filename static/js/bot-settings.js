@@ -49,10 +49,10 @@ export function reachable({ address, version }) {
 export const mainListener = (listeners) => listeners.find(({ version }) => !version) ?? listeners[0];
 
 // The listener for a library, a note for its user, and whether the note is about a problem.
-export function listenerFor({ name, speaks, because }, listeners, { backends, settings }) {
+export function listenerFor({ name, speaks, because }, listeners, { nodes, settings }) {
   const main = mainListener(listeners);
   if (!speaks) return { listener: main, note: `A library that ${ASKS_VERSION} needs the address of its version, where there is one.` };
-  if (!backends.some(({ version }) => version === speaks)) {
+  if (!nodes.some(({ version }) => version === speaks)) {
     return { listener: main, note: `${name} speaks Lavalink ${speaks}, for which this proxy has no node.`, problem: true };
   }
   if (!because) return { listener: main, note: `${name} speaks Lavalink ${speaks} and names the version in every path, so it works with every address.` };
@@ -60,6 +60,6 @@ export function listenerFor({ name, speaks, because }, listeners, { backends, se
   const pinned = listeners.find(({ version }) => version === speaks);
   if (pinned) return { listener: pinned, note: why };
   const defaultVersion = settings.find((setting) => setting.name === "DEFAULT_VERSION")?.value;
-  if (defaultVersion === speaks || backends.every(({ version }) => version === speaks)) return { listener: main, note: `${why} This is one.` };
+  if (defaultVersion === speaks || nodes.every(({ version }) => version === speaks)) return { listener: main, note: `${why} This is one.` };
   return { listener: main, note: `${why} There is none yet: set PROXY_${speaks.toUpperCase()}_PORT, restart the proxy and use that port.`, problem: true };
 }

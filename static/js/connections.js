@@ -5,7 +5,7 @@ import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
 import { byId, el, setFigure, setText, setTitle } from "./dom.js";
 import { bytes, count, duration, fullTime, integer, plural, productName, sortable, time, visible } from "./format.js";
-import { STATES, stateOf } from "./node-state.js";
+import { STATES, labelOf, stateOf } from "./node-state.js";
 import { startPage } from "./page.js";
 import { History, sparkline } from "./sparkline.js";
 import { DataTable } from "./table.js";
@@ -24,7 +24,7 @@ function createPage() {
     table: byId("table"),
     columns: columnsWith(rates),
     key: (row) => row.id,
-    text: (row) => `${row.client} ${row.backend} ${row.clientName} ${row.userId} ${row.userAgent}`,
+    text: (row) => `${row.client} ${row.node} ${row.backend} ${row.clientName} ${row.userId} ${row.userAgent}`,
     sort: "bytesOut descending",
     empty: { one: "connection", many: "connections", draw: () => noConnections(last.stats.totals.connections, dialog) },
   });
@@ -62,7 +62,7 @@ function columnsWith(rates) {
   return [
     { name: "client", label: "Client", value: (row) => sortable(row.client), cell: figureCell((row) => ({ text: row.client, title: row.client })) },
     { name: "bot", label: "Bot", value: (row) => sortable(row.clientName || row.userAgent), cell: botCell },
-    { name: "backend", label: "Node", value: (row) => `${row.version ?? "~"} ${sortable(row.backend ?? "")}`, cell: nodeCell },
+    { name: "node", label: "Node", value: (row) => `${row.version ?? "~"} ${sortable(nodeLabel(row))}`, cell: nodeCell },
     { name: "kind", label: "Kind", value: (row) => row.kind, cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
     { ...numberColumn("connectedAt", "Since"), cell: figureCell((row) => time(row.connectedAt)) },
     { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => ({ text: duration(row.uptime), title: `since ${fullTime(row.connectedAt)}` })) },
@@ -87,14 +87,17 @@ function botCell(td) {
   };
 }
 
+const nodeLabel = ({ node, version, backend }) => (node ? labelOf({ name: node, version, address: backend }) : "");
+
 function nodeCell(td) {
-  const [version, address] = [el("span"), el("span", { class: "address" })];
-  td.append(version, " ", address);
+  const [version, label] = [el("span"), el("span")];
+  td.append(version, " ", label);
   return (row) => {
     version.className = row.version ? `badge ${row.version}` : "idle";
     setText(version, row.version ?? "none yet");
-    setText(address, row.backend ?? "");
-    setTitle(td, row.backend ?? "");
+    label.className = row.node === row.version ? "address" : "name";
+    setText(label, nodeLabel(row));
+    setTitle(td, row.node ? `${row.node} at ${row.backend}` : "");
   };
 }
 
@@ -106,7 +109,7 @@ function sparklineCell(td, rates) {
 
 // ---- Totals ----
 
-function showTotals({ totals, connections }, { limit, backends }) {
+function showTotals({ totals, connections }, { limit, nodes }) {
   setFigure(byId("active"), count(totals.active));
   setText(byId("active-sub"), `limit ${integer(limit.connections)}`);
   setTitle(byId("active-sub"), limit.rule);
@@ -116,18 +119,18 @@ function showTotals({ totals, connections }, { limit, backends }) {
   setText(byId("requests-sub"), plural(totals.connections, "connection"));
   for (const version of ["v3", "v4"]) {
     setFigure(byId(version), count(connections.filter((row) => row.version === version).length));
-    showNodes(byId(`${version}-sub`), backends.filter((backend) => backend.version === version));
+    showNodes(byId(`${version}-sub`), nodes.filter((node) => node.version === version));
   }
   showTraffic(totals);
 }
 
 // The worst state among these nodes, and how many are in it.
-function showNodes(node, backends) {
-  const worst = STATES.find((state) => backends.some((backend) => stateOf(backend) === state)) ?? "";
-  const concerned = backends.filter((backend) => stateOf(backend) === worst).length;
-  const word = { "": "no node set", unknown: "not known yet" }[worst] ?? `node ${worst}`;
-  node.className = `sub ${worst}`;
-  setText(node, concerned < backends.length ? `${concerned} of ${backends.length} ${worst}` : word);
+function showNodes(sub, nodes) {
+  const worst = STATES.find((state) => nodes.some((node) => stateOf(node) === state)) ?? "";
+  const concerned = nodes.filter((node) => stateOf(node) === worst).length;
+  const word = { "": "no node set", unknown: "not known yet" }[worst] ?? (nodes.length > 1 ? `${nodes.length} nodes ${worst}` : `node ${worst}`);
+  sub.className = `sub ${worst}`;
+  setText(sub, concerned < nodes.length ? `${concerned} of ${nodes.length} ${worst}` : word);
 }
 
 function noConnections(ended, dialog) {

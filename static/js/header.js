@@ -1,8 +1,10 @@
 // The header that all pages share: their links, the state of the numbers, the controls and the banner.
 
 import { announce } from "./announce.js";
+import { TROUBLES } from "./api.js";
 import { byId, el, setText } from "./dom.js";
 import { clockTime } from "./format.js";
+import { troubleOf, versionsDown } from "./node-state.js";
 import { INTERVALS, prefer, preferences } from "./preferences.js";
 import { connectThemeSwitch } from "./theme.js";
 
@@ -12,16 +14,8 @@ const PAGES = [
   ["health", "health", "Health"],
 ];
 
-// What the header says in each state of the feed, and what its banner says where the numbers are old.
-const STATES = {
-  connecting: ["Connecting"],
-  live: ["Live"],
-  paused: ["Paused"],
-  late: ["Stale", "The proxy does not answer."],
-  gone: ["Gone", "The proxy is gone: nothing listens at this address, or the network is down."],
-  locked: ["Locked", "The proxy asks for its password: reload the page to enter it."],
-  failing: ["Failing", "The proxy answers with an error; its log says more."],
-};
+// What the header says in each state of the feed. Where the numbers are old, its banner says why.
+const STATES = { connecting: "Connecting", live: "Live", paused: "Paused", late: "Stale", gone: "Gone", locked: "Locked", failing: "Failing" };
 
 const shown = { state: "", asOf: null };
 
@@ -39,6 +33,8 @@ export function drawHeader(page) {
       el("nav", { "aria-label": "Pages" }, ...links),
       controls()),
     el("p", { id: "banner", class: "banner", role: "alert" }));
+  // The health page has its verdict.
+  if (page !== "health") byId("banner").after(el("p", { id: "trouble", class: "banner", role: "status" }));
   document.body.append(el("p", { id: "spoken", class: "unseen", role: "status" }));
 }
 
@@ -69,22 +65,33 @@ export function connectControls(feed) {
 
 export function showState(state) {
   if (shown.state === state) return;
-  const [word, trouble = ""] = STATES[state];
-  if (STATES[shown.state]?.[1] && state === "live") announce("The proxy answers again");
+  const trouble = TROUBLES[state] ?? "";
+  if (TROUBLES[shown.state] && state === "live") announce("The proxy answers again");
   shown.state = state;
   byId("state").className = `state ${state}`;
-  setText(byId("state"), word);
+  setText(byId("state"), STATES[state]);
   document.body.classList.toggle("stale", trouble !== "");
   const since = shown.asOf ? ` These numbers are from ${clockTime(shown.asOf)}.` : "";
   byId("banner").replaceChildren(...(trouble ? [`${trouble}${since} The page keeps trying and recovers by itself.`] : []));
 }
 
 // What the header takes from an answer of /api/health.
-export function showSummary({ version, status }) {
+export function showSummary({ version, status, nodes }) {
   shown.asOf = new Date();
   setText(byId("as-of"), clockTime(shown.asOf));
   setText(byId("release"), version);
   const mark = byId("health-mark");
   mark.className = `mark ${status}`;
   setText(mark, status === "ok" ? "" : status);
+  if (byId("trouble")) showTrouble(nodes);
+}
+
+// What is wrong with the nodes; worse where a version has none that is up.
+function showTrouble(nodes) {
+  const trouble = troubleOf(nodes);
+  const banner = byId("trouble");
+  banner.className = `banner nodes ${versionsDown(nodes).length ? "down" : "degraded"}`;
+  if (banner.trouble === trouble) return;
+  banner.trouble = trouble;
+  banner.replaceChildren(...(trouble ? [`${trouble}. `, el("a", { href: "health" }, "See Health")] : []));
 }

@@ -1,16 +1,21 @@
 // The page "Health": the state of the nodes and of lavaproxy itself.
 
 import { announce } from "./announce.js";
-import { ApiError, readJson } from "./api.js";
+import { ApiError, post } from "./api.js";
 import { byId, el, setFigure, setText, setTitle, updateChildren } from "./dom.js";
+import { drainDialog } from "./drain-dialog.js";
 import { END_REASONS, NORMAL_ENDS } from "./end-reasons.js";
 import { bytes, count, duration, fullTime, orDash, percent, time } from "./format.js";
 import { showState } from "./header.js";
-import { drawNodeCard, nodeKey } from "./node-card.js";
-import { stateOf } from "./node-state.js";
+import { nodeCard, nodeKey } from "./node-card.js";
+import { list, stateOf, troubleOf } from "./node-state.js";
 import { startPage } from "./page.js";
 
 const nameOf = ({ name }) => name;
+
+let nodes = [];
+const openDialog = drainDialog(show);
+const drawNode = nodeCard((node) => openDialog(node, nodes));
 
 function createPage() {
   byId("check").addEventListener("click", ({ currentTarget }) => checkNow(currentTarget));
@@ -18,8 +23,9 @@ function createPage() {
 }
 
 function show(health) {
+  ({ nodes } = health);
   showVerdict(health);
-  updateChildren(byId("nodes"), health.backends, nodeKey, drawNodeCard);
+  updateChildren(byId("nodes"), nodes, nodeKey, drawNode);
   updateChildren(byId("process"), processFigures(health), nameOf, drawTile);
   showEnded(health.ended);
   updateChildren(byId("listeners"), health.listeners, nameOf, drawListener);
@@ -30,7 +36,7 @@ async function checkNow(button) {
   button.disabled = true;
   setText(button, "Checking");
   try {
-    const health = await readJson("api/health/check", { method: "POST", headers: { "X-Requested-With": "lavaproxy" } });
+    const health = await post("api/health/check");
     show(health);
     announce(`Checked: ${health.status}`);
   } catch (error) {
@@ -48,20 +54,19 @@ async function checkNow(button) {
 
 const VERDICTS = { ok: "Everything works", degraded: "Degraded", down: "Down" };
 
-function showVerdict({ status, backends, uptime }) {
+function showVerdict({ status, uptime }) {
   byId("verdict").className = `verdict ${status}`;
   setText(byId("verdict-word"), VERDICTS[status] ?? status);
-  setText(byId("verdict-why"), reasonFor(backends, uptime));
+  setText(byId("verdict-why"), reasonFor(uptime));
 }
 
-function reasonFor(nodes, uptime) {
-  const faults = nodes.filter((node) => ["down", "faulty"].includes(stateOf(node)));
-  if (faults.length) {
-    const sentences = faults.map(({ version, address, reachable }) => `Lavalink ${version} at ${address} ${reachable ? "answers, but has a fault" : "does not answer"}`);
-    return `${sentences.join("; ")}.`;
-  }
+function reasonFor(uptime) {
+  const trouble = troubleOf(nodes);
+  if (trouble) return `${trouble}.`;
   if (nodes.some((node) => stateOf(node) === "unknown")) return "Some nodes were not checked yet.";
-  return `All nodes answer; the proxy is up for ${duration(uptime)}.`;
+  const draining = nodes.filter((node) => node.draining);
+  const drains = draining.length ? `, ${list(draining)} ${draining.length > 1 ? "are" : "is"} draining` : "";
+  return `All nodes answer${drains}; the proxy is up for ${duration(uptime)}.`;
 }
 
 // ---- The process ----
