@@ -63,8 +63,8 @@ fn stats_and_its_slices_have_exactly_these_fields() {
     assert_eq!(bot.upgrade("/v4/websocket").status, 101);
     let stats = get(&proxy, "/api/stats").json();
     let connection = json!({
-        "id": "number", "client": "string", "address": "string", "backend": "string", "version": "string",
-        "kind": "string", "connectedAt": "number", "uptime": "number", "requests": "number", "bytesIn": "number",
+        "id": "number", "client": "string", "address": "string", "node": "string", "backend": "string",
+        "version": "string", "kind": "string", "connectedAt": "number", "uptime": "number", "requests": "number", "bytesIn": "number",
         "bytesOut": "number", "rateIn": "number", "rateOut": "number", "userId": "string", "clientName": "string",
         "userAgent": "string",
     });
@@ -94,9 +94,10 @@ fn health_has_exactly_these_fields_and_no_secret() {
     assert!(!answer.text().contains(PASSWORD) && !answer.text().contains("for bots alone"));
     let health = answer.json();
     let v3_fails = json!({
-        "version": "string", "address": "string", "reachable": "bool", "since": "number", "checkedAt": "number",
-        "responseTime": "number", "lavalinkVersion": "null", "players": "null", "playingPlayers": "null",
-        "error": "string",
+        "name": "string", "version": "string", "address": "string", "state": "string", "draining": "bool",
+        "since": "number", "responseTime": "null", "lavalinkVersion": "null", "players": "null",
+        "playingPlayers": "null", "systemLoad": "null", "sessions": "number", "requests": "number",
+        "loadsRetried": "number", "error": "string",
     });
     let expected = json!({
         "status": "string", "version": "string", "startedAt": "number", "now": "number", "uptime": "number",
@@ -106,25 +107,30 @@ fn health_has_exactly_these_fields_and_no_secret() {
         },
         "limit": {"connections": "number", "rule": "string"},
         "listeners": [{"name": "string", "address": "string", "version": "null"}],
-        "backends": [v3_fails],
+        "nodes": [v3_fails],
         "settings": [{"name": "string", "value": "string"}],
         "ended": ended(),
     });
     assert_eq!(schema(&health), expected);
-    assert_eq!(keys(&health["backends"][1]), keys(&health["backends"][0]));
+    assert_eq!(keys(&health["nodes"][1]), keys(&health["nodes"][0]));
 
     // The v3 node's password is not the one that bots use.
-    let backends = &health["backends"];
+    let nodes = &health["nodes"];
     assert_eq!(health["status"], "degraded");
-    assert_eq!((&backends[0]["version"], &backends[0]["reachable"]), (&json!("v3"), &json!(true)));
-    assert!(backends[0]["error"].as_str().unwrap().contains("LAVALINK_V3_PASSWORD"), "{backends}");
-    let v4_row = &backends[1];
+    let shown = [0, 1].map(|index| ["name", "version", "state"].map(|field| nodes[index][field].as_str().unwrap()));
+    assert_eq!(shown, [["v3", "v3", "down"], ["v4", "v4", "up"]]);
+    assert!(nodes[0]["error"].as_str().unwrap().contains("LAVALINK_V3_PASSWORD"), "{nodes}");
+    let v4_row = &nodes[1];
     assert_eq!(v4_row["address"], v4.address().to_string());
-    assert_eq!((&v4_row["reachable"], &v4_row["error"]), (&json!(true), &Value::Null));
+    assert_eq!((&v4_row["draining"], &v4_row["error"]), (&json!(false), &Value::Null));
     assert!(v4_row["lavalinkVersion"].as_str().unwrap().starts_with("4."), "{v4_row}");
     assert!(v4_row["responseTime"].as_f64().unwrap() > 0.0);
     assert!(v4_row["players"].is_u64() && v4_row["playingPlayers"].is_u64());
-    assert!(v4_row["checkedAt"].as_u64() <= health["now"].as_u64());
+    assert!(v4_row["systemLoad"].as_f64().unwrap() >= 0.0);
+    for count in ["sessions", "requests", "loadsRetried"] {
+        assert_eq!(v4_row[count], 0, "{count}");
+    }
+    assert!(v4_row["since"].as_u64() <= health["now"].as_u64());
     assert!(v4_row["since"].as_u64() >= health["startedAt"].as_u64());
 
     assert_eq!(health["process"]["pid"], std::process::id());
@@ -145,6 +151,53 @@ fn health_has_exactly_these_fields_and_no_secret() {
         assert_eq!(setting(name), value);
     }
     assert_eq!(setting("MAX_BODY"), "8MiB");
+}
+
+#[test]
+fn a_node_is_drained_and_activated() {
+    let nodes = ["eu1", "eu2"].map(|name| Node::start_named(name, Lavalink::V4, PASSWORD).unwrap());
+    let list = nodes.iter().map(|node| format!("{}={}", node.name(), node.address())).collect::<Vec<_>>().join(",");
+    let proxy = Proxy::start(&[("LAVALINK_V4_NODES", &list), ("LAVALINK_V4_PORT", ""), ("LAVALINK_V3_HOST", "")]);
+    let act = |name: &str, action: &str| {
+        let answer = ask(&proxy, "POST", &format!("/api/nodes/{name}/{action}"), "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let states = |health: &Value| [0, 1].map(|index| health["nodes"][index]["state"].as_str().unwrap().to_owned());
+    let mut bot = proxy.connect();
+    assert_eq!(states(&get(&proxy, "/api/health").json()), ["up", "up"]);
+    for _ in 0..2 {
+        let health = act("eu1", "drain");
+        assert_eq!((states(&health), &health["status"]), (["draining", "up"].map(str::to_owned), &json!("ok")));
+        assert_eq!(keys(&health), keys(&get(&proxy, "/api/health").json()), "the answer is that of /api/health");
+    }
+    for _ in 0..4 {
+        assert_eq!(bot.get("/v4/info", "").status, 200);
+        let row = proxy.stats()["connections"][0].clone();
+        assert_eq!((&row["node"], &row["backend"]), (&json!("eu2"), &json!(nodes[1].address().to_string())));
+    }
+    assert_eq!(states(&act("eu1", "activate")), ["up", "up"]);
+
+    // A node that is down keeps what it was told.
+    act("eu1", "drain");
+    let [eu1, _eu2] = nodes;
+    drop(eu1);
+    eventually("it is down", || states(&ask(&proxy, "POST", "/api/health/check", "").json())[0] == "down");
+    assert_eq!(get(&proxy, "/api/health").json()["nodes"][0]["draining"], true);
+    assert_eq!(act("eu1", "activate")["nodes"][0]["draining"], false);
+
+    for action in ["drain", "activate"] {
+        let missing = ask(&proxy, "POST", &format!("/api/nodes/eu3/{action}"), "");
+        assert_eq!(missing.status, 404);
+        assert!(missing.json()["message"].as_str().unwrap().contains("eu1, eu2"), "{}", missing.text());
+        for method in ["GET", "PUT", "DELETE"] {
+            let refusal = ask(&proxy, method, &format!("/api/nodes/eu1/{action}"), "");
+            assert_eq!((refusal.status, refusal.field("allow")), (405, Some("POST")), "{method}");
+        }
+        let other_site = "Origin: http://evil.example\r\nContent-Length: 0\r\n";
+        assert_eq!(ask(&proxy, "POST", &format!("/api/nodes/eu2/{action}"), other_site).status, 403);
+    }
+    assert_eq!(get(&proxy, "/api/health").json()["nodes"][1]["draining"], false);
 }
 
 #[test]

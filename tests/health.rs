@@ -6,10 +6,11 @@ mod support;
 mod web;
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
@@ -17,9 +18,20 @@ use serde_json::{Value, json};
 use support::*;
 use web::{WEB_PASSWORD, ask, get};
 
-fn backend(proxy: &Proxy, index: usize) -> Value {
-    get(proxy, "/api/health").json()["backends"][index].clone()
+fn node_row(proxy: &Proxy) -> Value {
+    get(proxy, "/api/health").json()["nodes"][0].clone()
 }
+
+/// In front of one node of version 4.
+fn proxy_before(node: SocketAddr, set: &[(&str, &str)]) -> Proxy {
+    let port = node.port().to_string();
+    let mut all = vec![("LAVALINK_V4_PORT", port.as_str()), ("LAVALINK_V3_HOST", "")];
+    all.extend_from_slice(set);
+    Proxy::start(&all)
+}
+
+/// Lavalink's answer to GET /version.
+const VERSION_4: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n4.0.8";
 
 fn check(proxy: &Proxy) -> Value {
     let answer = ask(proxy, "POST", "/api/health/check", "");
@@ -29,15 +41,17 @@ fn check(proxy: &Proxy) -> Value {
 
 #[test]
 fn nodes_are_checked_when_health_is_read_and_at_most_once_a_second() {
-    let node = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n4.0.8");
-    let proxy = Proxy::start(&[("LAVALINK_V4_PORT", &node.address.port().to_string()), ("LAVALINK_V3_HOST", "")]);
+    let node = Backend::answering(VERSION_4);
+    let proxy = proxy_before(node.address, &[("HEALTH_INTERVAL", "10m")]);
     proxy.stats();
     get(&proxy, "/healthz");
     assert_eq!(node.accepted(), 0);
     let started = Instant::now();
     let health = get(&proxy, "/api/health").json();
-    assert_eq!(health["backends"].as_array().unwrap().len(), 1, "v3 is off");
-    assert_eq!((&health["status"], &health["backends"][0]["lavalinkVersion"]), (&json!("ok"), &json!("4.0.8")));
+    assert_eq!(health["nodes"].as_array().unwrap().len(), 1, "v3 is off");
+    let row = &health["nodes"][0];
+    assert_eq!((&row["state"], &row["lavalinkVersion"]), (&json!("up"), &json!("4.0.8")), "one good round is enough");
+    assert_eq!(health["status"], "ok");
     assert_eq!(node.accepted(), 2, "GET /version and GET /v4/stats");
     for _ in 0..10 {
         check(&proxy);
@@ -51,48 +65,77 @@ fn nodes_are_checked_when_health_is_read_and_at_most_once_a_second() {
 }
 
 #[test]
+fn nodes_are_checked_in_every_interval() {
+    let node = Backend::answering(VERSION_4);
+    let started = Instant::now();
+    let _proxy = proxy_before(node.address, &[("HEALTH_INTERVAL", "400ms")]);
+    eventually("three rounds of two requests", || node.accepted() >= 6);
+    assert!(started.elapsed() >= Duration::from_millis(1200), "{:?}: the first is due after one", started.elapsed());
+}
+
+#[test]
 fn check_now_sees_a_node_go_and_come_back() {
     let node = Node::start(Lavalink::V4, PASSWORD).unwrap();
     let address = node.address();
-    let proxy = Proxy::start(&[("LAVALINK_V4_PORT", &address.port().to_string()), ("LAVALINK_V3_HOST", "")]);
+    let proxy = proxy_before(address, &[("HEALTH_INTERVAL", "10m")]);
     assert_eq!(check(&proxy)["status"], "ok");
-    let since = backend(&proxy, 0)["since"].as_u64();
+    let since = node_row(&proxy)["since"].as_u64();
     drop(node);
     eventually("the node is seen to be gone", || check(&proxy)["status"] == "down");
-    let row = backend(&proxy, 0);
-    assert_eq!((&row["reachable"], &row["responseTime"], &row["players"]), (&json!(false), &Value::Null, &Value::Null));
+    let row = node_row(&proxy);
+    assert_eq!(row["state"], "down");
+    for figure in ["responseTime", "players", "playingPlayers", "systemLoad"] {
+        assert_eq!(row[figure], Value::Null, "{figure}");
+    }
     assert!(row["since"].as_u64() > since);
     assert!(row["error"].as_str().unwrap().contains("LAVALINK_V4_HOST"), "{row}");
     let _back = Node::start_at(address, Lavalink::V4, PASSWORD).unwrap();
-    eventually("it is seen to be back", || check(&proxy)["backends"][0]["reachable"] == true);
+    eventually("it is seen to be back", || check(&proxy)["nodes"][0]["state"] == "up");
+    assert!(node_row(&proxy)["since"].as_u64() > row["since"].as_u64());
 }
 
 #[test]
 fn health_says_what_is_wrong_with_a_node() {
-    for (answer, reachable, expected) in [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n3.7.13", true, "Lavalink 3.7.13"),
-        ("HTTP/1.1 403 \r\nContent-Length: 0\r\n\r\n", true, "LAVALINK_V4_PASSWORD"),
-        ("HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n", true, "500"),
-        ("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n", false, "does not answer as Lavalink does"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", false, "does not answer as Lavalink does"),
+    for (answer, first, then, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n3.7.13", "up", "up", "Lavalink 3.7.13"),
+        ("HTTP/1.1 403 \r\nContent-Length: 0\r\n\r\n", "down", "down", "LAVALINK_V4_PASSWORD"),
+        ("HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n", "up", "up", "500"),
+        ("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n", "unknown", "down", "does not answer as Lavalink does"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "unknown", "down", "does not answer as Lavalink does"),
     ] {
         let node = Backend::answering(answer);
-        let proxy = Proxy::start(&[("LAVALINK_V4_PORT", &node.address.port().to_string()), ("LAVALINK_V3_HOST", "")]);
-        let row = backend(&proxy, 0);
-        assert_eq!(row["reachable"], reachable, "{row}");
-        let error = row["error"].as_str().unwrap();
-        assert!(error.contains(expected) && !error.contains(PASSWORD), "{error}");
+        let proxy = proxy_before(node.address, &[("HEALTH_INTERVAL", "10m")]);
+        let is_told = |health: &Value| {
+            let row = &health["nodes"][0];
+            let error = row["error"].as_str().unwrap();
+            assert!(error.contains(expected) && !error.contains(PASSWORD), "{error}");
+            assert_eq!(health["status"], if row["state"] == "down" { "down" } else { "degraded" });
+        };
+        let health = check(&proxy);
+        assert_eq!(health["nodes"][0]["state"], first, "{health}");
+        is_told(&health);
+        let before = node.accepted();
+        eventually("another round has ended", || {
+            let health = check(&proxy);
+            is_told(&health);
+            node.accepted() > before && health["nodes"][0]["state"] == then
+        });
     }
 }
 
 #[test]
 fn a_connection_for_a_client_updates_the_health_of_its_node() {
-    let proxy = Proxy::start(&[("LAVALINK_V3_HOST", "")]);
+    let node = Node::start(Lavalink::V4, PASSWORD).unwrap();
+    let proxy = proxy_before(node.address(), &[("HEALTH_INTERVAL", "10m")]);
+    assert_eq!(node_row(&proxy)["state"], "up");
+    drop(node);
     assert_eq!(proxy.connect().get("/v4/info", "").status, 502);
+    eventually("the round that the failed connect causes makes it down", || node_row(&proxy)["state"] == "down");
     let metrics = get(&proxy, "/metrics").text();
-    assert!(metrics.contains("lavaproxy_backend_up{version=\"v4\",backend=\"127.0.0.1:1\"} 0"), "{metrics}");
-    let failures = metrics.lines().find_map(|line| line.strip_prefix("lavaproxy_backend_connect_failures_total"));
-    assert!(failures.unwrap().ends_with(" 2"), "the client's and the first check's: {failures:?}");
+    assert!(metrics.contains("lavaproxy_node_up{node=\"v4\"} 0\n"), "{metrics}");
+    let failures =
+        metrics.lines().find_map(|line| line.strip_prefix("lavaproxy_node_connect_failures_total{node=\"v4\"} "));
+    assert!(failures.unwrap().parse::<u64>().unwrap() >= 2, "the client's and that of the round: {failures:?}");
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn every_family_is_described_and_every_label_is_bounded() {
                 "kind" => ["http", "websocket"].contains(&text.as_str()),
                 "listener" => lavaproxy::process::sockets::LISTENERS.contains(&text.as_str()),
                 "reason" => End::ALL.iter().any(|end| end.name() == text),
-                "backend" => [_v3.address(), _v4.address()].iter().any(|node| node.to_string() == *text),
+                "node" => ["v3", "v4"].contains(&text.as_str()),
                 "le" => text == "+Inf" || text.parse::<f64>().is_ok(),
                 _ => false,
             };
@@ -113,19 +113,45 @@ fn every_family_is_described_and_every_label_is_bounded() {
     assert_eq!(scrape.value("lavaproxy_connections_total", &[("listener", "proxy")]), 1.0);
     assert_eq!(scrape.value("lavaproxy_connections_total", &[("listener", "proxy-v3")]), 0.0);
     assert!(scrape.value("lavaproxy_connections_total", &[("listener", "web")]) >= 1.0);
-    assert_eq!(scrape.sum("lavaproxy_backend_up"), 2.0);
-    for version in ["v3", "v4"] {
-        let of = |name: &str| {
-            scrape.value(&format!("lavaproxy_backend_connect_duration_seconds_{name}"), &[("version", version)])
-        };
+    for node in ["v3", "v4"] {
+        for (name, value) in [("up", 1.0), ("draining", 0.0), ("sessions", if node == "v4" { 1.0 } else { 0.0 })] {
+            assert_eq!(scrape.value(&format!("lavaproxy_node_{name}"), &[("node", node)]), value, "{node} {name}");
+        }
+        for name in ["requests", "loads_retried_total", "connect_failures_total"] {
+            assert_eq!(scrape.value(&format!("lavaproxy_node_{name}"), &[("node", node)]), 0.0, "{node} {name}");
+        }
+        let of =
+            |name: &str| scrape.value(&format!("lavaproxy_node_connect_duration_seconds_{name}"), &[("node", node)]);
         let buckets: Vec<f64> = scrape
-            .family("lavaproxy_backend_connect_duration_seconds_bucket")
-            .filter(|(_, labels, _)| labels["version"] == version)
+            .family("lavaproxy_node_connect_duration_seconds_bucket")
+            .filter(|(_, labels, _)| labels["node"] == node)
             .map(|(.., value)| *value)
             .collect();
         assert!(buckets.is_sorted() && buckets.last() == Some(&of("count")) && of("count") >= 1.0, "{buckets:?}");
         assert!(of("sum") > 0.0);
     }
+}
+
+#[test]
+fn each_node_has_its_samples() {
+    let nodes = ["eu1", "us-east-1"].map(|name| Node::start_named(name, Lavalink::V4, PASSWORD).unwrap());
+    let list = nodes.iter().map(|node| format!("{}={}", node.name(), node.address())).collect::<Vec<_>>().join(",");
+    let proxy = Proxy::start(&[("LAVALINK_V4_NODES", &list), ("LAVALINK_V4_PORT", ""), ("LAVALINK_V3_HOST", "")]);
+    let of = |name: &str, node: &str| Scrape::of(&proxy).value(&format!("lavaproxy_node_{name}"), &[("node", node)]);
+    assert_eq!((of("up", "eu1"), of("up", "us-east-1")), (1.0, 1.0));
+    assert_eq!(ask(&proxy, "POST", "/api/nodes/eu1/drain", "").status, 200);
+    assert_eq!((of("draining", "eu1"), of("draining", "us-east-1")), (1.0, 0.0));
+    assert_eq!(of("up", "eu1"), 1.0, "a node that drains is up");
+    let mut bots: Vec<Client> = (0..3).map(|_| proxy.connect()).collect();
+    for bot in &mut bots {
+        assert_eq!(bot.upgrade("/v4/websocket").status, 101);
+    }
+    eventually("the sessions are counted", || of("sessions", "us-east-1") == 3.0);
+    assert_eq!(of("sessions", "eu1"), 0.0, "no new sessions go to it");
+    drop(bots);
+    eventually("the sessions have ended", || of("sessions", "us-east-1") == 0.0);
+    assert_eq!(ask(&proxy, "POST", "/api/nodes/eu1/activate", "").status, 200);
+    assert_eq!(of("draining", "eu1"), 0.0);
 }
 
 #[test]
