@@ -1,5 +1,5 @@
-//! The web pages in a real Chromium: with the traffic of the demo, with a real bot library, without bots, and with
-//! hostile names.
+//! The web pages in a real Chromium: with the traffic of the demo, with a real bot library, without bots, with several
+//! nodes, and with hostile names.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/driver.rs"]
@@ -27,16 +27,20 @@ fn browser() -> Option<MutexGuard<'static, ()>> {
     driver::is_installed("browser").then_some(guard)
 }
 
-/// A proxy in front of the demo's nodes, which can be stopped and started again at the same addresses.
+/// A proxy in front of pretend nodes, which can be stopped and started again at the same addresses.
 struct Site {
-    nodes: [Node; 2],
+    nodes: Vec<Node>,
     ports: Option<[String; 2]>,
     proxy: Option<Proxy>,
 }
 
 impl Site {
+    /// With one node of each version.
     fn new() -> Self {
-        let nodes = Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap());
+        Self::before(Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap()).into())
+    }
+
+    fn before(nodes: Vec<Node>) -> Self {
         let mut site = Self { nodes, ports: None, proxy: None };
         site.start();
         site.ports = Some(["proxy", "web"].map(|name| site.proxy().listener(name).port().to_string()));
@@ -45,16 +49,34 @@ impl Site {
 
     fn start(&mut self) {
         let [proxy, web] = self.ports.clone().unwrap_or_else(|| ["0", "0"].map(str::to_owned));
-        let set = [("PROXY_PORT", proxy.as_str()), ("WEB_PORT", web.as_str()), ("WEB_PASSWORD", WEB_PASSWORD)];
-        let [v3, v4] = self.nodes.each_ref().map(Node::address);
-        self.proxy = Some(Proxy::before(v3, v4, &set));
+        let mut set = vec![("PROXY_PORT", proxy), ("WEB_PORT", web), ("WEB_PASSWORD", WEB_PASSWORD.to_owned())];
+        for (version, names) in Lavalink::ALL
+            .into_iter()
+            .zip([["LAVALINK_V3_PORT", "LAVALINK_V3_NODES"], ["LAVALINK_V4_PORT", "LAVALINK_V4_NODES"]])
+        {
+            set.extend(names.into_iter().zip(self.nodes_of(version)));
+        }
+        let set: Vec<_> = set.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.proxy = Some(Proxy::start(&set));
+    }
+
+    /// The port of the only node of a version, or the names and addresses of several ones.
+    fn nodes_of(&self, version: Lavalink) -> [String; 2] {
+        let nodes: Vec<_> = self.nodes.iter().filter(|node| node.version() == version).collect();
+        match &nodes[..] {
+            [node] => [node.address().port().to_string(), String::new()],
+            nodes => {
+                let named = nodes.iter().map(|node| format!("{}={}", node.name(), node.address()));
+                [String::new(), named.collect::<Vec<_>>().join(",")]
+            }
+        }
     }
 
     fn proxy(&self) -> &Proxy {
         self.proxy.as_ref().expect("the proxy is stopped")
     }
 
-    /// Runs a scenario of pages.mjs in Chromium, and stops and starts the proxy when the scenario says so.
+    /// Runs a scenario of pages.mjs in Chromium. Stops and starts the proxy, and ends nodes, when the scenario says so.
     fn browse(&mut self, scenario: &str, names: &[&str]) {
         let mut command = Command::new("node");
         command
@@ -66,7 +88,11 @@ impl Site {
         let driven = driver::drive(&mut command, |wish| match wish {
             "KILL" => self.proxy = None,
             "START" => self.start(),
-            _ => {}
+            _ => {
+                if let Some(name) = wish.strip_prefix("END ") {
+                    self.nodes.retain(|node| node.name() != name);
+                }
+            }
         });
         assert!(driven.status.success(), "{scenario}: {:?}\n{}", driven.steps, driven.complaints);
         assert!(!driven.steps.is_empty());
@@ -87,6 +113,16 @@ fn the_pages_show_live_traffic_and_recover_after_a_restart() {
 fn the_pages_without_bots_show_how_to_connect_one() {
     let Some(_guard) = browser() else { return };
     Site::new().browse("empty", &[]);
+}
+
+#[test]
+fn the_pages_show_several_nodes_and_drain_them() {
+    let Some(_guard) = browser() else { return };
+    let mut site = Site::before(Node::start_demo(PASSWORD).unwrap());
+    let bots = Bots::start(site.proxy().address(), PASSWORD, 16).unwrap();
+    eventually("the bots are connected", || site.proxy().server.ledger().snapshot().totals.websockets >= 8);
+    site.browse("nodes", &[]);
+    drop(bots);
 }
 
 #[test]

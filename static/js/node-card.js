@@ -14,7 +14,7 @@ export const nodeCard = (act) => ({ version, name, address }) => {
   const facts = el("dl");
   const button = el("button", { type: "button", "aria-haspopup": "dialog", onclick: () => act(last) });
   const node = el("article", { class: "card" },
-    el("h3", {}, el("span", { class: `badge ${version}` }, version), " ", name, pill),
+    el("h3", {}, el("span", { class: `badge ${version}` }, version), " ", name, " ", pill),
     el("p", { class: "where" }, el("code", {}, address), button),
     error,
     facts);

@@ -18,17 +18,18 @@ export function stateWords(node) {
 // A node that the settings give no name has its version's: its address says more.
 export const labelOf = ({ name, version, address }) => (name === version ? address : name);
 
-// What is wrong with the nodes, as in "Lavalink v4: eu1, eu2 are down"; empty where nothing is.
+// What is wrong with the nodes, as in "Lavalink v4: eu1, eu2 are down, eu3 has a fault"; empty where nothing is.
 export function troubleOf(nodes) {
+  return versionsOf(nodes).map((version) => troubleOfVersion(version, nodes.filter((node) => node.version === version))).filter(Boolean).join("; ");
+}
+
+function troubleOfVersion(version, nodes) {
+  const [down, faulty] = ["down", "faulty"].map((state) => nodes.filter((node) => stateOf(node) === state));
+  if (down.length === nodes.length) return `Lavalink ${version} is down: ${list(down)}`;
   const troubles = [];
-  for (const version of versionsOf(nodes)) {
-    const its = nodes.filter((node) => node.version === version);
-    const [down, faulty] = ["down", "faulty"].map((state) => its.filter((node) => stateOf(node) === state));
-    if (down.length === its.length) troubles.push(`Lavalink ${version} is down: ${list(down)}`);
-    else if (down.length) troubles.push(`Lavalink ${version}: ${list(down)} ${down.length > 1 ? "are" : "is"} down`);
-    if (faulty.length) troubles.push(`Lavalink ${version}: ${list(faulty)} ${faulty.length > 1 ? "have" : "has"} a fault`);
-  }
-  return troubles.join("; ");
+  if (down.length) troubles.push(`${list(down)} ${down.length > 1 ? "are" : "is"} down`);
+  if (faulty.length) troubles.push(`${list(faulty)} ${faulty.length > 1 ? "have" : "has"} a fault`);
+  return troubles.length ? `Lavalink ${version}: ${troubles.join(", ")}` : "";
 }
 
 // The versions that no node serves at the moment.
