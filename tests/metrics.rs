@@ -11,7 +11,7 @@ use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
 use lavaproxy::error::End;
 use support::*;
-use web::get;
+use web::{ask, get};
 
 type Labels = BTreeMap<String, String>;
 

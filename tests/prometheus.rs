@@ -108,14 +108,14 @@ fn a_real_prometheus_scrapes_the_metrics() {
         ("lavaproxy_build_info", 1.0),
         ("lavaproxy_requests_total%7Bversion=%22v4%22%7D", 5.0),
         ("lavaproxy_connections%7Bversion=%22v4%22,kind=%22http%22%7D", 1.0),
-        ("sum(lavaproxy_backend_up)", 2.0),
+        ("sum(lavaproxy_node_up)", 2.0),
         ("sum(lavaproxy_received_bytes_total)", bot.sent as f64),
         ("sum(lavaproxy_sent_bytes_total)", bot.received as f64),
         ("count(lavaproxy_connections_ended_total)", End::ALL.len() as f64),
     ] {
         assert_eq!(prometheus.query(expression), Some(expected), "{expression}");
     }
-    let quantile = "histogram_quantile(0.5,sum%20by%20(le)(lavaproxy_backend_connect_duration_seconds_bucket))";
+    let quantile = "histogram_quantile(0.5,sum%20by%20(le)(lavaproxy_node_connect_duration_seconds_bucket))";
     assert!(prometheus.query(quantile).is_some_and(|seconds| seconds > 0.0 && seconds < 5.0));
     assert!(prometheus.query("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6));
     assert_eq!(ask(&proxy, "GET", "/metrics", "").status, 401, "the password was needed");

@@ -84,7 +84,7 @@ fn passwords_and_backends_change_and_open_connections_stay() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
         client.response().json()
     };
-    assert_eq!(health("/api/health")["backends"][0]["address"], second.address.to_string());
+    assert_eq!(health("/api/health")["nodes"][0]["address"], second.address.to_string());
     drop((tunnel, kept));
 
     site.running.signal("TERM");
