@@ -150,17 +150,14 @@ impl Node {
     pub fn die(&self, close: Close) {
         let mut running = self.running.lock();
         let server = Arc::clone(&running.server);
-        let close_all = || {
-            server.wires().iter().for_each(|wire| match close {
-                Close::Fin => wire.end(),
-                Close::Reset => wire.reset(),
-            });
-        };
-        close_all();
-        server.stop_pauses();
+        // The kernel closes a killed process's sockets in the order of their numbers, and the listener is the oldest:
+        // a client that sees its connection end finds nobody who listens.
         self.stop_listening(&mut running);
-        // A connection that was accepted meanwhile.
-        close_all();
+        server.wires().iter().for_each(|wire| match close {
+            Close::Fin => wire.end(),
+            Close::Reset => wire.reset(),
+        });
+        server.stop_pauses();
         server.sessions.stop(false);
         self.behaviour.set_hanging(false);
         join(running.clock.take());

@@ -188,7 +188,8 @@ impl Health {
                 state.seen = Seen {
                     response_time: Some(finding.response_time.as_micros() as f64 / 1000.0),
                     lavalink_version: finding.version,
-                    stats: finding.stats,
+                    // A node that is too busy to tell its figures must not look idle.
+                    stats: finding.stats.or(state.seen.stats),
                 };
                 if state.is_up.is_none() || state.good_rounds >= ROUNDS {
                     state.turn(node, true, "it answers");
@@ -380,6 +381,16 @@ mod tests {
         assert!(after(vec![silent()]).silent_for().is_none());
         assert!(after(vec![silent(), silent()]).silent_for().is_some());
         assert!(after(vec![Err(RoundError::Refused(String::new()))]).silent_for().is_none());
+    }
+
+    #[test]
+    fn a_round_without_figures_keeps_the_last_ones_until_the_node_is_down() {
+        let stats = Some(Stats { players: 9, playing_players: 7, cpu: Cpu { system_load: 0.5 } });
+        let with_stats = || good().map(|finding| Finding { stats, ..finding });
+        let playing = |health: &Health| health.stats().map(|stats| stats.playing_players);
+        assert_eq!(playing(&after(vec![with_stats(), good()])), Some(7));
+        assert_eq!(playing(&after(vec![with_stats(), silent()])), Some(7));
+        assert_eq!(playing(&after(vec![with_stats(), silent(), silent()])), None);
     }
 
     #[test]

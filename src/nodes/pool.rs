@@ -153,13 +153,15 @@ impl Pool {
         };
         let candidates: Vec<Candidate> =
             self.nodes.iter().zip(eligible).map(|(node, eligible)| candidate(node, eligible)).collect();
+        // A second choice for the same request takes no turn: else a node that fails would get the next request too.
+        let taken = usize::from(tried.is_empty());
         let index = match purpose {
             Purpose::Session => {
-                turns.sessions = turns.sessions.wrapping_add(1);
+                turns.sessions = turns.sessions.wrapping_add(taken);
                 choice::least_penalty(&candidates, turns.sessions)
             }
             Purpose::Request => {
-                turns.requests = turns.requests.wrapping_add(1);
+                turns.requests = turns.requests.wrapping_add(taken);
                 choice::fewest_requests(&candidates, turns.requests)
             }
         };
@@ -256,6 +258,20 @@ mod tests {
         let pool = pool(&["a", "b"]);
         let _under_way = super::super::load::UnderWay::at(pool.first().load());
         (0..4).for_each(|_| assert_eq!(chosen(&pool, Purpose::Request).as_deref(), Some("b")));
+    }
+
+    #[test]
+    fn a_second_choice_takes_no_turn() {
+        let pool = pool(&["a", "b"]);
+        let names: Vec<_> = (0..10)
+            .map(|_| {
+                let first = pool.choose(Purpose::Request, &[]).unwrap();
+                assert!(pool.choose(Purpose::Request, &[first.id()]).is_some());
+                first.id()
+            })
+            .collect();
+        let first = pool.first().id();
+        assert_eq!(names.iter().filter(|id| **id == first).count(), 5, "each is the first choice in its turn");
     }
 
     #[test]

@@ -170,9 +170,12 @@ impl Choice {
     }
 }
 
-/// The node that the table knows for a session, else the one that its id names, else the first.
+/// The node that the table knows for a session, else the one that its id names, else the first. A node that moved to
+/// another address has its old sessions under its name too; apart from that, an id that names another node than the
+/// table knows is another session.
 fn node_of(own: &[u8], named: Option<&str>, pool: &Pool, sessions: &Sessions) -> Arc<Backend> {
     let known = sessions.backend_of(own).and_then(|id| pool.numbered(id));
+    let known = known.filter(|node| named.is_none_or(|name| **node.name() == *name));
     let node = known.or_else(|| named.and_then(|name| pool.named(name))).unwrap_or(pool.first());
     Arc::clone(node)
 }

@@ -150,7 +150,7 @@ pub fn run(
         answer = exchange.retry_load(&retry, answer);
     }
     if let Some(sessions) = followup.keys.filter(|_| answer.status == 200) {
-        if let Some(key) = exchange.upload.copy.as_deref().and_then(configure_resuming::key_of_patch) {
+        if let Some(key) = exchange.upload.content().and_then(|body| configure_resuming::key_of_patch(&body)) {
             sessions.note_key(key, exchange.backend.name());
         }
     }
@@ -376,8 +376,8 @@ impl Exchange<'_, '_> {
         let first_body = std::mem::take(&mut self.buffers.backend);
         let first_link = std::mem::replace(&mut self.link, link);
         let first_node = std::mem::replace(&mut self.backend, other);
-        let body = self.upload.copy.as_deref().unwrap_or_default();
-        let written = retry.write_request(&mut self.buffers.head, &self.backend, body);
+        let body = self.upload.content().unwrap_or_default();
+        let written = retry.write_request(&mut self.buffers.head, &self.backend, &body);
         let second = written.and_then(|()| self.run());
         match second {
             Ok(second) if second.status == 200 && !self.has_failed_to_load(&second) => second,
@@ -401,11 +401,12 @@ impl Exchange<'_, '_> {
             let count = data.len().min(WINDOW);
             start[..count].copy_from_slice(&data[..count]);
             let body = Body::new(answer.framing, u64::MAX).map(|body| body.of_response().unchunked());
-            let Ok(step) = body.and_then(|mut body| body.step(&mut start[..count])) else { return false };
+            let Ok(mut body) = body else { return false };
+            let Ok(step) = body.step(&mut start[..count]) else { return false };
             match load::loaded(&start[..step.produced]) {
                 Loaded::Failed => return true,
                 Loaded::Fine => return false,
-                Loaded::Undecided if count == WINDOW => return false,
+                Loaded::Undecided if count == WINDOW || body.is_done() => return false,
                 Loaded::Undecided => {}
             }
             if !matches!(self.buffers.backend.fill(&mut &self.link, HEAD_BUFFER), Ok(1..)) {

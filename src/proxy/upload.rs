@@ -15,8 +15,9 @@ pub struct Upload {
     /// Of these, how many were sent.
     pub sent: usize,
     consumed: usize,
-    /// A copy of a small body that is looked at once it was answered.
-    pub copy: Option<Vec<u8>>,
+    framing: Framing,
+    /// A copy of a small body that is looked at once it was answered, with its chunk lines.
+    copy: Option<Vec<u8>>,
 }
 
 impl Upload {
@@ -26,7 +27,7 @@ impl Upload {
     /// 413 when it is declared larger than `limit`.
     pub fn new(framing: Framing, limit: u64, copies: bool) -> Result<Self, Fault> {
         let body = Body::new(framing, limit).map_err(|error| Fault::Body(error, limit))?;
-        Ok(Self { body, produced: 0, sent: 0, consumed: 0, copy: copies.then(Vec::new) })
+        Ok(Self { body, produced: 0, sent: 0, consumed: 0, framing, copy: copies.then(Vec::new) })
     }
 
     /// Takes what of the body is in the client's buffer; `limit` is for the error.
@@ -38,6 +39,14 @@ impl Upload {
             copy.extend_from_slice(&buffer.data()[..step.produced.min(room)]);
         }
         Ok(())
+    }
+
+    /// The content of the body, as far as a copy was kept.
+    pub fn content(&self) -> Option<Vec<u8>> {
+        let mut content = self.copy.clone()?;
+        let step = Body::new(self.framing, u64::MAX).ok()?.unchunked().step(&mut content).ok()?;
+        content.truncate(step.produced);
+        Some(content)
     }
 
     /// Forgets what was sent.
