@@ -33,12 +33,10 @@ export const nodeCard = (act) => ({ version, name, address }) => {
   return { node, fill };
 };
 
-const SINCE = { up: "Up since", draining: "Draining since", down: "Down since", unknown: "Unknown since" };
-
 // Every fact is a name and a figure; a new one needs a line here and nothing else.
 function factsOf(report) {
   return [
-    { name: SINCE[report.state], ...orDash(report.since, time) },
+    { name: "Since", ...orDash(report.since, time) },
     { name: "Response", ...orDash(report.responseTime, responseTime) },
     { name: "Lavalink", ...orDash(report.lavalinkVersion, (version) => ({ text: visible(version) })) },
     { name: "Playing", ...orDash(report.players, (players) => playersFigure(players, report.playingPlayers)) },
