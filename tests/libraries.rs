@@ -2,9 +2,11 @@
 //! servers where LAVALINK_V3_JAR and LAVALINK_V4_JAR name their jars.
 //!
 //! Each library is a process of its own that goes through connect, ready, load, decode, play, destroy, and comes
-//! back by itself after its connections were cut. A real server has no Discord to connect to, so there the libraries
-//! play without a voice connection. Without Node or Python a test says that it was skipped; where CI is set that is a
-//! failure.
+//! back by itself after its connections were cut, and once more after its Lavalink was killed while it played. Behind
+//! lavaproxy there is one node of each version, which starts again when it was killed, or there are two, of which one
+//! is dead from then on; the library must see no difference. A real server has no Discord to connect to, so there the
+//! libraries play without a voice connection, and it is their connections that are cut when it should be killed.
+//! Without Node or Python a test says that it was skipped; where CI is set that is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/driver.rs"]
@@ -24,7 +26,20 @@ use lavaproxy::config::Lavalink;
 use relay::Relay;
 use support::{PASSWORD, Proxy};
 
-const STEPS: [&str; 8] = ["ready", "load", "decode", "play", "destroy", "CUT", "reconnect", "load-again"];
+const STEPS: [&str; 12] = [
+    "ready",
+    "load",
+    "decode",
+    "play",
+    "destroy",
+    "CUT",
+    "reconnect",
+    "load-again",
+    "play-again",
+    "KILL",
+    "reconnect-again",
+    "play-on",
+];
 
 /// Where a driver's runtime is; `None` is a skip.
 fn runtime(environment: &str) -> Option<PathBuf> {
@@ -32,25 +47,52 @@ fn runtime(environment: &str) -> Option<PathBuf> {
     driver::is_installed(environment).then(|| if environment == "node" { "node".into() } else { own() })
 }
 
-/// Both nodes, the proxy before them with a pinned v4 listener, for the drivers.
+/// The nodes, the proxy before them with a pinned v4 listener, for the drivers.
 struct Site {
-    v3: Server,
-    v4: Server,
+    v3: Vec<Server>,
+    v4: Vec<Server>,
     proxy: Proxy,
 }
 
 impl Site {
+    /// One node of each version.
     fn new() -> Self {
         let (v3, v4) = (Server::start(Lavalink::V3), Server::start(Lavalink::V4));
         let proxy = Proxy::before(v3.address(), v4.address(), &[("PROXY_V4_PORT", "0")]);
-        Self { v3, v4, proxy }
+        Self { v3: vec![v3], v4: vec![v4], proxy }
+    }
+
+    /// Two nodes of each version.
+    fn with_two_nodes() -> Self {
+        let v3 = ["a3", "b3"].map(|name| Server::demo(name, Lavalink::V3));
+        let v4 = ["a4", "b4"].map(|name| Server::demo(name, Lavalink::V4));
+        let list = |[a, b]: &[Server; 2]| format!("{}={},{}={}", a.name(), a.address(), b.name(), b.address());
+        let nodes = [("LAVALINK_V3_NODES", &*list(&v3)), ("LAVALINK_V4_NODES", &*list(&v4)), ("PROXY_V4_PORT", "0")];
+        let proxy = Proxy::start(&nodes);
+        Self { v3: v3.into(), v4: v4.into(), proxy }
+    }
+
+    /// Kills the node that has the only session there is. A node that is alone starts again, and the library gets no
+    /// connection before that.
+    fn kill(&self, nodes: &[Server], relay: &Relay) {
+        if let [only] = nodes {
+            return relay.cut_during(|| only.restart());
+        }
+        let mut name = None;
+        support::eventually("the library has one session", || {
+            let connections = self.proxy.stats()["connections"].take();
+            let mut sessions = connections.as_array().unwrap().iter().filter(|row| row["kind"] == "websocket");
+            name = sessions.next().map(|row| row["node"].as_str().unwrap().to_owned());
+            sessions.next().is_none() && name.is_some()
+        });
+        nodes.iter().find(|node| name.as_deref() == Some(node.name())).unwrap().die();
     }
 
     /// Runs one driver against a listener of this proxy and checks every step of it.
     fn drive(&self, environment: &str, bot: &str, listener: &str, pause: Duration) {
         let Some(runtime) = runtime(environment) else { return };
         let relay = Relay::to(self.proxy.listener(listener), pause);
-        let lavalink = if bot.contains("erela") || bot.contains("wavelink1") { &self.v3 } else { &self.v4 };
+        let nodes = if bot.contains("erela") || bot.contains("wavelink1") { &self.v3 } else { &self.v4 };
         let mut command = Command::new(runtime);
         if listener == "proxy-v4" {
             command.env("LAVALINK_VERSION", "4");
@@ -60,13 +102,13 @@ impl Site {
             .env("LAVALINK_HOST", "127.0.0.1")
             .env("LAVALINK_PORT", relay.address.port().to_string())
             .env("LAVALINK_PASSWORD", PASSWORD)
-            .env("LAVALINK_IDENTIFIER", lavalink.identifier())
-            .env("LAVALINK_VOICE", if lavalink.has_voice() { "1" } else { "0" })
+            .env("LAVALINK_IDENTIFIER", nodes[0].identifier())
+            .env("LAVALINK_VOICE", if nodes[0].has_voice() { "1" } else { "0" })
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        let driven = driver::drive(&mut command, |command| {
-            if command == "CUT" {
-                relay.cut();
-            }
+        let driven = driver::drive(&mut command, |command| match command {
+            "CUT" => relay.cut(),
+            "KILL" => self.kill(nodes, &relay),
+            _ => {}
         });
         let driver::Driven { status, steps, complaints } = driven;
         assert!(status.success() && steps == STEPS, "{bot}: {status}, steps {steps:?}\n{complaints}");
@@ -129,6 +171,25 @@ fn mafic_at_the_v4_listener() {
 #[test]
 fn wavelink_1() {
     Site::new().drive("python/wavelink1", "python/wavelink1_bot.py", "proxy", AT_ONCE);
+}
+
+#[test]
+fn every_library_plays_on_when_one_of_two_nodes_is_killed() {
+    const LIBRARIES: [(&str, &str, &str, Duration); 8] = [
+        ("node", "node/shoukaku.mjs", "proxy", AT_ONCE),
+        ("node", "node/lavalink_client.mjs", "proxy", AT_ONCE),
+        ("node", "node/lavacord.mjs", "proxy-v4", LAVACORD),
+        ("node", "node/erela.mjs", "proxy", AT_ONCE),
+        ("python/v4", "python/lavalink_bot.py", "proxy", AT_ONCE),
+        ("python/v4", "python/wavelink_bot.py", "proxy", AT_ONCE),
+        ("python/v4", "python/mafic_bot.py", "proxy-v4", AT_ONCE),
+        ("python/wavelink1", "python/wavelink1_bot.py", "proxy", AT_ONCE),
+    ];
+    std::thread::scope(|scope| {
+        for (environment, bot, listener, pause) in LIBRARIES {
+            scope.spawn(move || Site::with_two_nodes().drive(environment, bot, listener, pause));
+        }
+    });
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lavaproxy::config::Lavalink;
-use lavaproxy::demo::Node;
+use lavaproxy::demo::{Close, Node};
 
 use crate::support::{Backend, Client, PASSWORD};
 
@@ -53,6 +53,34 @@ impl Server {
             (None, _) => Self::Demo(Node::start(version, PASSWORD).unwrap()),
             (Some(_), Lavalink::V3) => Self::Jar(&V3),
             (Some(_), Lavalink::V4) => Self::Jar(&V4),
+        }
+    }
+
+    /// A node of the demo, by its name beside others.
+    pub fn demo(name: &str, version: Lavalink) -> Self {
+        Self::Demo(Node::start_named(name, version, PASSWORD).unwrap())
+    }
+
+    /// A real one has none.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Demo(node) => node.name(),
+            Self::Jar(_) => "",
+        }
+    }
+
+    /// It is killed. A real one is not, as other tests use it too.
+    pub fn die(&self) {
+        if let Self::Demo(node) = self {
+            node.die(Close::Fin);
+        }
+    }
+
+    /// It is killed and starts again, without sessions. A real one is not.
+    pub fn restart(&self) {
+        self.die();
+        if let Self::Demo(node) = self {
+            node.revive().unwrap();
         }
     }
 

@@ -84,6 +84,11 @@ pub fn settings(set: &[(&str, &str)]) -> Settings {
         ("HEALTH_INTERVAL", "1h"),
     ]);
     all.extend(set.iter().copied());
+    for (nodes, port) in [("LAVALINK_V3_NODES", "LAVALINK_V3_PORT"), ("LAVALINK_V4_NODES", "LAVALINK_V4_PORT")] {
+        if all.contains_key(nodes) {
+            all.remove(port);
+        }
+    }
     Settings::from_lookup(|name| all.get(name).map(Into::into)).unwrap_or_else(|faults| panic!("{faults}"))
 }
 

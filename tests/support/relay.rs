@@ -38,10 +38,12 @@ impl Relay {
                     if stop.load(SeqCst) {
                         return;
                     }
+                    let mut open = open.lock().unwrap();
                     let server = connect_from(source, target);
                     client.set_nodelay(true).unwrap();
                     server.set_nodelay(true).unwrap();
-                    open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                    open.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                    drop(open);
                     let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                     thread::spawn(move || pipe(from, to, Duration::ZERO));
                     thread::spawn(move || pipe(server, client, pause));
@@ -53,10 +55,17 @@ impl Relay {
 
     /// Resets every connection that is open; new ones are welcome.
     pub fn cut(&self) {
-        for stream in self.open.lock().unwrap().drain(..) {
+        self.cut_during(|| ());
+    }
+
+    /// The same, and new ones wait until `act` is done.
+    pub fn cut_during(&self, act: impl FnOnce()) {
+        let mut open = self.open.lock().unwrap();
+        for stream in open.drain(..) {
             reset(&stream);
             let _ = stream.shutdown(Shutdown::Both);
         }
+        act();
     }
 }
 

@@ -1,7 +1,8 @@
 // What the Node drivers share: the server to talk to, the steps they report, and a pretend Discord.
 //
-// A driver says STEP <name> after each step, then CUT, and waits: the test that started it now cuts its TCP connections,
-// and the library has to come back by itself. It ends with 0 when all went well, and with 1 and a line on stderr if not.
+// A driver says STEP <name> after each step. It says CUT, and the test that started it cuts its TCP connections; it says
+// KILL while it plays, and the test kills the Lavalink that has its session. The library has to come back by itself each
+// time. It ends with 0 when all went well, and with 1 and a line on stderr if not.
 
 import { createRequire } from "node:module";
 
@@ -65,6 +66,10 @@ export function cut() {
   console.log("CUT");
 }
 
+export function kill() {
+  console.log("KILL");
+}
+
 export function check(holds, what) {
   if (!holds) throw new Error(`expected ${what}`);
 }
@@ -81,6 +86,6 @@ export function drive(main) {
     process.exit(1);
   };
   process.on("uncaughtException", fail);
-  setTimeout(() => fail(`not done after 60 s, nothing came after ${last}`), 60_000);
+  setTimeout(() => fail(`not done after 90 s, nothing came after ${last}`), 90_000);
   main().then(() => process.exit(0), fail);
 }

@@ -1,7 +1,7 @@
 // erela.js 2, of the v3 era: the WebSocket at `/`, REST without a version in the path, player updates as messages on
 // the WebSocket. It never sends a User-Agent, and it allows TLS at port 443 alone.
 
-import { bot, check, checkTrack, cut, drive, load, next, server, step, voiceEvents } from "./common.mjs";
+import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, voiceEvents } from "./common.mjs";
 
 const { Manager, TrackUtils } = load("erela.js");
 
@@ -42,13 +42,17 @@ drive(async () => {
   check(decoded.info.title === track.title, "the same title from decodetracks");
   step("decode");
 
-  const player = manager.create({ guild: bot.guild, voiceChannel: bot.channel });
-  player.connect();
-  const started = next(manager, "trackStart");
-  await player.play(track);
-  const [, , event] = await started;
-  check(event.track === track.track, "the server to play the track");
-  player.setVolume(50);
+  const play = async () => {
+    const player = manager.create({ guild: bot.guild, voiceChannel: bot.channel });
+    player.connect();
+    const started = next(manager, "trackStart");
+    await player.play(track);
+    const [, , event] = await started;
+    check(event.track === track.track, "the server to play the track");
+    player.setVolume(50);
+    return player;
+  };
+  const player = await play();
   step("play");
 
   player.destroy();
@@ -64,4 +68,15 @@ drive(async () => {
   const again = await search();
   checkTrack(again.tracks[0].track, again.tracks[0].title);
   step("load-again");
+  const playing = await play();
+  step("play-again");
+
+  const backAgain = next(manager, "nodeRaw", isReady);
+  kill();
+  await backAgain;
+  step("reconnect-again");
+
+  playing.destroy();
+  await play();
+  step("play-on");
 });

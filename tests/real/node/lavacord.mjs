@@ -1,6 +1,6 @@
 // lavacord 3: asks /version before anything else and speaks what it finds there, so it belongs at a v4 listener.
 
-import { bot, check, checkTrack, cut, drive, load, next, server, step, voiceEvents } from "./common.mjs";
+import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, voiceEvents } from "./common.mjs";
 
 // lavacord's WebSocket expects this of node 22.
 Promise.withResolvers ??= () => {
@@ -43,12 +43,15 @@ drive(async () => {
   check(decoded.info.title === info.title, "the same title from decodetracks");
   step("decode");
 
-  const player = await manager.join({ guild: bot.guild, channel: bot.channel, node: "proxy" });
-  const started = next(manager, "playerTrackStart");
-  const answer = await player.play(encoded);
-  check(answer.track.encoded === encoded, "the server to play the track");
-  await started;
-  check((await player.setVolume(50)).volume === 50, "the server to change the volume");
+  const play = async () => {
+    const player = await manager.join({ guild: bot.guild, channel: bot.channel, node: "proxy" });
+    const started = next(manager, "playerTrackStart");
+    const answer = await player.play(encoded);
+    check(answer.track.info.title === info.title, "the server to play the track");
+    await started;
+    check((await player.setVolume(50)).volume === 50, "the server to change the volume");
+  };
+  await play();
   step("play");
 
   check(await manager.leave(bot.guild), "a player to destroy");
@@ -63,4 +66,15 @@ drive(async () => {
   const again = await Rest.load(node, server.identifier);
   checkTrack(again.data.encoded, again.data.info.title);
   step("load-again");
+  await play();
+  step("play-again");
+
+  const backAgain = next(manager, "raw", isReady);
+  kill();
+  await backAgain;
+  step("reconnect-again");
+
+  check(await manager.leave(bot.guild), "a player to destroy");
+  await play();
+  step("play-on");
 });

@@ -1,6 +1,6 @@
 // lavalink-client 2: Lavalink v4 only. It allows TLS at port 443 alone.
 
-import { bot, check, checkTrack, cut, drive, load, next, server, step, voiceEvents } from "./common.mjs";
+import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, voiceEvents } from "./common.mjs";
 
 const { LavalinkManager } = load("lavalink-client");
 
@@ -20,8 +20,9 @@ drive(async () => {
   });
   manager.nodeManager.on("error", (_node, error) => console.error(`lavalink-client: ${error.message}`));
 
+  const isReady = (_node, message) => message.op === "ready";
   const connected = next(manager.nodeManager, "connect");
-  const ready = next(manager.nodeManager, "raw", (_node, message) => message.op === "ready");
+  const ready = next(manager.nodeManager, "raw", isReady);
   await manager.init({ id: bot.id, username: "lavaproxy-test" });
   const [node] = await connected;
   await ready;
@@ -44,12 +45,17 @@ drive(async () => {
   check(listed.info.title === track.info.title, "the same title from decodetracks");
   step("decode");
 
-  const player = manager.createPlayer({ guildId: bot.guild, voiceChannelId: bot.channel });
-  await player.connect();
-  const started = next(manager, "trackStart");
-  await player.play({ track });
-  await started;
-  check((await node.fetchPlayer(bot.guild)).track.encoded === track.encoded, "the server to play the track");
+  const play = async () => {
+    const player = manager.createPlayer({ guildId: bot.guild, voiceChannelId: bot.channel });
+    await player.connect();
+    const started = next(manager, "trackStart");
+    await player.play({ track });
+    await started;
+    const held = (await node.fetchPlayer(bot.guild)).track;
+    check(held.info.title === track.info.title, "the server to play the track");
+    return player;
+  };
+  const player = await play();
   step("play");
 
   await player.destroy();
@@ -57,7 +63,7 @@ drive(async () => {
   step("destroy");
 
   const back = next(manager.nodeManager, "connect");
-  const readyBack = next(manager.nodeManager, "raw", (_node, message) => message.op === "ready");
+  const readyBack = next(manager.nodeManager, "raw", isReady);
   cut();
   await back;
   await readyBack;
@@ -67,4 +73,17 @@ drive(async () => {
   const again = await node.search(query, bot);
   checkTrack(again.tracks[0].encoded, again.tracks[0].info.title);
   step("load-again");
+  const playing = await play();
+  step("play-again");
+
+  const backAgain = next(manager.nodeManager, "connect");
+  const readyAgain = next(manager.nodeManager, "raw", isReady);
+  kill();
+  await backAgain;
+  await readyAgain;
+  step("reconnect-again");
+
+  await playing.destroy();
+  await play();
+  step("play-on");
 });

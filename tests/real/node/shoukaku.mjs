@@ -1,6 +1,6 @@
 // shoukaku 4: Lavalink v4 only.
 
-import { bot, check, checkTrack, cut, drive, load, next, server, step, voiceEvents } from "./common.mjs";
+import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, voiceEvents } from "./common.mjs";
 
 const { Connector, Player, Shoukaku } = load("shoukaku");
 
@@ -49,12 +49,15 @@ drive(async () => {
   check(decoded.info.title === info.title, "the same title from decodetrack");
   step("decode");
 
-  const player = await join(shoukaku, node);
-  const started = next(player, "start");
-  await player.playTrack({ track: { encoded } });
-  await started;
-  // `encoded` ends in the position, which goes on.
-  check((await node.rest.getPlayer(bot.guild)).track.info.identifier === info.identifier, "the server to play the track");
+  const play = async () => {
+    const player = await join(shoukaku, node);
+    const started = next(player, "start");
+    await player.playTrack({ track: { encoded } });
+    await started;
+    // `encoded` ends in the position, which goes on.
+    check((await node.rest.getPlayer(bot.guild)).track.info.identifier === info.identifier, "the server to play the track");
+  };
+  await play();
   step("play");
 
   await shoukaku.leaveVoiceChannel(bot.guild);
@@ -70,4 +73,15 @@ drive(async () => {
   const again = await node.rest.resolve(server.identifier);
   checkTrack(again.data.encoded, again.data.info.title);
   step("load-again");
+  await play();
+  step("play-again");
+
+  const backAgain = next(shoukaku, "ready");
+  kill();
+  await backAgain;
+  step("reconnect-again");
+
+  await shoukaku.leaveVoiceChannel(bot.guild);
+  await play();
+  step("play-on");
 });

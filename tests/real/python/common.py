@@ -1,7 +1,8 @@
 """What the Python drivers share: the server to talk to, the steps they report, and a pretend Discord.
 
-A driver says STEP <name> after each step, then CUT, and waits: the test that started it now cuts its TCP connections,
-and the library has to come back by itself. It ends with 0 when all went well, and with 1 and a line on stderr if not.
+A driver says STEP <name> after each step. It says CUT, and the test that started it cuts its TCP connections; it says
+KILL while it plays, and the test kills the Lavalink that has its session. The library has to come back by itself each
+time. It ends with 0 when all went well, and with 1 and a line on stderr if not.
 """
 
 import asyncio
@@ -35,6 +36,10 @@ def cut():
     print("CUT", flush=True)
 
 
+def kill():
+    print("KILL", flush=True)
+
+
 def check(holds, what):
     if not holds:
         raise AssertionError(f"expected {what}")
@@ -52,7 +57,7 @@ def drive(main):
     async def run():
         status = 0
         try:
-            await asyncio.wait_for(main(), timeout=60)
+            await asyncio.wait_for(main(), timeout=90)
         except Exception as error:
             traceback.print_exc()
             why = "not done in time" if isinstance(error, asyncio.TimeoutError) else repr(error)

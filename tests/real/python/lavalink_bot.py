@@ -7,7 +7,7 @@ import lavalink
 
 from common import (
     BOT_ID, CHANNEL_ID, GUILD_ID, HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
-    check, check_track, cut, drive, step, voice_server, voice_state,
+    check, check_track, cut, drive, kill, step, voice_server, voice_state,
 )
 
 
@@ -43,14 +43,18 @@ async def main():
     check((await node.decode_tracks([track.track]))[0].title == track.title, "the same title from decodetracks")
     step("decode")
 
-    player = client.player_manager.create(GUILD_ID)
-    if VOICE:
-        await client.voice_update_handler({"t": "VOICE_STATE_UPDATE", "d": voice_state(CHANNEL_ID)})
-        await client.voice_update_handler({"t": "VOICE_SERVER_UPDATE", "d": voice_server()})
-    started = next_event(lavalink.TrackStartEvent)
-    await player.play(track)
-    await started
-    check((await node.get_player(GUILD_ID))["track"]["encoded"] == track.track, "the server to play the track")
+    async def play():
+        player = client.player_manager.create(GUILD_ID)
+        if VOICE:
+            await client.voice_update_handler({"t": "VOICE_STATE_UPDATE", "d": voice_state(CHANNEL_ID)})
+            await client.voice_update_handler({"t": "VOICE_SERVER_UPDATE", "d": voice_server()})
+        started = next_event(lavalink.TrackStartEvent)
+        await player.play(track)
+        await started
+        held = (await node.get_player(GUILD_ID))["track"]
+        check(held["info"]["title"] == track.title, "the server to play the track")
+
+    await play()
     step("play")
 
     await client.player_manager.destroy(GUILD_ID)
@@ -65,6 +69,17 @@ async def main():
     again = (await node.get_tracks(IDENTIFIER)).tracks[0]
     check_track(again.track, again.title)
     step("load-again")
+    await play()
+    step("play-again")
+
+    back_again = next_event(lavalink.NodeReadyEvent)
+    kill()
+    check((await back_again).session_id, "a session id again")
+    step("reconnect-again")
+
+    await client.player_manager.destroy(GUILD_ID)
+    await play()
+    step("play-on")
 
 
 drive(main)

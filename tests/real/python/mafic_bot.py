@@ -4,16 +4,36 @@ It upgrades the connection that it used for /version, and sends an empty Session
 through LAVALINK_VERSION (3 or 4, 4 unless set).
 """
 
+import asyncio
 import os
 
 import mafic
 
 from common import (
     HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
-    check, check_track, cut, drive, pretend_discord, step,
+    check, check_track, cut, drive, kill, pretend_discord, step,
 )
 
 VERSION = int(os.environ.get("LAVALINK_VERSION", "4"))
+
+
+class Player(mafic.Player):
+    """It disconnects once more when Discord says that it has left, and would take the next player with it."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.left = asyncio.Event()
+
+    async def on_voice_state_update(self, data):
+        try:
+            await super().on_voice_state_update(data)
+        finally:
+            if data["channel_id"] is None:
+                self.left.set()
+
+    async def has_left(self):
+        if VOICE:
+            await self.left.wait()
 
 
 async def main():
@@ -42,22 +62,28 @@ async def main():
     step("decode")
 
     guild_id = client.voice_channel.guild.id
-    started = client.next_event("track_start")
-    if VOICE:
-        player = await client.voice_channel.connect(cls=mafic.Player)
-        await player.play(track)
-    else:
-        # Its player plays nothing before it is connected, its node does.
-        player = mafic.Player(client, client.voice_channel, node=node)
-        node.add_player(guild_id, player)
-        answer = await node.update(guild_id=guild_id, track=track)
-        check(answer["track"]["encoded"] == track.id, "the server to accept the track")
-    await started
-    held = (await node.fetch_player(guild_id))["track"]
-    check(held["encoded"] == track.id, "the server to play the track")
+
+    async def play():
+        started = client.next_event("track_start")
+        if VOICE:
+            player = await client.voice_channel.connect(cls=Player)
+            await player.play(track)
+        else:
+            # Its player plays nothing before it is connected, its node does.
+            player = Player(client, client.voice_channel, node=node)
+            node.add_player(guild_id, player)
+            answer = await node.update(guild_id=guild_id, track=track)
+            check(answer["track"]["info"]["title"] == track.title, "the server to accept the track")
+        await started
+        held = (await node.fetch_player(guild_id))["track"]
+        check(held["info"]["title"] == track.title, "the server to play the track")
+        return player
+
+    player = await play()
     step("play")
 
     await player.disconnect(force=True)
+    await player.has_left()
     try:
         await node.fetch_player(guild_id)
         check(False, "no player to be left")
@@ -73,6 +99,18 @@ async def main():
     again = (await node.fetch_tracks(query, search_type=search_type))[0]
     check_track(again.id, again.title)
     step("load-again")
+    player = await play()
+    step("play-again")
+
+    back_again = client.next_event("node_ready")
+    kill()
+    await back_again
+    step("reconnect-again")
+
+    # The library has disconnected it by itself, as the new session does not have it.
+    await player.has_left()
+    await play()
+    step("play-on")
 
 
 drive(main)

@@ -7,7 +7,7 @@ import logging
 
 import wavelink
 
-from common import HOST, IDENTIFIER, PASSWORD, PORT, SECURE, check, check_track, cut, drive, pretend_discord, step
+from common import HOST, IDENTIFIER, PASSWORD, PORT, SECURE, check, check_track, cut, drive, kill, pretend_discord, step
 
 
 class ReadyMessages(logging.Handler):
@@ -54,12 +54,16 @@ async def main():
     check((await node.build_track(wavelink.Track, track.id)).title == track.title, "the same title from decodetrack")
     step("decode")
 
-    player = await client.voice_channel.connect(cls=wavelink.Player)
-    started = client.next_event("wavelink_track_start")
-    await player.play(track)
-    _, started_track = await started
-    check(started_track.title == track.title, "the server to play the track")
-    await player.set_volume(50)
+    async def play():
+        player = await client.voice_channel.connect(cls=wavelink.Player)
+        started = client.next_event("wavelink_track_start")
+        await player.play(track)
+        _, started_track = await started
+        check(started_track.title == track.title, "the server to play the track")
+        await player.set_volume(50)
+        return player
+
+    player = await play()
     step("play")
 
     await player.disconnect()
@@ -73,6 +77,17 @@ async def main():
     again = (await node.get_tracks(wavelink.Track, IDENTIFIER))[0]
     check_track(again.id, again.title)
     step("load-again")
+    player = await play()
+    step("play-again")
+
+    back_again = messages.next()
+    kill()
+    await back_again
+    step("reconnect-again")
+
+    await player.disconnect()
+    await play()
+    step("play-on")
 
 
 drive(main)

@@ -6,7 +6,7 @@ import wavelink
 
 from common import (
     HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
-    check, check_track, cut, drive, pretend_discord, step,
+    check, check_track, cut, drive, kill, pretend_discord, step,
 )
 
 
@@ -33,18 +33,23 @@ async def main():
     step("decode")
 
     guild_id = client.voice_channel.guild.id
-    if VOICE:
-        player = await client.voice_channel.connect(cls=wavelink.Player)
-    else:
-        # It gives up waiting for Discord, but leaves a player that plays.
-        with suppress(wavelink.ChannelTimeoutException):
-            await client.voice_channel.connect(cls=wavelink.Player, timeout=0.1)
-        player = node.get_player(guild_id)
-    started = client.next_event("wavelink_track_start")
-    await player.play(track)
-    await started
-    held = await node.fetch_player_info(guild_id)
-    check(held.track.encoded == track.encoded, "the server to play the track")
+
+    async def play():
+        if VOICE:
+            player = await client.voice_channel.connect(cls=wavelink.Player)
+        else:
+            # It gives up waiting for Discord, but leaves a player that plays.
+            with suppress(wavelink.ChannelTimeoutException):
+                await client.voice_channel.connect(cls=wavelink.Player, timeout=0.1)
+            player = node.get_player(guild_id)
+        started = client.next_event("wavelink_track_start")
+        await player.play(track)
+        await started
+        held = await node.fetch_player_info(guild_id)
+        check(held.track.title == track.title, "the server to play the track")
+        return player
+
+    player = await play()
     step("play")
 
     await player.disconnect()
@@ -59,6 +64,17 @@ async def main():
     again = (await wavelink.Pool.fetch_tracks(IDENTIFIER))[0]
     check_track(again.encoded, again.title)
     step("load-again")
+    player = await play()
+    step("play-again")
+
+    back_again = client.next_event("wavelink_node_ready")
+    kill()
+    check((await back_again)[0].session_id, "a session id again")
+    step("reconnect-again")
+
+    await player.disconnect()
+    await play()
+    step("play-on")
 
 
 drive(main)
