@@ -69,12 +69,12 @@ pub fn too_large(load: &Load, random: &mut Random) -> Tried<()> {
     let (length, chunked, nonce) = (MAX_BODY + random.size(MAX_BODY / 4), random.one_in(2), random.next());
     let fields = body_fields(length, chunked);
     let ask = Request { method: "POST", version: "v4", what: "upload", nonce, length, query: "", fields: &fields };
-    let before = load.v4.weather();
+    let before = load.weather("v4");
     connection.send_head(&ask, b"")?;
     let sent = send_body(&mut connection, &mut Pattern::up(nonce), length, chunked, random);
     match (sent, connection.answer(&ask)) {
         (_, Ok(Answer { status: 413, closes: true })) => Ok(()),
-        (_, Ok(Answer { status: 502, .. })) if !load.v4.was_fair_since(before) => Ok(()),
+        (_, Ok(Answer { status: 502, .. })) if !load.was_fair_since("v4", before) => Ok(()),
         // The answer may be lost to a reset over what was still being sent.
         (Err(Trouble::Broken(_)), Err(Trouble::Broken(_))) => Ok(()),
         (_, Ok(answer)) => Err(Trouble::wrong(format!("{answer:?} to an upload of {length} bytes"))),

@@ -53,6 +53,13 @@ impl Request<'_> {
         format!("/{}/{}", self.version, self.what)
     }
 
+    /// The node that must answer, if it is named.
+    fn node(&self) -> Option<&str> {
+        let field = || self.fields.strip_prefix("Lavalink-Node: ")?.split_once("\r\n");
+        let session = || self.what.strip_prefix("sessions/")?.split_once('.');
+        field().or_else(session).map(|(node, _)| node)
+    }
+
     pub fn head(&self) -> String {
         let Self { method, nonce, length, query, fields, .. } = self;
         let path = self.path();
@@ -275,9 +282,10 @@ fn framing_fits(head: &str, length: u64) -> bool {
     }
 }
 
-/// The answer must be this request's, from this version's node.
+/// The answer must be this request's, from a node of this version, and from the one that the request names.
 pub fn check_origin(head: &str, ask: &Request<'_>) -> Tried<()> {
     let fits = value(head, "x-nonce") == Some(&ask.nonce.to_string())
-        && value(head, "x-node").is_some_and(|node| node == ask.version);
+        && value(head, "x-node").is_some_and(|node| node == ask.version)
+        && ask.node().is_none_or(|node| value(head, "x-name") == Some(node));
     if fits { Ok(()) } else { Err(Trouble::wrong(format!("another's answer: {head} to {}", ask.head()))) }
 }

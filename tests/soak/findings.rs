@@ -1,6 +1,6 @@
 //! What the load's threads and the nodes tell each other and the report: counts, what each stream came to, faults.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
@@ -17,7 +17,8 @@ pub struct Findings {
     wrong: Mutex<Vec<String>>,
     arrived: Mutex<HashMap<u64, u64>>,
     arrival: Condvar,
-    processed: Mutex<HashSet<u64>>,
+    /// How often each request came that changes something, and to which node.
+    processed: Mutex<HashMap<u64, (&'static str, u64)>>,
 }
 
 #[derive(Default)]
@@ -79,10 +80,13 @@ impl Findings {
         }
     }
 
-    /// A request that must not be processed twice was.
-    pub fn note_processed(&self, nonce: u64) {
-        if !self.processed.lock().unwrap().insert(nonce) {
-            self.wrong(format!("the request {nonce:x} came to a node twice"));
+    /// A request that changes something came to a node, which it may so often, and never to another one.
+    pub fn note_processed(&self, nonce: u64, node: &'static str, most: u64) {
+        let mut processed = self.processed.lock().unwrap();
+        let (first, count) = processed.entry(nonce).or_insert((node, 0));
+        *count += 1;
+        if *first != node || *count > most {
+            self.wrong(format!("the request {nonce:x} came to {first} and {node}, {count} times"));
         }
     }
 }

@@ -150,7 +150,7 @@ impl Log {
             _ => {}
         }
         // A node that restarts is down for a while.
-        let expected = matches!(event, "backend-down" | "backend-up");
+        let expected = event == "node-down";
         if !matches!(value("level"), Some("info")) && !expected {
             self.alarming.push(line.to_owned());
         }

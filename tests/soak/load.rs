@@ -2,21 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, RwLockReadGuard};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use crate::findings::Findings;
 use crate::ledger::{Group, Ledger};
-use crate::node::Node;
+use crate::node::{Node, Weather};
 use crate::random::{Random, mix};
 use crate::wire::{Tried, Trouble};
 
 pub struct Load {
     pub proxy: SocketAddr,
     pub web: SocketAddr,
-    pub v3: Arc<Node>,
-    pub v4: Arc<Node>,
+    /// Those of v3 first.
+    pub nodes: Vec<Arc<Node>>,
     pub ledger: Ledger,
     pub findings: Arc<Findings>,
     /// Connections that are open on the clients' side.
@@ -36,13 +36,33 @@ pub struct Kind {
 }
 
 impl Load {
-    pub fn new(proxy: SocketAddr, web: SocketAddr, v3: Arc<Node>, v4: Arc<Node>, findings: Arc<Findings>) -> Self {
+    pub fn new(proxy: SocketAddr, web: SocketAddr, nodes: Vec<Arc<Node>>, findings: Arc<Findings>) -> Self {
         let (ledger, open) = (Ledger::default(), AtomicUsize::new(0));
-        Self { proxy, web, v3, v4, ledger, findings, open, over: Mutex::new(true), ending: Condvar::new() }
+        Self { proxy, web, nodes, ledger, findings, open, over: Mutex::new(true), ending: Condvar::new() }
     }
 
-    pub fn node(&self, version: &str) -> &Arc<Node> {
-        if version == "v3" { &self.v3 } else { &self.v4 }
+    fn nodes_of<'l>(&'l self, version: &'l str) -> impl Iterator<Item = &'l Arc<Node>> {
+        self.nodes.iter().filter(move |node| node.version == version)
+    }
+
+    /// No restart of a node of this version while this is held. Who wants two versions takes v3 first.
+    pub fn calm(&self, version: &str) -> Vec<RwLockReadGuard<'_, ()>> {
+        self.nodes.iter().filter(|node| node.version == version).map(|node| node.calm()).collect()
+    }
+
+    /// The weather of the nodes of this version.
+    pub fn weather(&self, version: &str) -> Weather {
+        Weather::of(self.nodes_of(version))
+    }
+
+    /// True when no node of this version was being restarted at any time since then.
+    pub fn was_fair_since(&self, version: &str, before: Weather) -> bool {
+        self.weather(version).is_fair_since(before)
+    }
+
+    /// All restarts so far.
+    pub fn restarts(&self) -> u64 {
+        self.nodes.iter().map(|node| node.restarts()).sum()
     }
 
     pub fn begin(&self) {
@@ -80,12 +100,12 @@ impl Load {
     fn keep_doing(&self, kind: &Kind, seed: u64) {
         let mut random = Random::new(seed);
         while !self.pause(random.millis(kind.pause.0, kind.pause.1)) {
-            let before = [&self.v3, &self.v4].map(|node| (node, node.weather()));
+            let before = Weather::of(&self.nodes);
             match (kind.act)(self, &mut random) {
                 Ok(()) => self.done(kind.name),
                 Err(Trouble::Wrong(what)) => self.wrong(kind, seed, &what),
                 Err(Trouble::Broken(error)) => {
-                    let fair = before.iter().all(|(node, before)| node.was_fair_since(*before));
+                    let fair = Weather::of(&self.nodes).is_fair_since(before);
                     if kind.group == Group::Clean || fair {
                         self.wrong(kind, seed, &format!("it broke off: {error}"));
                     } else {

@@ -2,7 +2,8 @@
 //! checked at both ends. A minute unless SOAK_MINUTES says more; SOAK_SEED repeats a load.
 //!
 //! Clients come from 127.0.0.2 when they end every connection properly and from 127.0.0.3 when they do not: of the
-//! former lavaproxy's ledger must say exactly what the clients counted, of the latter what they cannot rule out.
+//! former lavaproxy's ledger must say exactly what the clients counted, of the latter what they cannot rule out. There
+//! are one node of v3 and two of v4, which restart now and then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../support/mod.rs"]
@@ -50,6 +51,9 @@ const REST: Duration = Duration::from_secs(60);
 /// What allocators may keep beyond what they kept after the warm-up, in KiB.
 const SLACK: u64 = 16 * 1024;
 
+/// The node of v3 is alone.
+pub const V4_NODES: [&str; 2] = ["a4", "b4"];
+
 const MOST_MINUTES: f64 = 24.0 * 60.0;
 
 const CLEAN: Group = Group::Clean;
@@ -77,6 +81,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "nodes gone within an answer", group: ABRUPT, threads: 4, pause: (100, 800), act: abrupt::broken_answer },
     Kind { name: "readers that stop for good", group: ABRUPT, threads: 5, pause: (300, 2000), act: abrupt::stalled_reader },
     Kind { name: "bytes that are no HTTP", group: ABRUPT, threads: 2, pause: (100, 1000), act: abrupt::garbage },
+    Kind { name: "nodes drained and activated", group: CLEAN, threads: 1, pause: (1000, 6000), act: web::drain },
     Kind { name: "pages, lists and scrapes", group: CLEAN, threads: 3, pause: (50, 600), act: web::look },
 ];
 
@@ -90,10 +95,11 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
 
     let findings: Arc<Findings> = Arc::default();
-    let v3 = Node::start("v3", [127, 0, 0, 4], &findings);
-    let v4 = Node::start("v4", [127, 0, 0, 5], &findings);
-    let mut lavaproxy = start(&v3, &v4);
-    let load = Load::new(lavaproxy.proxy, lavaproxy.web, v3, v4, findings);
+    let [a4, b4] = V4_NODES;
+    let nodes = [("v3", "v3", 4), (a4, "v4", 5), (b4, "v4", 6)];
+    let nodes = nodes.map(|(name, version, host)| Node::start(name, version, [127, 0, 0, host], &findings));
+    let mut lavaproxy = start(&nodes);
+    let load = Load::new(lavaproxy.proxy, lavaproxy.web, nodes.into(), findings);
 
     let start = rest(&load, &lavaproxy, None);
     let mut peak = Peak::default();
@@ -114,9 +120,9 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
     assert!(status.success() && stopped, "{status}");
 }
 
-fn start(v3: &Node, v4: &Node) -> Lavaproxy {
-    let [(v3_host, v3_port), (v4_host, v4_port)] =
-        [v3, v4].map(|node| (node.address.ip().to_string(), node.address.port().to_string()));
+fn start([v3, a4, b4]: &[Arc<Node>; 3]) -> Lavaproxy {
+    let (v3_host, v3_port) = (v3.address.ip().to_string(), v3.address.port().to_string());
+    let v4_nodes = [a4, b4].map(|node| format!("{}={}", node.name, node.address)).join(", ");
     let response_timeout = format!("{}s", RESPONSE_TIMEOUT.as_secs());
     Lavaproxy::start(&[
         ("PROXY_HOST", "127.0.0.1"),
@@ -125,8 +131,7 @@ fn start(v3: &Node, v4: &Node) -> Lavaproxy {
         ("PROXY_PASSWORD", PASSWORD),
         ("LAVALINK_V3_HOST", &v3_host),
         ("LAVALINK_V3_PORT", &v3_port),
-        ("LAVALINK_V4_HOST", &v4_host),
-        ("LAVALINK_V4_PORT", &v4_port),
+        ("LAVALINK_V4_NODES", &v4_nodes),
         ("MAX_BODY", &MAX_BODY.to_string()),
         ("RESPONSE_TIMEOUT", &response_timeout),
     ])
@@ -140,7 +145,7 @@ fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut
         for (number, kind) in (0..).zip(KINDS) {
             load.start(scope, kind, mix(seed ^ mix(number)));
         }
-        for (number, node) in [(100, &load.v3), (101, &load.v4)] {
+        for (number, node) in (100..).zip(&load.nodes) {
             scope.spawn(move || load.restart_now_and_then(node, mix(seed ^ number)));
         }
         let mut said = 0;
@@ -163,11 +168,13 @@ fn rest(load: &Load, lavaproxy: &Lavaproxy, before: Option<Held>) -> Held {
     let is_empty = || lavaproxy.stats()["totals"]["active"] == 0;
     assert!(within(REST, is_empty), "connections are still in the ledger: {}", lavaproxy.stats()["connections"]);
     let mut random = Random::new(0);
-    for node in [&load.v3, &load.v4] {
+    for node in &load.nodes {
         node.restart(Duration::ZERO, &mut random);
         let mut connection = Connection::open(load, CLEAN).unwrap();
         let (version, nonce) = (node.version, random.next());
-        let ask = Request { method: "GET", version, what: "load", nonce, length: 9, query: "", fields: "" };
+        // A node that is alone is not named.
+        let fields = if version == "v4" { format!("Lavalink-Node: {}\r\n", node.name) } else { String::new() };
+        let ask = Request { method: "GET", version, what: "load", nonce, length: 9, query: "", fields: &fields };
         assert_eq!(connection.exchange(&ask).unwrap().status, 200);
         connection.close().unwrap();
     }

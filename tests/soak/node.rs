@@ -17,6 +17,7 @@ use crate::support::reset;
 const GRACE: Duration = Duration::from_secs(1);
 
 pub struct Node {
+    pub name: &'static str,
     pub version: &'static str,
     pub address: SocketAddr,
     pub findings: Arc<Findings>,
@@ -56,14 +57,30 @@ impl Connection {
     }
 }
 
-/// How often a node was being restarted, and had been.
+/// How often a node's restarts have begun, and how often they were finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather(u64, u64);
 
+impl Weather {
+    /// That of several nodes together: how often any of them was being restarted, and had been.
+    pub fn of<'n>(nodes: impl IntoIterator<Item = &'n Arc<Node>>) -> Self {
+        nodes.into_iter().fold(Self(0, 0), |sum, node| {
+            let Self(begun, finished) = node.weather();
+            Self(sum.0 + begun, sum.1 + finished)
+        })
+    }
+
+    /// True when no restart was under way at any time from then to now.
+    pub fn is_fair_since(self, before: Self) -> bool {
+        before.0 == before.1 && self == before
+    }
+}
+
 impl Node {
-    pub fn start(version: &'static str, address: [u8; 4], findings: &Arc<Findings>) -> Arc<Self> {
+    pub fn start(name: &'static str, version: &'static str, address: [u8; 4], findings: &Arc<Findings>) -> Arc<Self> {
         let listener = TcpListener::bind(SocketAddr::from((address, 0))).unwrap();
         let node = Arc::new(Self {
+            name,
             version,
             address: listener.local_addr().unwrap(),
             findings: Arc::clone(findings),
@@ -143,13 +160,10 @@ impl Node {
         self.calm.read().unwrap()
     }
 
-    pub fn weather(&self) -> Weather {
-        Weather(self.begun.load(SeqCst), self.finished.load(SeqCst))
-    }
-
-    /// True when no restart was under way at any time since then.
-    pub fn was_fair_since(&self, before: Weather) -> bool {
-        before.0 == before.1 && self.weather() == before
+    fn weather(&self) -> Weather {
+        // In this order: a restart that begins between the two must not seem to be finished.
+        let finished = self.finished.load(SeqCst);
+        Weather(self.begun.load(SeqCst), finished)
     }
 
     pub fn restarts(&self) -> u64 {

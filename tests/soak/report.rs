@@ -27,7 +27,7 @@ impl Peak {
 pub fn progress(load: &Load, lavaproxy: &Lavaproxy, started: Instant) {
     let Held { threads, descriptors, memory } = lavaproxy.held();
     let (seconds, done, open) = (started.elapsed().as_secs(), load.findings.done.sum(), load.open.load(SeqCst));
-    let restarts = load.v3.restarts() + load.v4.restarts();
+    let restarts = load.restarts();
     let troubles: Vec<String> =
         load.findings.troubles.all().iter().map(|(what, count)| format!("{count} x {what}")).collect();
     println!(
@@ -81,7 +81,7 @@ pub fn markdown(run: &Run<'_>) -> String {
     for (what, count) in load.findings.troubles.all() {
         let _ = writeln!(out, "| {what} | {count} |");
     }
-    let restarts = load.v3.restarts() + load.v4.restarts();
+    let restarts = load.restarts();
     let _ = writeln!(out, "\n{restarts} restarts of nodes; {} connections at once; {cpu:.0} s of CPU.", peak.open);
     out
 }

@@ -32,28 +32,27 @@ pub fn any<'a>(random: &mut Random, most: u64, pause: &'a str, fields: &'a str) 
     Request { method, version: random.pick(&["v3", "v4"]), what: "load", nonce: random.next(), length, query, fields }
 }
 
-/// An exchange that only a restart of its node excuses from being answered by it.
+/// An exchange that only a restart of one of the version's nodes excuses from being answered by it.
 fn exchange(connection: &mut Connection<'_>, ask: &Request<'_>, body: &[u8]) -> Tried<Next> {
     exchange_after(connection, ask, body, Duration::ZERO)
 }
 
 /// The same, but nothing is read of the answer for a while.
 fn exchange_after(connection: &mut Connection<'_>, ask: &Request<'_>, body: &[u8], wait: Duration) -> Tried<Next> {
-    let node = connection.load.node(ask.version);
-    let before = node.weather();
+    let before = connection.load.weather(ask.version);
     connection.send_head(ask, body)?;
     connection.load.pause(wait);
     let answered = connection.answer(ask);
-    let fair = node.was_fair_since(before);
+    let fair = connection.load.was_fair_since(ask.version, before);
     match answered {
         Ok(Answer { status: 502, closes }) if !fair => {
-            connection.load.trouble("502 while the node restarted");
+            connection.load.trouble(&format!("502 while a {} node restarted", ask.version));
             Ok(if closes { Next::Closes } else { Next::Again })
         }
         Ok(Answer { status: 200 | 204, closes }) => Ok(if closes { Next::Closes } else { Next::Again }),
         Ok(answer) => Err(Trouble::wrong(format!("{answer:?} in fair weather to {}", ask.head()))),
         Err(Trouble::Broken(error)) if !fair && error.kind() == ErrorKind::UnexpectedEof => {
-            connection.load.trouble("an answer broke off while the node restarted");
+            connection.load.trouble(&format!("an answer broke off while a {} node restarted", ask.version));
             Ok(Next::BrokeOff)
         }
         Err(error) => Err(error),
@@ -123,7 +122,7 @@ pub fn slow_reader(load: &Load, random: &mut Random) -> Tried<()> {
 
 /// Several requests at once on one connection; their answers come in order.
 pub fn pipelined(load: &Load, random: &mut Random) -> Tried<()> {
-    let (_calm3, _calm4) = (load.v3.calm(), load.v4.calm());
+    let (_calm3, _calm4) = (load.calm("v3"), load.calm("v4"));
     let mut connection = Connection::open(load, Group::Clean)?;
     let asks: Vec<Request<'_>> = (0..random.between(2, 12)).map(|_| any(random, 4096, "", "")).collect();
     for ask in &asks {
@@ -137,11 +136,21 @@ pub fn pipelined(load: &Load, random: &mut Random) -> Tried<()> {
     connection.close()
 }
 
+/// A request about a session, whose id says which node has it.
+pub fn about_session(load: &Load, version: &str, session: &str, random: &mut Random) -> Tried<()> {
+    let mut connection = Connection::open(load, Group::Clean)?;
+    let (what, nonce, length) = (format!("sessions/{session}/load"), random.next(), random.size(4096));
+    let ask = Request { method: "GET", version, what: &what, nonce, length, query: "", fields: "" };
+    let next = exchange(&mut connection, &ask, b"")?;
+    load.done("requests about a session");
+    end(connection, &next)
+}
+
 /// A body of any size up to the largest, with its length or in chunks. A restart would leave open how much of it was
 /// read, so there is none meanwhile.
 pub fn upload(load: &Load, random: &mut Random) -> Tried<()> {
     let version = random.pick(&["v3", "v4"]);
-    let _calm = load.node(version).calm();
+    let _calm = load.calm(version);
     let mut connection = Connection::open(load, Group::Clean)?;
     for _ in 0..random.between(1, 4) {
         let length = if random.one_in(10) { MAX_BODY } else { random.size(MAX_BODY) };

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `/v4/load` | a body of `length` bytes, `framing` chunked or length, `pause` before it and between its pieces, broken off after `stop` bytes |
 //! | `/v4/upload` | a body of `length` bytes from the client |
-//! | `/v4/websocket` | a tunnel in dialogue, or both ways at once |
+//! | `/v4/websocket` | `ready`, then a tunnel in dialogue, or both ways at once |
+//!
+//! `/v4/sessions/ID/load` is `/v4/load`: the node has no sessions to look up.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::sync::atomic::Ordering::SeqCst;
@@ -38,11 +40,15 @@ impl Script<'_> {
     fn run(&mut self) -> Tried<()> {
         while let Some(head) = self.next_head()? {
             let path = head.split([' ', '?']).nth(1).unwrap_or_default();
+            if path.contains('.') || value(&head, "lavalink-node").is_some() {
+                return Err(Trouble::wrong(format!("what is for lavaproxy came to a node: {head:?}")));
+            }
             let goes_on = match path.rsplit('/').next().unwrap_or_default() {
                 "websocket" => return self.tunnel(&head),
                 "upload" => self.take(&head)?,
                 "load" => self.give(&head)?,
-                "version" | "stats" => self.tell_version()?,
+                "version" => self.tell(if self.node.version == "v3" { "3.7.13" } else { "4.2.2" })?,
+                "stats" => self.tell(STATS)?,
                 _ => return Err(Trouble::wrong(format!("a request that no client sent: {head:?}"))),
             };
             if !goes_on {
@@ -61,23 +67,23 @@ impl Script<'_> {
     }
 
     /// For lavaproxy's own look at its nodes.
-    fn tell_version(&mut self) -> Tried<bool> {
-        let version = if self.node.version == "v3" { "3.7.13" } else { "4.2.2" };
-        let length = version.len();
-        self.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{version}").as_bytes())?;
+    fn tell(&mut self, body: &str) -> Tried<bool> {
+        let length = body.len();
+        self.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes())?;
         Ok(true)
     }
 
     fn begin(&self, head: &str, status: &str, fields: &str) -> String {
-        let (node, nonce) = (self.node.version, number(head, "nonce"));
-        format!("HTTP/1.1 {status}\r\nX-Node: {node}\r\nX-Nonce: {nonce}\r\n{fields}\r\n")
+        let (Node { version, name, .. }, nonce) = (self.node, number(head, "nonce"));
+        format!("HTTP/1.1 {status}\r\nX-Node: {version}\r\nX-Name: {name}\r\nX-Nonce: {nonce}\r\n{fields}\r\n")
     }
 
     fn give(&mut self, head: &str) -> Tried<bool> {
         let (length, pause) = (number(head, "length"), Duration::from_millis(number(head, "pause")));
         thread::sleep(pause);
         if head.starts_with("DELETE ") {
-            self.node.findings.note_processed(number(head, "nonce"));
+            // It is idempotent: it is sent again when a connection that was used before dies without an answer.
+            self.node.findings.note_processed(number(head, "nonce"), self.node.name, 2);
             self.wire.send(self.begin(head, "204 No Content", "").as_bytes())?;
             return Ok(true);
         }
@@ -127,7 +133,7 @@ impl Script<'_> {
 
     fn take(&mut self, head: &str) -> Tried<bool> {
         let nonce = number(head, "nonce");
-        self.node.findings.note_processed(nonce);
+        self.node.findings.note_processed(nonce, self.node.name, 1);
         let mut body = Pattern::up(nonce);
         let pause = Duration::from_millis(number(head, "pause"));
         if value(head, "transfer-encoding") == Some("chunked") {
@@ -162,7 +168,10 @@ impl Script<'_> {
         self.connection.spared.store(clean, SeqCst);
         let switching =
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
-        self.wire.send(self.begin(head, "101 Switching Protocols", switching).as_bytes())?;
+        self.send_cut(
+            &[self.begin(head, "101 Switching Protocols", switching).into_bytes(), ready(nonce)].concat(),
+            nonce,
+        )?;
         let mut up = Pattern::up(nonce);
         let sent = match parameter(head, "down") {
             Some(_) => self.flood(head, &mut up),
@@ -179,6 +188,15 @@ impl Script<'_> {
             self.node.findings.note_arrived(nonce, up.at());
         }
         sent
+    }
+
+    /// In two pieces, cut anywhere.
+    fn send_cut(&mut self, bytes: &[u8], nonce: u64) -> io::Result<()> {
+        let mut random = Random::new(mix(nonce ^ 5));
+        let (first, second) = bytes.split_at(usize::try_from(random.between(0, bytes.len() as u64)).unwrap());
+        self.wire.send(first)?;
+        thread::sleep(random.millis(0, 10));
+        self.wire.send(second)
     }
 
     /// Both ways at once, each direction with an end of its own.
@@ -216,6 +234,26 @@ impl Script<'_> {
         }
         self.wire.expect_all(up)
     }
+}
+
+/// A node's own figures, in a message and at /vN/stats.
+const STATS: &str = r#"{"op":"stats","players":0,"playingPlayers":0,"uptime":61000,"memory":{"free":1,"used":1,"allocated":2,"reservable":2},"cpu":{"cores":2,"systemLoad":0.25,"lavalinkLoad":0.1}}"#;
+
+/// The id of the session that this request opens, as its node has it.
+pub fn session_id(nonce: u64) -> String {
+    format!("{nonce:016x}")
+}
+
+/// What a node sends first on a WebSocket: `ready`, now and then with stats before it.
+fn ready(nonce: u64) -> Vec<u8> {
+    let ready = format!(r#"{{"op":"ready","resumed":false,"sessionId":"{}"}}"#, session_id(nonce));
+    if nonce % 3 == 0 { [text_frame(STATS), text_frame(&ready)].concat() } else { text_frame(&ready) }
+}
+
+fn text_frame(payload: &str) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap();
+    let head = if length < 126 { vec![0x81, length as u8] } else { [&[0x81, 126], &length.to_be_bytes()[..]].concat() };
+    [&head, payload.as_bytes()].concat()
 }
 
 fn is_reset(sent: &Tried<()>) -> bool {

@@ -8,13 +8,17 @@ use crate::connection::{Connection, Request, check_origin, read_status};
 use crate::ledger::Group;
 use crate::load::Load;
 use crate::random::{Pattern, Random};
-use crate::script::{Dialogue, pour};
-use crate::wire::{Tried, Trouble};
+use crate::rest;
+use crate::script::{Dialogue, pour, session_id};
+use crate::wire::{Tried, Trouble, value};
 
 const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Id: 42\r\nClient-Name: soak/1\r\n";
 
-/// A tunnel to `version`; what it is for is in `query`. `None` where its node cannot be reached.
-pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: &str) -> Tried<Option<Connection<'l>>> {
+/// A tunnel, and the id of its session.
+pub type Opened<'l> = (Connection<'l>, String);
+
+/// A tunnel to `version`; what it is for is in `query`. `None` where no node can be reached.
+pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: &str) -> Tried<Option<Opened<'l>>> {
     let mut connection = Connection::open(load, group)?;
     let ask = Request { method: "GET", version, what: "websocket", nonce, length: 0, query, fields: HANDSHAKE };
     connection.send_head(&ask, b"")?;
@@ -26,11 +30,35 @@ pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: 
     }
     check_origin(&head, &ask)?;
     connection.all_was_read();
-    Ok(Some(connection))
+    let session = read_ready(&mut connection)?;
+    let own = session_id(nonce);
+    let expected = match (version, value(&head, "x-name")) {
+        ("v4", Some(node)) => format!("{node}.{own}"),
+        _ => own,
+    };
+    match session == expected {
+        true => Ok(Some((connection, session))),
+        false => Err(Trouble::wrong(format!("the session {session} instead of {expected}"))),
+    }
 }
 
-fn open_clean<'l>(load: &'l Load, version: &str, nonce: u64, query: &str) -> Tried<Connection<'l>> {
-    let _calm = load.node(version).calm();
+/// Reads frames up to `ready`, before which there may be stats: the session's id.
+fn read_ready(connection: &mut Connection<'_>) -> Tried<String> {
+    for op in ["stats", "ready"] {
+        let message = connection.wire.text_frame()?;
+        let message: serde_json::Value =
+            serde_json::from_slice(&message).map_err(|error| Trouble::wrong(format!("{error} in a frame")))?;
+        match message["sessionId"].as_str() {
+            Some(session) if message["op"] == "ready" => return Ok(session.to_owned()),
+            _ if message["op"] == op => {}
+            _ => return Err(Trouble::wrong(format!("{message} instead of {op}"))),
+        }
+    }
+    Err(Trouble::wrong("no ready"))
+}
+
+fn open_clean<'l>(load: &'l Load, version: &str, nonce: u64, query: &str) -> Tried<Opened<'l>> {
+    let _calm = load.calm(version);
     let opened = open(load, Group::Clean, version, nonce, &format!("&clean=1{query}"))?;
     opened.ok_or_else(|| Trouble::wrong("no tunnel although the node is up"))
 }
@@ -59,8 +87,11 @@ pub fn quiet(load: &Load, random: &mut Random) -> Tried<()> {
 fn talk(load: &Load, random: &mut Random, pace: (u64, u64), most_rounds: u64) -> Tried<()> {
     let (nonce, version, rounds) = (random.next(), random.pick(&["v3", "v4"]), random.between(0, most_rounds));
     let node_ends = random.one_in(2);
-    let mut connection =
+    let (mut connection, session) =
         open_clean(load, version, nonce, &if node_ends { format!("&rounds={rounds}") } else { String::new() })?;
+    if random.one_in(3) {
+        rest::about_session(load, version, &session, random)?;
+    }
     let handshake = connection.wire.sent;
     let (mut up, mut down, mut sizes) = (Pattern::up(nonce), Pattern::down(nonce), Dialogue::new(nonce));
     let mut left = rounds;
@@ -88,7 +119,7 @@ fn must_end(connection: &mut Connection<'_>) -> Tried<()> {
 pub fn flood(load: &Load, random: &mut Random) -> Tried<()> {
     let (nonce, version) = (random.next(), random.pick(&["v3", "v4"]));
     let (up, down) = (random.size(4 * 1024 * 1024), random.size(4 * 1024 * 1024));
-    let mut connection = open_clean(load, version, nonce, &format!("&down={down}"))?;
+    let (mut connection, _) = open_clean(load, version, nonce, &format!("&down={down}"))?;
     let handshake = connection.wire.sent;
     let stream = connection.wire.stream.clone();
     let mut pattern = Pattern::down(nonce);
@@ -109,10 +140,10 @@ pub fn flood(load: &Load, random: &mut Random) -> Tried<()> {
 pub fn cut(load: &Load, random: &mut Random) -> Tried<()> {
     let (nonce, version, rounds) = (random.next(), random.pick(&["v3", "v4"]), random.between(0, 60));
     let end = random.pick(&["node-resets", "client-resets", "client-closes"]);
-    let before = load.node(version).weather();
-    let Some(mut connection) = open(load, Group::Abrupt, version, nonce, &format!("&rounds={rounds}&end={end}"))?
+    let before = load.weather(version);
+    let Some((mut connection, _)) = open(load, Group::Abrupt, version, nonce, &format!("&rounds={rounds}&end={end}"))?
     else {
-        load.trouble("no tunnel while the node restarted");
+        load.trouble(&format!("no tunnel while a {version} node restarted"));
         return Ok(());
     };
     let (mut up, mut down, mut sizes) = (Pattern::up(nonce), Pattern::down(nonce), Dialogue::new(nonce));
@@ -120,7 +151,7 @@ pub fn cut(load: &Load, random: &mut Random) -> Tried<()> {
     for _ in 0..last {
         match round(&mut connection, &mut up, &mut down, &mut sizes) {
             Err(Trouble::Broken(error)) => {
-                return was_cut(connection, &error, end, load.node(version).was_fair_since(before));
+                return was_cut(connection, &error, end, load.was_fair_since(version, before));
             }
             other => other?,
         }
@@ -156,8 +187,8 @@ fn was_cut(mut connection: Connection<'_>, error: &io::Error, end: &str, fair: b
 /// Much is under way both ways when the client breaks off.
 pub fn cut_flood(load: &Load, random: &mut Random) -> Tried<()> {
     let (nonce, version, down) = (random.next(), random.pick(&["v3", "v4"]), 2 * 1024 * 1024);
-    let Some(mut connection) = open(load, Group::Abrupt, version, nonce, &format!("&down={down}"))? else {
-        load.trouble("no tunnel while the node restarted");
+    let Some((mut connection, _)) = open(load, Group::Abrupt, version, nonce, &format!("&down={down}"))? else {
+        load.trouble(&format!("no tunnel while a {version} node restarted"));
         return Ok(());
     };
     connection.promise(down);

@@ -1,11 +1,13 @@
-//! Browsers that read the web pages and their API, and scrapes of /metrics.
+//! Browsers that read the web pages and their API, scrapes of /metrics, and an operator who drains nodes.
 
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use crate::V4_NODES;
 use crate::load::Load;
 use crate::random::Random;
+use crate::support::Client;
 use crate::wire::{PATIENCE, Tried, Trouble, send};
 
 const PATHS: [(&str, &str); 10] = [
@@ -23,6 +25,24 @@ const PATHS: [(&str, &str); 10] = [
 
 /// The highest total of bytes that was shown so far.
 static SHOWN: AtomicU64 = AtomicU64::new(0);
+
+/// One of two nodes gets no new sessions for a while.
+pub fn drain(load: &Load, random: &mut Random) -> Tried<()> {
+    let node = random.pick(&V4_NODES);
+    for action in ["drain", "activate"] {
+        let mut client = Client::connect(load.web);
+        client.send(
+            format!("POST /api/nodes/{node}/{action} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        );
+        let response = client.response();
+        if response.status != 200 {
+            return Err(Trouble::wrong(format!("{} to {action} {node}", response.status)));
+        }
+        load.pause(random.millis(500, 4000));
+    }
+    Ok(())
+}
 
 /// One page, list or scrape.
 pub fn look(load: &Load, random: &mut Random) -> Tried<()> {

@@ -100,6 +100,16 @@ impl Wire {
         Ok(self.pending.drain(..count).collect())
     }
 
+    /// The payload of a text frame as servers send it.
+    pub fn text_frame(&mut self) -> Tried<Vec<u8>> {
+        let length = match self.exactly(2)?[..] {
+            [0x81, length @ ..=125] => usize::from(length),
+            [0x81, 126] => self.exactly(2)?.into_iter().fold(0, |length, byte| length << 8 | usize::from(byte)),
+            ref head => return Err(Trouble::wrong(format!("{head:?} is no head of a text frame"))),
+        };
+        Ok(self.exactly(length)?)
+    }
+
     /// Reads `count` bytes that must be the pattern's next ones; all that came is checked, also when more never does.
     pub fn expect(&mut self, pattern: &mut Pattern, count: u64) -> Tried<()> {
         let mut left = count;
