@@ -195,8 +195,10 @@ fn a_load_that_failed_is_answered_by_the_other_node() {
             assert_eq!(same(&pair.nodes[0].requests()[0]), same(&pair.nodes[1].requests()[0]));
             // The connection goes on.
             assert_eq!(client.get("/version", "Lavalink-Node: a\r\n").status, 200);
-            let rows: u64 =
-                ["a", "b"].iter().map(|name| row(nodes::web(&pair.proxy), name)["loadsRetried"].as_u64().unwrap()).sum();
+            let rows: u64 = ["a", "b"]
+                .iter()
+                .map(|name| row(nodes::web(&pair.proxy), name)["loadsRetried"].as_u64().unwrap())
+                .sum();
             assert_eq!(rows, 1);
             let metrics = web::get(&pair.proxy, "/metrics").text();
             let counted =
