@@ -1,0 +1,174 @@
+// What the scenarios share: a Chromium whose faults are failures, pages of lavaproxy in it, and what is asked of them.
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const load = createRequire(new URL("../../../target/real/browser/", import.meta.url));
+const { chromium } = load("playwright-core");
+const axe = readFileSync(load.resolve("axe-core/axe.min.js"), "utf8");
+
+const base = new URL(process.env.BASE_URL);
+export const password = process.env.WEB_PASSWORD;
+export const DESK = { width: 1280, height: 900 };
+export const PHONE = { width: 390, height: 844 };
+export const WIDTHS = [PHONE, { width: 360, height: 740 }, { width: 768, height: 1024 }, { width: 900, height: 700 }];
+
+// ---- Faults on any page ----
+
+const faults = [];
+
+// What a scenario may expect for a while: no server at all, or answers with an error status.
+export const expected = { noServer: false, failures: false };
+
+function watch(context) {
+  context.on("request", (request) => {
+    const url = new URL(request.url());
+    if (!["data:", "blob:"].includes(url.protocol) && url.host !== base.host) faults.push(`a request to ${url}`);
+  });
+  context.on("response", (response) => {
+    if (response.status() >= 400 && !expected.failures) faults.push(`${response.status()} for ${response.url()}`);
+  });
+  context.on("console", (message) => {
+    const isExpected = (expected.noServer || expected.failures) && message.text().startsWith("Failed to load resource");
+    if (message.type() === "error" && !isExpected) faults.push(`console: ${message.text()}`);
+  });
+  context.on("weberror", (error) => faults.push(`uncaught: ${error.error().stack}`));
+}
+
+let last = "the start";
+
+export function step(name) {
+  check(!faults.length, `no faults, not\n${faults.join("\n")}`);
+  last = name;
+  console.log(`STEP ${name}`);
+}
+
+export function check(holds, what) {
+  if (!holds) throw new Error(`expected ${what}`);
+}
+
+export async function until(what, holds, limit = 15_000) {
+  const end = Date.now() + limit;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`expected ${what} within ${limit / 1000} s`);
+    await pause(50);
+  }
+}
+
+export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+// ---- The browser ----
+
+let browser;
+
+// Opens a page in a browser profile of its own, refreshed every second. `change` may alter the answers of /api/stats.
+export async function open(path, { change, prepare, ...options } = {}) {
+  const context = await browser.newContext({
+    baseURL: base.href,
+    viewport: DESK,
+    locale: "en-GB",
+    ...(password && { httpCredentials: { username: "operator", password } }),
+    ...options,
+  });
+  await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: base.origin });
+  watch(context);
+  await context.addInitScript(() => {
+    // A blank page has no storage.
+    if (location.host) localStorage["lavaproxy.refresh"] ??= "1";
+  });
+  if (prepare) await context.addInitScript(prepare);
+  const page = await context.newPage();
+  if (change) await alter(page, change);
+  await page.goto(path);
+  await page.locator("#state.live").waitFor();
+  return page;
+}
+
+export async function alter(page, change, path = "**/api/stats") {
+  await page.unroute(path);
+  await page.route(path, async (route) => {
+    const response = await route.fetch();
+    const answer = await response.json();
+    await route.fulfill({ response, json: change(answer) ?? answer });
+  });
+}
+
+export async function close(page) {
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await page.context().close();
+}
+
+export const text = (page, selector) => page.locator(selector).first().innerText();
+export const texts = (page, selector) => page.locator(selector).allInnerTexts();
+export const rows = (page) => page.locator("#table tbody tr:not(.spacer)");
+
+// The page shows the time of its last answer in seconds, and ticks are more than a second apart.
+export async function tick(page) {
+  const shown = () => page.locator("#as-of").textContent();
+  const before = await shown();
+  await until("a tick", async () => (await shown()) !== before);
+}
+
+// The exact values of a column, which are in the titles.
+export const exact = (page, column) =>
+  page.$$eval(`#table td.${column}`, (cells) => cells.map((cell) => Number((cell.title || cell.querySelector("[title]").title).replace(/\D/g, ""))));
+
+export async function isAccessible(page, what) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() =>
+    axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], resultTypes: ["violations"] }));
+  const found = violations.map(({ id, help, nodes }) => `${id}: ${help}\n${nodes.slice(0, 3).map((node) => `  ${node.html} ${node.failureSummary}`).join("\n")}`);
+  check(!found.length, `no violation of WCAG A or AA on ${what}, not\n${found.join("\n")}`);
+}
+
+export async function fits(page, what) {
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  check(over <= 0, `${what} to fit its width, it is ${over} px too wide`);
+}
+
+// ---- Answers for the pages ----
+
+// Keeps the connections of the first answer and changes their figures, so that no row in use goes away.
+export function lasting() {
+  let kept;
+  return (stats) => {
+    kept ??= stats.connections;
+    stats.connections = kept = kept.map((row) => ({ ...row, bytesIn: row.bytesIn + Math.floor(Math.random() * 1e6), requests: row.requests + 1 }));
+  };
+}
+
+// Repeats the rows of an answer until there are `count`, each with an id and an address of its own.
+export const repeated = (count) => (stats) => {
+  const { connections, usage } = stats;
+  const copies = (rows, change) => Array.from({ length: count }, (_, index) => ({ ...rows[index % rows.length], ...change(index) }));
+  const address = (index) => `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`;
+  stats.connections = copies(connections, (index) => ({ id: index + 1, client: `${address(index)}:40000`, address: address(index), bytesOut: connections[0].bytesOut + index * 1000 }));
+  stats.usage = copies(usage, (index) => ({ address: address(index) }));
+};
+
+// ---- Start ----
+
+// Runs a scenario in a browser of its own, and ends the process.
+export async function run(scenario) {
+  setTimeout(() => fail("the scenario took more than 300 s"), 300_000);
+  try {
+    browser = await chromium.launch({
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      // Chromium refuses its sandbox to root.
+      chromiumSandbox: process.getuid() !== 0,
+      args: ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    });
+    await scenario();
+    await browser.close();
+    check(!faults.length, `no faults, not\n${faults.join("\n")}`);
+    process.exit(0);
+  } catch (error) {
+    await browser?.close();
+    fail(error);
+  }
+}
+
+function fail(error) {
+  console.error(`FAILED after ${last}: ${error?.stack ?? error}\n${faults.join("\n")}`);
+  process.exit(1);
+}
