@@ -85,6 +85,19 @@ fn a_node_that_drains_keeps_its_sessions_and_gets_nothing_new() {
 }
 
 #[test]
+fn a_version_whose_nodes_all_drain_is_served() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[]);
+    for name in ["eu1", "eu2"] {
+        assert_eq!(act(nodes::web(&proxy), name, "drain", "").status, 200);
+    }
+    let bots: Vec<Bot> = (0..4).map(|_| Bot::open(proxy.address(), V4)).collect();
+    assert_eq!(nodes.sessions_opened(), [2, 2]);
+    assert_eq!(proxy.connect().get("/v4/info", "").status, 200);
+    drop(bots);
+}
+
+#[test]
 fn a_session_is_resumed_at_a_node_that_drains() {
     let nodes = Nodes::start(V4, &["eu1", "eu2"]);
     let proxy = nodes.proxy(&[]);
@@ -158,11 +171,12 @@ fn a_reload_under_load_adds_a_node_and_removes_one() {
     let nodes = Nodes::start(V4, &["eu1", "eu2", "eu3"]);
     let address = |name: &str| nodes.named(name).address();
     let two = list(&[("eu1", address("eu1")), ("eu2", address("eu2"))]);
-    let proxy = nodes::proxy(V4, &two, &[]);
+    let proxy = nodes::proxy(V4, &two, &[UNASKED]);
     let web = nodes::web(&proxy);
+    wait_for_state(web, "eu1", "up");
     let load = requests(proxy.address(), PASSWORD);
     let mut bots: Vec<Bot> = (0..10).map(|_| Bot::open(proxy.address(), V4)).collect();
-    reload(&proxy, &nodes.list(), &[]);
+    reload(&proxy, &nodes.list(), &[UNASKED]);
     goes_on(&load);
     let more: Vec<Bot> = (0..5).map(|_| Bot::open(proxy.address(), V4)).collect();
     assert!(more.iter().all(|bot| bot.node() == "eu3"), "the new node was given none yet");
@@ -170,20 +184,34 @@ fn a_reload_under_load_adds_a_node_and_removes_one() {
     bots.extend(more);
 
     // eu1 goes.
-    reload(&proxy, &list(&[("eu2", address("eu2")), ("eu3", address("eu3"))]), &[]);
+    reload(&proxy, &list(&[("eu2", address("eu2")), ("eu3", address("eu3"))]), &[UNASKED]);
     goes_on(&load);
-    assert!(health(web)["nodes"].as_array().unwrap().iter().all(|row| row["name"] != "eu1"));
+    assert_eq!((state(web, "eu1"), row(web, "eu1")["sessions"].clone()), ("draining".to_owned(), 5.into()));
     let before = nodes.named("eu1").counts();
     goes_on(&load);
     let more: Vec<Bot> = (0..10).map(|_| Bot::open(proxy.address(), V4)).collect();
     assert!(more.iter().all(|bot| bot.node() != "eu1"));
-    assert_eq!(nodes.named("eu1").counts(), before, "no session, no request, no health round");
+    assert_eq!(nodes.named("eu1").counts(), before, "no session and no request");
+    // Not even for a bot that names it, whose old session is served.
+    let field = "Lavalink-Node: eu1\r\n";
+    let answer = proxy.connect().get("/v4/websocket", &format!("{}{field}", support::HANDSHAKE));
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert!(answer.text().contains("are eu2, eu3"), "{}", answer.text());
+    let old = bots.iter().find(|bot| bot.node() == "eu1").unwrap();
+    assert_eq!(proxy.connect().get(&format!("/v4/sessions/{}/players", old.id), field).text(), "[]");
     bots.iter_mut().for_each(|bot| is_served(proxy.address(), PASSWORD, bot));
 
-    // It is back before its sessions have ended.
-    reload(&proxy, &nodes.list(), &[]);
+    // It is back before its sessions have ended, and goes again with them.
+    reload(&proxy, &nodes.list(), &[UNASKED]);
     bots.iter_mut().for_each(|bot| is_served(proxy.address(), PASSWORD, bot));
     assert!((0..20).any(|_| Bot::open(proxy.address(), V4).node() == "eu1"));
+    reload(&proxy, &list(&[("eu2", address("eu2")), ("eu3", address("eu3"))]), &[UNASKED]);
+    assert_eq!(state(web, "eu1"), "draining");
+    bots.retain(|bot| bot.node() != "eu1");
+    eventually("the removed node is gone with its last session", || {
+        health(web)["nodes"].as_array().unwrap().iter().all(|row| row["name"] != "eu1")
+    });
+    bots.iter_mut().for_each(|bot| is_served(proxy.address(), PASSWORD, bot));
     loses_nothing(load);
 }
 
@@ -308,18 +336,18 @@ fn a_drained_node_stays_drained_over_a_hangup_and_a_successor() {
     own.running.line(&["event=reload"]);
     assert_eq!(state(own.web, "eu1"), "draining");
 
-    let mut present = Stray(own.running.child.id());
+    let mut serving = vec![Stray(own.running.child.id())];
     for number in 0..2 {
-        process::signal(present.0, "USR2");
+        process::signal(serving[number].0, "USR2");
         let next: u32 = value(&own.running.line(&["event=upgraded "]), "successor").parse().unwrap();
         let pid = u64::from(next);
+        serving.push(Stray(next));
         eventually("the successor answers", || health(own.web)["process"]["pid"] == pid);
         wait_for_state(own.web, "eu1", "draining");
         assert!((0..6).all(|_| open(own.proxy).node() == "eu2"), "successor {number}");
         // A session of the first one, whose tunnel lives on there; the successor has never seen it.
         is_served(own.proxy, SECRET, &mut old);
         goes_on(&load);
-        let _ = std::mem::replace(&mut present.0, next);
     }
     assert_eq!(act(own.web, "eu1", "activate", "").status, 200);
     assert!((0..6).any(|_| open(own.proxy).node() == "eu1"));

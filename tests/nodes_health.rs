@@ -159,7 +159,7 @@ fn a_connect_that_is_refused_once_makes_no_node_down() {
 fn a_node_that_refuses_the_password_is_down_and_the_log_names_the_setting() {
     lines();
     let nodes = Nodes::start(V4, &["refuser-1", "refuser2"]);
-    let proxy = nodes.proxy(&[]);
+    let proxy = nodes.proxy(&[("LAVALINK_V4_PASSWORD_REFUSER_1", PASSWORD)]);
     let web = nodes::web(&proxy);
     wait_for_state(web, "refuser-1", "up");
     nodes.named("refuser-1").refuse_passwords(true);

@@ -65,6 +65,11 @@ impl Pool {
         &self.nodes
     }
 
+    /// True for a node of the settings, false for one that a reload removed.
+    pub fn lists(&self, node: &Backend) -> bool {
+        self.nodes.iter().any(|listed| listed.id() == node.id())
+    }
+
     /// True when session ids get the name of their node.
     pub fn names_sessions(&self) -> bool {
         self.nodes.len() > 1

@@ -102,7 +102,12 @@ impl Choice {
     fn find_named(&mut self, request: &Request<'_, '_>, pool: &Pool) -> Result<(), Fault> {
         let Some(name) = head::values(request.fields, NODE_FIELD).next() else { return Ok(()) };
         let named = std::str::from_utf8(name).ok().and_then(|name| pool.named(name));
-        let node = named.ok_or_else(|| Fault::UnknownNode { known: pool.names().collect::<Vec<_>>().join(", ") })?;
+        // A node that a reload removed gets requests about its sessions, but no new session.
+        let named = named.filter(|node| self.purpose == Purpose::Request || pool.lists(node));
+        let node = named.ok_or_else(|| {
+            let known: Vec<_> = pool.nodes().iter().map(|node| &**node.name()).collect();
+            Fault::UnknownNode { known: known.join(", ") }
+        })?;
         self.wanted = Wanted::Only(Arc::clone(node));
         self.cuts.node_field = true;
         Ok(())
