@@ -189,7 +189,7 @@ fn a_session_decides_before_the_load_and_a_name_before_the_session() {
     let web = nodes::web(&proxy);
     let bot = Bot::open_with(proxy.address(), V4, "Lavalink-Node: eu2\r\n");
     let mut client = proxy.connect();
-    // Also at a node that has more to do and that drains.
+    // Also when that node has more load and drains.
     nodes.named("eu2").report_load(Some(ReportedLoad { players: 900, playing_players: 900, system_load: 1.0 }));
     assert_eq!(act(web, "eu2", "drain", "").status, 200);
     for _ in 0..10 {

@@ -48,7 +48,7 @@ fn is_served(proxy: SocketAddr, password: &str, bot: &mut Bot) {
     assert!(bot.is_alive(), "{}", bot.id);
 }
 
-/// The address of a listener, which the log tells.
+/// The address of a listener, from the log.
 fn listening(running: &mut Running, name: &str) -> SocketAddr {
     value(&running.line(&["event=listening ", &format!("listener={name} ")]), "address").parse().unwrap()
 }

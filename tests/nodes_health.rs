@@ -111,9 +111,9 @@ fn a_refused_connect_and_the_round_that_follows_make_a_node_down() {
         wait_for_state(web, name, "up");
     }
     nodes.named("refuses1").die(Close::Fin);
-    assert_eq!(state(web, "refuses1"), "up", "nothing has asked it since");
+    assert_eq!(state(web, "refuses1"), "up", "no connect has failed yet");
     let started = Instant::now();
-    // Both take their turn, and nobody notices.
+    // Each node has its turn, and no client notices.
     for _ in 0..2 {
         assert_eq!(proxy.connect().get("/v4/info", "").status, 200);
         drop(Bot::open(proxy.address(), V4));
@@ -150,7 +150,7 @@ fn a_connect_that_is_refused_once_makes_no_node_down() {
     (0..2).for_each(|_| drop(Bot::open(proxy.address(), V4)));
     nodes.named("once1").revive().unwrap();
     eventually("the round that it triggers is over", || rounds() >= before + 2);
-    // Another round, whose end is waited for: after a change it takes two.
+    // Waits for the end of another round. One good round alone would not make the node up again.
     check(web);
     assert_eq!(state(web, "once1"), "up");
 }
@@ -169,7 +169,7 @@ fn a_node_that_refuses_the_password_is_down_and_the_log_names_the_setting() {
     let words = ["event=password-refused", "node=refuser-1 ", "setting=LAVALINK_V4_PASSWORD_REFUSER_1"];
     assert_eq!(logged(&words), 1);
     assert_eq!(Bot::open(proxy.address(), V4).node(), "refuser2");
-    // More rounds and a client's request say nothing more.
+    // More rounds and a request of a client log nothing more.
     let before = nodes.named("refuser-1").counts().requests;
     assert_eq!(proxy.connect().get("/v4/info", "Lavalink-Node: refuser-1\r\n").status, 502);
     eventually("three more rounds", || {

@@ -72,7 +72,7 @@ fn bytes(messages: &[&str]) -> Vec<u8> {
     messages.iter().flat_map(|message| text_frame(message)).collect()
 }
 
-/// The address of a listener, which the log tells.
+/// The address of a listener, from the log.
 fn listening(running: &mut Running, name: &str) -> SocketAddr {
     value(&running.line(&["event=listening ", &format!("listener={name} ")]), "address").parse().unwrap()
 }
@@ -210,7 +210,7 @@ fn a_v4_session_is_resumed_at_its_node_through_any_lavaproxy() {
         patch(proxy.address(), PASSWORD, &format!("/v4/sessions/{id}"), r#"{"resuming":true,"timeout":60}"#);
         bot.leave();
         proxy.wait_until_empty();
-        // The first time through the same one, then through another, then through a new one.
+        // Through the same lavaproxy, through another, and through one that was started later.
         for round in 0..3 {
             let address = if round == 1 { second.address() } else { proxy.address() };
             let resumed = Bot::open_with(address, V4, &format!("Session-Id: {id}\r\n"));
@@ -361,7 +361,7 @@ fn ten_thousand_requests_over_two_hundred_sessions_reach_their_nodes() {
         }
         let ids: Vec<String> = bots.iter().map(|bot| bot.id.clone()).collect();
         assert_eq!(nodes.all.iter().map(|node| node.players()).sum::<usize>(), 200);
-        // The second one has seen none of these sessions.
+        // The second lavaproxy has seen none of these sessions.
         let lost = astray(PASSWORD, &[proxy.address(), second.address()], version, &ids, 10_000);
         println!(
             "10,000 requests over 200 sessions of {version} on three nodes, half through another lavaproxy: {lost} astray"

@@ -150,8 +150,8 @@ impl Node {
     pub fn die(&self, close: Close) {
         let mut running = self.running.lock();
         let server = Arc::clone(&running.server);
-        // The kernel closes a killed process's sockets in the order of their numbers, and the listener is the oldest:
-        // a client that sees its connection end finds nobody who listens.
+        // The kernel closes the sockets of a killed process in the order of their numbers. The listener is the oldest:
+        // a client whose connection has ended finds no listener.
         self.stop_listening(&mut running);
         server.wires().iter().for_each(|wire| match close {
             Close::Fin => wire.end(),

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::support::{Backend, Client, HANDSHAKE, PASSWORD, PATIENCE, Proxy, Response};
 
-/// A health round may take as long as it may at all, so that a busy machine makes no node down. [`wait_for_state`] has
-/// more of them made.
+/// Health rounds get their longest time, so that a busy machine makes no node down. [`wait_for_state`] asks for more
+/// of them.
 const PATIENT: (&str, &str) = ("HEALTH_INTERVAL", "10s");
 /// A health round comes only when something asks for it.
 pub const UNASKED: (&str, &str) = ("HEALTH_INTERVAL", "1h");
@@ -117,12 +117,12 @@ pub fn state(web: SocketAddr, name: &str) -> String {
     row(web, name)["state"].as_str().unwrap().to_owned()
 }
 
-/// Has health rounds made until the node has this state.
+/// Asks for health rounds until the node has this state.
 pub fn wait_for_state(web: SocketAddr, name: &str, expected: &str) {
     wait(web, name, expected, || check(web));
 }
 
-/// Waits until the node has this state by itself.
+/// Waits until the node has this state, without asking for health rounds.
 pub fn see_state(web: SocketAddr, name: &str, expected: &str) {
     wait(web, name, expected, || {});
 }
@@ -205,7 +205,7 @@ impl Bot {
         self.client.send(&masked(0x81, text.as_bytes()));
     }
 
-    /// Ends the WebSocket without a close frame and waits until its node knows it.
+    /// Ends the WebSocket without a close frame and waits until its node has ended it too.
     pub fn leave(mut self) {
         self.client.half_close();
         self.client.rest();
@@ -267,7 +267,7 @@ pub fn ready(client: &mut Client) -> Value {
     }
 }
 
-/// A listener that takes nobody any more, with those that it keeps waiting: connects time out.
+/// A listener that accepts no connection, with the connections that fill its queue: connects time out.
 pub struct Deaf {
     pub address: SocketAddr,
     _socket: socket2::Socket,
