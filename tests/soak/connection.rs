@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 use crate::PASSWORD;
 use crate::ledger::{Bounds, Group, Known};
 use crate::load::{Load, Open};
+use crate::node::Weather;
 use crate::random::Pattern;
 use crate::wire::{Tried, Trouble, Wire, value};
 
@@ -30,6 +31,8 @@ pub struct Connection<'l> {
     promised: u64,
     in_is_known: bool,
     out_is_known: bool,
+    /// The message of the last error of lavaproxy's own.
+    complaint: String,
     _open: Open<'l>,
 }
 
@@ -98,6 +101,7 @@ impl<'l> Connection<'l> {
             promised: AROUND,
             in_is_known: false,
             out_is_known: false,
+            complaint: String::new(),
             _open: Open::count(load),
         })
     }
@@ -188,14 +192,30 @@ impl<'l> Connection<'l> {
     /// An error of lavaproxy's own must be one in Lavalink's manner, and about this request.
     pub fn own_error(&mut self, ask: &Request<'_>, head: &str, answer: Answer) -> Tried<()> {
         let length: usize = value(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        self.complaint.clear();
         if ask.method == "HEAD" {
             return Ok(());
         }
         let body = self.wire.exactly(length)?;
         let body: serde_json::Value =
             serde_json::from_slice(&body).map_err(|error| Trouble::wrong(format!("{error} in {head}")))?;
+        self.complaint = body["message"].as_str().unwrap_or_default().to_owned();
         let fits = body["status"] == answer.status && body["path"] == ask.path();
         if fits { Ok(()) } else { Err(Trouble::wrong(format!("an error about something else: {body}"))) }
+    }
+
+    /// True when the last error of lavaproxy's own says that no connection to a node was to be had.
+    pub fn was_unreachable(&self) -> bool {
+        self.complaint.contains("cannot be reached")
+    }
+
+    /// That no node can be reached must not be the last error while a node of the version was there all the time,
+    /// unless the request is for one node.
+    pub fn check_complaint(&self, ask: &Request<'_>, before: &[Weather]) -> Tried<()> {
+        match self.was_unreachable() && ask.node().is_none() && self.load.had_a_node_since(ask.version, before) {
+            true => Err(Trouble::wrong(format!("another node is there: {}", self.complaint))),
+            false => Ok(()),
+        }
     }
 
     /// The answer to what is no head that names a path: its status.

@@ -60,6 +60,16 @@ impl Load {
         self.weather(version).is_fair_since(before)
     }
 
+    /// The weather of each node of this version.
+    pub fn each_weather(&self, version: &str) -> Vec<Weather> {
+        self.nodes_of(version).map(|node| node.weather()).collect()
+    }
+
+    /// True when one node of this version has listened all the time since then.
+    pub fn had_a_node_since(&self, version: &str, before: &[Weather]) -> bool {
+        self.each_weather(version).iter().zip(before).any(|(now, before)| now.is_fair_since(*before))
+    }
+
     /// All restarts so far.
     pub fn restarts(&self) -> u64 {
         self.nodes.iter().map(|node| node.restarts()).sum()
@@ -120,11 +130,12 @@ impl Load {
         self.findings.wrong(format!("{} (seed {seed:x}): {what}", kind.name));
     }
 
-    /// Restarts one node now and then.
-    pub fn restart_now_and_then(&self, node: &Arc<Node>, seed: u64) {
+    /// Restarts one node of this version now and then.
+    pub fn restart_now_and_then(&self, version: &str, seed: u64) {
+        let nodes: Vec<&Arc<Node>> = self.nodes_of(version).collect();
         let mut random = Random::new(seed);
-        while !self.pause(random.millis(5000, 15_000)) {
-            node.restart(random.millis(100, 1500), &mut random);
+        while !self.pause(random.millis(5000, 15_000) / u32::try_from(nodes.len()).unwrap()) {
+            random.pick(&nodes).restart(random.millis(100, 1500), &mut random);
         }
     }
 }

@@ -160,7 +160,7 @@ impl Node {
         self.calm.read().unwrap()
     }
 
-    fn weather(&self) -> Weather {
+    pub fn weather(&self) -> Weather {
         // In this order: a restart that begins between the two must not seem to be finished.
         let finished = self.finished.load(SeqCst);
         Weather(self.begun.load(SeqCst), finished)

@@ -40,13 +40,16 @@ fn exchange(connection: &mut Connection<'_>, ask: &Request<'_>, body: &[u8]) -> 
 /// The same, but nothing is read of the answer for a while.
 fn exchange_after(connection: &mut Connection<'_>, ask: &Request<'_>, body: &[u8], wait: Duration) -> Tried<Next> {
     let before = connection.load.weather(ask.version);
+    let each_before = connection.load.each_weather(ask.version);
     connection.send_head(ask, body)?;
     connection.load.pause(wait);
     let answered = connection.answer(ask);
     let fair = connection.load.was_fair_since(ask.version, before);
     match answered {
         Ok(Answer { status: 502, closes }) if !fair => {
-            connection.load.trouble(&format!("502 while a {} node restarted", ask.version));
+            connection.check_complaint(ask, &each_before)?;
+            let what = if connection.was_unreachable() { "no node" } else { "502" };
+            connection.load.trouble(&format!("{what} while a {} node restarted", ask.version));
             Ok(if closes { Next::Closes } else { Next::Again })
         }
         Ok(Answer { status: 200 | 204, closes }) => Ok(if closes { Next::Closes } else { Next::Again }),

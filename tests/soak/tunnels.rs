@@ -21,11 +21,13 @@ pub type Opened<'l> = (Connection<'l>, String);
 pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: &str) -> Tried<Option<Opened<'l>>> {
     let mut connection = Connection::open(load, group)?;
     let ask = Request { method: "GET", version, what: "websocket", nonce, length: 0, query, fields: HANDSHAKE };
+    let before = load.each_weather(version);
     connection.send_head(&ask, b"")?;
     let head = connection.answer_head()?;
     let answer = read_status(&head)?;
     if answer.status != 101 {
         connection.own_error(&ask, &head, answer)?;
+        connection.check_complaint(&ask, &before)?;
         return Ok(None);
     }
     check_origin(&head, &ask)?;

@@ -26,8 +26,9 @@ const PATHS: [(&str, &str); 10] = [
 /// The highest total of bytes that was shown so far.
 static SHOWN: AtomicU64 = AtomicU64::new(0);
 
-/// One of two nodes gets no new sessions for a while.
+/// One of two nodes gets no new sessions for a while, in which the other one is not restarted.
 pub fn drain(load: &Load, random: &mut Random) -> Tried<()> {
+    let _calm = load.calm("v4");
     let node = random.pick(&V4_NODES);
     for action in ["drain", "activate"] {
         let mut client = Client::connect(load.web);
