@@ -12,6 +12,7 @@ use crate::ledger::{Bounds, Group, Known};
 use crate::load::{Load, Open};
 use crate::node::Weather;
 use crate::random::Pattern;
+use crate::script::FAILED;
 use crate::wire::{Tried, Trouble, Wire, value};
 
 /// What comes with a body at the most.
@@ -61,6 +62,11 @@ impl Request<'_> {
         let field = || self.fields.strip_prefix("Lavalink-Node: ")?.split_once("\r\n");
         let session = || self.what.strip_prefix("sessions/")?.split_once('.');
         field().or_else(session).map(|(node, _)| node)
+    }
+
+    /// True when the node of this answer lets the load fail.
+    fn fails_at(&self, answer: &str) -> bool {
+        self.query.strip_prefix("&fails=").is_some_and(|node| value(answer, "x-name") == Some(node))
     }
 
     pub fn head(&self) -> String {
@@ -146,6 +152,12 @@ impl<'l> Connection<'l> {
                     return Err(Trouble::wrong(format!("the answer to a HEAD for {}: {head}", ask.length)));
                 }
                 ("HEAD", 200) | ("DELETE", 204) => {}
+                ("GET", 200) if ask.fails_at(&head) => {
+                    if self.wire.exactly(FAILED.len())? != FAILED.as_bytes() {
+                        return Err(Trouble::wrong("something else than the answer of the load that failed"));
+                    }
+                    self.load.trouble("a failed load was not tried on another node");
+                }
                 ("GET", 200) => self.body(&head, ask)?,
                 ("POST", 200) if value(&head, "x-took") == Some(&ask.length.to_string()) => {}
                 _ => return Err(Trouble::wrong(format!("an answer to {}: {head}", ask.head()))),

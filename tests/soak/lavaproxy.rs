@@ -86,9 +86,19 @@ impl Lavaproxy {
 
     /// User and system time so far, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
+        self.metric("process_cpu_seconds_total")
+    }
+
+    /// How many loads failed on these nodes and were tried on another one.
+    pub fn loads_retried(&self, nodes: &[&str]) -> f64 {
+        let of_node = |node| format!("lavaproxy_node_loads_retried_total{{node=\"{node}\"}}");
+        nodes.iter().map(|node| self.metric(&of_node(node))).sum()
+    }
+
+    fn metric(&self, name: &str) -> f64 {
         let metrics = self.ask("/metrics").text();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
-        line.and_then(|figure| figure.parse().ok()).unwrap_or(0.0)
+        let figure = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figure.and_then(|figure| figure.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
     }
 
     fn ask(&self, path: &str) -> crate::support::Response {

@@ -66,6 +66,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "requests to a slow node", group: CLEAN, threads: 40, pause: (10, 500), act: rest::slow_node },
     Kind { name: "readers that stop for a while", group: CLEAN, threads: 3, pause: (200, 1500), act: rest::slow_reader },
     Kind { name: "pipelined rows of requests", group: CLEAN, threads: 3, pause: (200, 1000), act: rest::pipelined },
+    Kind { name: "loads that fail on one node", group: CLEAN, threads: 4, pause: (50, 400), act: rest::failing_load },
     Kind { name: "connections with uploads", group: CLEAN, threads: 5, pause: (200, 1500), act: rest::upload },
     Kind { name: "refused requests' connections", group: CLEAN, threads: 4, pause: (100, 500), act: rest::refused },
     Kind { name: "tunnels in dialogue", group: CLEAN, threads: 160, pause: (10, 1000), act: tunnels::dialogue },
@@ -113,6 +114,7 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
     let ledger = compare(&load, &lavaproxy);
     println!("\n{}", report::markdown(&Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, ledger }));
 
+    assert!(lavaproxy.loads_retried(&V4_NODES) > 0.0, "no load was tried on another node");
     assert!(end.memory <= warm.memory + SLACK, "memory grew from {} to {} KiB", warm.memory, end.memory);
     let alarming = lavaproxy.log(|log| log.alarming.clone());
     assert!(alarming.is_empty(), "{alarming:#?}");

@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::MAX_BODY;
 use crate::connection::{Answer, Connection, Request};
 use crate::ledger::Group;
 use crate::load::Load;
 use crate::random::{Pattern, Random};
 use crate::wire::{Tried, Trouble};
+use crate::{MAX_BODY, V4_NODES};
 
 /// How an exchange leaves its connection.
 enum Next {
@@ -137,6 +137,16 @@ pub fn pipelined(load: &Load, random: &mut Random) -> Tried<()> {
         }
     }
     connection.close()
+}
+
+/// A load that fails on one node and is tried on the other, unless that one is away.
+pub fn failing_load(load: &Load, random: &mut Random) -> Tried<()> {
+    let mut connection = Connection::open(load, Group::Clean)?;
+    let query = format!("&fails={}", random.pick(&V4_NODES));
+    let (nonce, length) = (random.next(), random.size(64 * 1024));
+    let ask = Request { method: "GET", version: "v4", what: "loadtracks", nonce, length, query: &query, fields: "" };
+    let next = exchange(&mut connection, &ask, b"")?;
+    end(connection, &next)
 }
 
 /// A request about a session, whose id says which node has it.

@@ -3,6 +3,7 @@
 //! | path | |
 //! |---|---|
 //! | `/v4/load` | a body of `length` bytes, `framing` chunked or length, `pause` before it and between its pieces, broken off after `stop` bytes |
+//! | `/v4/loadtracks` | the same, but a failed load at the node that `fails` names |
 //! | `/v4/upload` | a body of `length` bytes from the client |
 //! | `/v4/websocket` | `ready`, then a tunnel in dialogue, or both ways at once |
 //!
@@ -46,7 +47,8 @@ impl Script<'_> {
             let goes_on = match path.rsplit('/').next().unwrap_or_default() {
                 "websocket" => return self.tunnel(&head),
                 "upload" => self.take(&head)?,
-                "load" => self.give(&head)?,
+                "loadtracks" if parameter(&head, "fails") == Some(self.node.name) => self.fail(&head)?,
+                "load" | "loadtracks" => self.give(&head)?,
                 "version" => self.tell(if self.node.version == "v3" { "3.7.13" } else { "4.2.2" })?,
                 "stats" => self.tell(STATS)?,
                 _ => return Err(Trouble::wrong(format!("a request that no client sent: {head:?}"))),
@@ -128,6 +130,12 @@ impl Script<'_> {
             out.extend_from_slice(b"0\r\n\r\n");
         }
         self.wire.send(&out)?;
+        Ok(true)
+    }
+
+    fn fail(&mut self, head: &str) -> Tried<bool> {
+        let begin = self.begin(head, "200 OK", &format!("Content-Length: {}\r\n", FAILED.len()));
+        self.wire.send(format!("{begin}{FAILED}").as_bytes())?;
         Ok(true)
     }
 
@@ -235,6 +243,9 @@ impl Script<'_> {
         self.wire.expect_all(up)
     }
 }
+
+/// The body of a load that failed.
+pub const FAILED: &str = r#"{"loadType":"error","data":{"message":"Please sign in","severity":"common","cause":""}}"#;
 
 /// A node's own figures, in a message and at /vN/stats.
 const STATS: &str = r#"{"op":"stats","players":0,"playingPlayers":0,"uptime":61000,"memory":{"free":1,"used":1,"allocated":2,"reservable":2},"cpu":{"cores":2,"systemLoad":0.25,"lavalinkLoad":0.1}}"#;
