@@ -45,7 +45,7 @@ impl Load {
         self.nodes.iter().filter(move |node| node.version == version)
     }
 
-    /// No restart of a node of this version while this is held. Who wants two versions takes v3 first.
+    /// No restart of a node of this version while this is held. Where both versions are held, v3 must come first.
     pub fn calm(&self, version: &str) -> Vec<RwLockReadGuard<'_, ()>> {
         self.nodes.iter().filter(|node| node.version == version).map(|node| node.calm()).collect()
     }
