@@ -4,6 +4,7 @@
 //! still tried, so that an old state never keeps a version down.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
@@ -34,6 +35,8 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Draining, Self::Unknown];
+
     /// The name in logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -46,7 +49,12 @@ impl NodeState {
 }
 
 /// The health of one node.
-pub struct Health(Mutex<State>);
+pub struct Health {
+    state: Mutex<State>,
+    /// What each choice of a node reads without the lock: the shown state, and whether the node drains.
+    shown: AtomicU8,
+    draining: AtomicBool,
+}
 
 struct State {
     /// `None` until a round has ended.
@@ -142,7 +150,7 @@ pub(super) enum RoundError {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Mutex::new(State {
+        let state = State {
             is_up: None,
             draining: false,
             since: unix_millis(),
@@ -153,14 +161,19 @@ impl Default for Health {
             seen: Seen::default(),
             error: None,
             connects: Connects::default(),
-        }))
+        };
+        Self {
+            state: Mutex::new(state),
+            shown: AtomicU8::new(NodeState::Unknown as u8),
+            draining: AtomicBool::new(false),
+        }
     }
 }
 
 impl Health {
     /// Notes a connect and the time that it took. True when a round should follow.
     pub(super) fn note_connect(&self, taken: Duration, failure: Option<&Fault>) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         match failure {
             None => state.connects.note(taken.as_secs_f64()),
             // A shortage of this process is no fault of the node.
@@ -176,12 +189,12 @@ impl Health {
 
     /// Must be called when a round begins. True when a connect has failed since the last round began.
     pub(super) fn begin_round(&self) -> bool {
-        std::mem::take(&mut self.0.lock().suspect)
+        std::mem::take(&mut self.state.lock().suspect)
     }
 
     /// Notes the result of a round. `was_suspect` is the answer of [`begin_round`](Self::begin_round).
     pub(super) fn note_round(&self, node: impl Display, found: Result<Finding, RoundError>, was_suspect: bool) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         match found {
             Ok(finding) => {
                 (state.good_rounds, state.failed_rounds, state.silent_since) = (state.good_rounds + 1, 0, None);
@@ -217,11 +230,12 @@ impl Health {
                 state.error = Some(reason);
             }
         }
+        self.publish(&state);
     }
 
     /// Takes the node out of rotation for new sessions, or back into it. False when nothing changes.
     pub(super) fn set_draining(&self, node: impl Display, draining: bool, by: &str) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.draining == draining {
             return false;
         }
@@ -229,39 +243,47 @@ impl Health {
         state.draining = draining;
         let word = if draining { "drain" } else { "activate" };
         state.note_change(node, before, &format!("{word} by {by}"));
+        self.publish(&state);
         true
     }
 
     /// True while the node is out of rotation for new sessions, whether it answers or not.
     pub fn is_draining(&self) -> bool {
-        self.0.lock().draining
+        self.draining.load(Relaxed)
     }
 
     /// The state of the node.
     pub fn state(&self) -> NodeState {
-        self.0.lock().shown()
+        let shown = self.shown.load(Relaxed);
+        NodeState::ALL.into_iter().find(|state| *state as u8 == shown).unwrap_or(NodeState::Unknown)
+    }
+
+    /// Lets [`state`](Self::state) and [`is_draining`](Self::is_draining) show what has changed.
+    fn publish(&self, state: &State) {
+        self.shown.store(state.shown() as u8, Relaxed);
+        self.draining.store(state.draining, Relaxed);
     }
 
     /// How long a node has not answered; `None` unless it is down.
     pub fn silent_for(&self) -> Option<Duration> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         state.silent_since.filter(|_| state.is_up == Some(false)).map(|since| since.elapsed())
     }
 
     /// The newest figures of the node itself.
     pub fn stats(&self) -> Option<Stats> {
-        self.0.lock().seen.stats
+        self.state.lock().seen.stats
     }
 
     /// All figures but the connect times.
     pub fn report(&self) -> Report {
-        let state = self.0.lock();
+        let state = self.state.lock();
         Report { state: state.shown(), since: state.since, seen: state.seen.clone(), error: state.error.clone() }
     }
 
     /// The connect times so far.
     pub fn connects(&self) -> Connects {
-        self.0.lock().connects
+        self.state.lock().connects
     }
 }
 

@@ -3,6 +3,7 @@
 //! It looks at what is known of the nodes and keeps whose turn it is. It touches no socket but to connect.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -25,14 +26,9 @@ pub struct Pool {
     leaving: Vec<Arc<Backend>>,
     /// True once this version has had several nodes: ids that name one may be about.
     has_named: bool,
-    turns: Mutex<Turns>,
-}
-
-/// Counts the choices of each kind, so that equal nodes take turns.
-#[derive(Default)]
-struct Turns {
-    sessions: usize,
-    requests: usize,
+    /// Counts the choices of each kind, so that equal nodes take turns. The lock makes a choice and what it counts one.
+    session_turn: Mutex<usize>,
+    request_turn: AtomicUsize,
 }
 
 /// What a node is wanted for.
@@ -56,8 +52,9 @@ impl Pool {
             old.filter(|old| !is_kept(old) && old.load().sessions() > 0).cloned().collect()
         });
         let has_named = nodes.len() > 1 || before.is_some_and(|before| before.has_named);
-        let (leaving, turns) = (leaving.unwrap_or_default(), Mutex::default());
-        Some(Arc::new(Self { version, nodes, leaving, has_named, turns }))
+        let leaving = leaving.unwrap_or_default();
+        let (session_turn, request_turn) = (Mutex::default(), AtomicUsize::default());
+        Some(Arc::new(Self { version, nodes, leaving, has_named, session_turn, request_turn }))
     }
 
     /// The nodes of the settings, in their order.
@@ -120,10 +117,8 @@ impl Pool {
         let mut failure = None;
         let mut next = preferred.cloned();
         while let Some(node) = next.take().or_else(|| self.choose(purpose, &tried)) {
-            tried.push(node.id());
-            let left = u32::try_from(self.untried(&tried).count()).unwrap_or(u32::MAX).saturating_add(1);
-            let time = deadline.saturating_duration_since(Instant::now()) / left;
-            match connect(&node, purpose, time) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match connect(&node, purpose, left / self.count_with(&node, &tried)) {
                 Ok(link) => {
                     if purpose == Purpose::Session && preferred.is_some_and(|preferred| preferred.id() == node.id()) {
                         node.load().give();
@@ -132,10 +127,20 @@ impl Pool {
                 }
                 // Our own shortage would meet the next node too.
                 Err(fault @ (Fault::NoDescriptor | Fault::NoThread)) => return Err(fault),
-                Err(fault) => failure = Some(fault),
+                Err(fault) => {
+                    failure = Some(fault);
+                    tried.push(node.id());
+                }
             }
         }
         Err(failure.unwrap_or(Fault::NoBackend(self.version)))
+    }
+
+    /// How many nodes may share the time that is left: this one and all that may be tried after it.
+    fn count_with(&self, node: &Backend, tried: &[u64]) -> u32 {
+        let may_try = self.may_try(tried);
+        let others = self.nodes.iter().filter(|other| other.id() != node.id() && may_try(other)).count();
+        u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// A connection to this node.
@@ -151,44 +156,41 @@ impl Pool {
 
     /// The best node in rotation but these.
     pub fn choose(&self, purpose: Purpose, tried: &[u64]) -> Option<Arc<Backend>> {
-        let mut turns = self.turns.lock();
-        let eligible: Vec<bool> = {
-            let chosen: Vec<u64> = self.untried(tried).map(|node| node.id()).collect();
-            self.nodes.iter().map(|node| chosen.contains(&node.id())).collect()
-        };
-        let candidates: Vec<Candidate> =
-            self.nodes.iter().zip(eligible).map(|(node, eligible)| candidate(node, eligible)).collect();
+        let may_try = self.may_try(tried);
         // A second choice for the same request takes no turn: else a node that fails would get the next request too.
         let taken = usize::from(tried.is_empty());
-        let index = match purpose {
+        let chosen = match purpose {
             Purpose::Session => {
-                turns.sessions = turns.sessions.wrapping_add(taken);
-                choice::least_penalty(&candidates, turns.sessions)
+                let mut turn = self.session_turn.lock();
+                *turn = turn.wrapping_add(taken);
+                let candidates: Vec<Candidate> =
+                    self.nodes.iter().map(|node| for_session(node, may_try(node))).collect();
+                let node = self.nodes.get(choice::least_penalty(&candidates, *turn)?)?;
+                node.load().give();
+                node
             }
             Purpose::Request => {
-                turns.requests = turns.requests.wrapping_add(taken);
-                choice::fewest_requests(&candidates, turns.requests)
+                let turn = self.request_turn.fetch_add(taken, Relaxed).wrapping_add(taken);
+                let candidates: Vec<Candidate> =
+                    self.nodes.iter().map(|node| for_request(node, may_try(node))).collect();
+                self.nodes.get(choice::fewest_requests(&candidates, turn)?)?
             }
         };
-        let node = self.nodes.get(index?)?;
-        if purpose == Purpose::Session {
-            node.load().give();
-        }
-        Some(Arc::clone(node))
+        Some(Arc::clone(chosen))
     }
 
-    /// The nodes that may still be tried: those in rotation; where none of them is left, those that do not drain; where
-    /// all drain, all. What is known of a node may be stale.
-    fn untried<'p>(&'p self, tried: &'p [u64]) -> impl Iterator<Item = &'p Arc<Backend>> {
-        let is_new = move |node: &&Arc<Backend>| !tried.contains(&node.id());
-        let fits: fn(&Backend) -> bool = if self.nodes.iter().filter(is_new).any(|node| node.is_in_rotation()) {
+    /// Which nodes may still be tried: those in rotation; where none of them is left, those that do not drain; where all
+    /// drain, all. What is known of a node may be stale.
+    fn may_try<'p>(&'p self, tried: &'p [u64]) -> impl Fn(&Backend) -> bool + 'p {
+        let is_new = |node: &Backend| !tried.contains(&node.id());
+        let fits: fn(&Backend) -> bool = if self.nodes.iter().any(|node| is_new(node) && node.is_in_rotation()) {
             Backend::is_in_rotation
         } else if self.nodes.iter().any(|node| !node.health().is_draining()) {
             |node| !node.health().is_draining()
         } else {
             |_| true
         };
-        self.nodes.iter().filter(is_new).filter(move |node| fits(node))
+        move |node| is_new(node) && fits(node)
     }
 }
 
@@ -200,15 +202,19 @@ fn connect(node: &Backend, purpose: Purpose, time: Duration) -> Result<Link, Fau
     }
 }
 
-fn candidate(node: &Backend, eligible: bool) -> Candidate {
+fn for_session(node: &Backend, eligible: bool) -> Candidate {
     let stats = node.health().stats();
     Candidate {
-        eligible,
         playing_players: stats.map_or(0, |stats| stats.playing_players),
         system_load: stats.map_or(0.0, |stats| stats.cpu.system_load),
         given: node.load().given(),
-        requests: node.load().requests(),
+        ..for_request(node, eligible)
     }
+}
+
+/// Only what counts for a request: each one passes here.
+fn for_request(node: &Backend, eligible: bool) -> Candidate {
+    Candidate { eligible, playing_players: 0, system_load: 0.0, given: 0, requests: node.load().requests() }
 }
 
 #[cfg(test)]
