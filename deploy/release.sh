@@ -56,7 +56,7 @@ build_with_zig() {
   local flags
   install_zig
   mapfile -t flags < <(neutral_paths /usr/bin/rustc)
-  # Stable Rust builds std only when told that we know what we do.
+  # Stable Rust builds std only with this variable.
   CARGO_ENCODED_RUSTFLAGS=$(encoded "${flags[@]}" -C link-self-contained=no -C target-feature=+crt-static) \
     RUSTC_BOOTSTRAP=1 PATH="$zig/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc \
     ZIG_GLOBAL_CACHE_DIR="$zig/cache" CARGO_ZIGBUILD_CACHE_DIR="$zig/wrappers" \
