@@ -85,7 +85,7 @@ pub fn settings(set: &[(&str, &str)]) -> Settings {
     ]);
     all.extend(set.iter().copied());
     for (nodes, port) in [("LAVALINK_V3_NODES", "LAVALINK_V3_PORT"), ("LAVALINK_V4_NODES", "LAVALINK_V4_PORT")] {
-        if all.contains_key(nodes) {
+        if all.get(nodes).is_some_and(|nodes| !nodes.is_empty()) {
             all.remove(port);
         }
     }
