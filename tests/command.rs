@@ -164,7 +164,7 @@ fn the_log_has_a_line_per_listener_backend_and_connection_and_no_secret() {
     let port = v4.address.port().to_string();
     let mut running = Running::start(&[("LAVALINK_V4_PORT", &port), ("RUST_LOG", "trace"), ("LOG_LEVEL", "trace")]);
     for version in ["v3", "v4"] {
-        running.line(&["event=backend ", &format!("version={version} ")]);
+        running.line(&["event=node ", &format!("backend={version}@")]);
     }
     running.line(&["event=limit ", "connections=", "rule="]);
     let bots = running.listener("proxy");
