@@ -95,14 +95,21 @@ mod tests {
         let ends: Vec<usize> =
             frames.iter().scan(0, |end, frame| Some(*end + frame.len()).inspect(|now| *end = *now)).collect();
         let stream = frames.concat();
+        let check = |found: bool, length: usize, how: &str| {
+            assert_eq!(found, length == 0 || ends.contains(&length), "{length} bytes {how}");
+        };
         for length in (0..=1000).chain(stream.len() - 1000..=stream.len()) {
-            for piece in [1, 3, stream.len()] {
-                let expected = length == 0 || ends.contains(&length);
-                assert_eq!(
-                    ends_between_frames(&stream[..length], piece),
-                    expected,
-                    "{length} bytes in pieces of {piece}"
-                );
+            check(ends_between_frames(&stream[..length], stream.len()), length, "at once");
+        }
+        // In pieces of one byte and of three, with the first cut anywhere.
+        for (piece, first) in [(1, 0), (3, 0), (3, 1), (3, 2)] {
+            let mut frames = Frames::default();
+            frames.pass(&stream[..first]);
+            let mut length = first;
+            for bytes in stream[first..].chunks(piece) {
+                frames.pass(bytes);
+                length += bytes.len();
+                check(frames.is_between_frames(), length, "in pieces");
             }
         }
     }
