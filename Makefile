@@ -16,6 +16,8 @@ SETTINGS := /etc/lavaproxy/lavaproxy.env
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 TEST_LONG := image release soak
 TEST_TOOLS := browser compose fronts libraries prometheus service
+# TEST_CROWDS opens thousands of tunnels: too much for each save.
+TEST_CROWDS := many_tunnels nodes_crowd
 # Most of them wait most of the time, so that several run at once; those that take longest start first.
 JOBS ?= 8
 TEST_SLOW := browser fronts libraries web_listener_workers stopping web_listener exhaustion command tunnel
@@ -49,8 +51,9 @@ demo: cargo ## build and run with pretend Lavalinks and bots, to look around
 run: cargo ## build and run with the settings of ./lavaproxy.env or ./.env
 	$(CARGO) run --release --locked
 
-quick: fmt clippy ## at each save: fmt, clippy, the unit tests and the tests that need no other program
-	$(call run_tests,$(filter-out $(TEST_LONG) $(TEST_TOOLS),$(TESTS)))
+quick: JOBS := 12
+quick: fmt clippy ## at each save: fmt, clippy, the unit tests and the tests that need no other program and no crowd
+	$(call run_tests,$(filter-out $(TEST_LONG) $(TEST_TOOLS) $(TEST_CROWDS),$(TESTS)))
 
 test: cargo ## all but the long tests; the bot libraries are installed into target/ if there is Node or Python
 	$(call run_tests,$(filter-out $(TEST_LONG),$(TESTS)))
