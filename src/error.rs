@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::SystemTime;
 
 use crate::config::Lavalink;
 use crate::http::body::BodyError;
@@ -41,13 +42,25 @@ pub enum End {
     BadResponse,
     /// lavaproxy stopped.
     Shutdown,
+    /// The address had as many connections as MAX_CONNECTIONS_PER_ADDRESS allows.
+    RejectedConnections,
+    /// The address opened connections faster than CONNECTION_RATE allows.
+    RejectedConnectionRate,
+    /// The address sent requests faster than REQUEST_RATE allows.
+    RejectedRequestRate,
+    /// The address is banned or blocked, or not allowed.
+    RejectedBanned,
+    /// The account is over its limits, has expired or is disabled, or is not for the requested version.
+    RejectedAccount,
+    /// lavaproxy ended it: its address was banned by hand, or its account was taken away.
+    Kicked,
     /// A defect in lavaproxy itself; the log has more.
     InternalError,
 }
 
 impl End {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientTimeout,
@@ -62,6 +75,12 @@ impl End {
         Self::BadRequest,
         Self::BadResponse,
         Self::Shutdown,
+        Self::RejectedConnections,
+        Self::RejectedConnectionRate,
+        Self::RejectedRequestRate,
+        Self::RejectedBanned,
+        Self::RejectedAccount,
+        Self::Kicked,
         Self::InternalError,
     ];
 
@@ -82,6 +101,12 @@ impl End {
             Self::BadRequest => "bad-request",
             Self::BadResponse => "bad-response",
             Self::Shutdown => "shutdown",
+            Self::RejectedConnections => "rejected-connections",
+            Self::RejectedConnectionRate => "rejected-connection-rate",
+            Self::RejectedRequestRate => "rejected-request-rate",
+            Self::RejectedBanned => "rejected-banned",
+            Self::RejectedAccount => "rejected-account",
+            Self::Kicked => "kicked",
             Self::InternalError => "internal-error",
         }
     }
@@ -167,6 +192,32 @@ pub enum BackendFault {
     ResponseTimeout,
 }
 
+/// A limit that a client is over. One address is an IPv4 address, or the /64 of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The number of connections of one address.
+    Connections(usize),
+    /// The rate of new connections of one address.
+    ConnectionRate,
+    /// The rate of requests of one address.
+    RequestRate,
+    /// The number of connections of one account.
+    AccountConnections(usize),
+    /// The number of requests per second of one account.
+    AccountRequests(u32),
+}
+
+/// Why the account of a password is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountFault {
+    /// Its time is over.
+    Expired,
+    /// The operator has disabled it.
+    Disabled,
+    /// It is not for this version of Lavalink.
+    Version(Lavalink),
+}
+
 /// What went wrong with a request. The client gets it instead of a backend's response.
 #[derive(Debug)]
 pub enum Fault {
@@ -211,6 +262,25 @@ pub enum Fault {
         /// The limit of the machine that this number follows from.
         rule: &'static str,
     },
+    /// Client, limits: it is over a limit.
+    OverLimit {
+        /// The limit.
+        limit: Limit,
+        /// After so many seconds it may try again.
+        retry_after: u64,
+    },
+    /// Client, limits: its address is banned.
+    Banned {
+        /// The end of the ban; `None` for one without an end.
+        until: Option<SystemTime>,
+    },
+    /// Client, limits: its address is not one that may connect.
+    NotAllowed {
+        /// The setting that refuses it.
+        setting: &'static str,
+    },
+    /// Client, authentication: its password belongs to an account that is refused.
+    Account(AccountFault),
     /// Proxy: no thread could be started for this connection.
     NoThread,
     /// Client, body: it breaks the grammar, or is larger than the limit, which is in bytes.
@@ -241,6 +311,8 @@ impl Fault {
             Self::Method { .. } => 405,
             Self::PasswordMissing { .. } | Self::PasswordWrong { upgrade: true } | Self::WebPasswordWrong => 401,
             Self::PasswordWrong { upgrade: false } => 403,
+            Self::OverLimit { .. } => 429,
+            Self::Banned { .. } | Self::NotAllowed { .. } | Self::Account(_) => 403,
             Self::NoBackend(_) | Self::V3Handshake | Self::Full { .. } | Self::NoThread | Self::NoDescriptor => 503,
             Self::Body(BodyError::Malformed(_), _) | Self::BodyTruncated | Self::Gone(_) => 400,
             Self::Body(BodyError::TooLarge, _) => 413,
@@ -260,6 +332,9 @@ impl Fault {
             Self::PasswordMissing { .. } | Self::PasswordWrong { .. } | Self::WebPasswordWrong => End::RejectedPassword,
             Self::NoBackend(_) | Self::V3Handshake => End::RejectedVersion,
             Self::Full { .. } | Self::NoDescriptor => End::RejectedLimit,
+            Self::OverLimit { limit, .. } => limit.end(),
+            Self::Banned { .. } | Self::NotAllowed { .. } => End::RejectedBanned,
+            Self::Account(_) => End::RejectedAccount,
             Self::NoThread => End::RejectedThreads,
             Self::Backend(fault) => fault.end(),
             Self::Gone(end) => *end,
@@ -279,6 +354,10 @@ impl Fault {
                 | Self::UnknownNode { .. }
                 | Self::NoBackend(_)
                 | Self::V3Handshake
+                | Self::OverLimit { .. }
+                | Self::Banned { .. }
+                | Self::NotAllowed { .. }
+                | Self::Account(_)
                 | Self::Backend(BackendFault::Unreachable { .. } | BackendFault::ConnectTimeout { .. })
                 | Self::NoDescriptor
         )
@@ -323,6 +402,26 @@ impl fmt::Display for Fault {
             Self::Full { limit, rule } => {
                 write!(out, "all {limit} slots are taken ({rule}); try again later, or raise that limit")
             }
+            Self::OverLimit { limit, .. } => write!(out, "{limit}"),
+            Self::Banned { until: None } => {
+                out.write_str("your address is banned here; ask the operator of this address to lift the ban")
+            }
+            Self::Banned { until: Some(until) } => {
+                let until = httpdate::fmt_http_date(*until);
+                write!(out, "your address is banned here until {until}; wait until then, or ask the operator")
+            }
+            Self::NotAllowed { setting } => {
+                write!(out, "your address may not connect here ({setting}); ask the operator of this address")
+            }
+            Self::Account(AccountFault::Expired) => {
+                out.write_str("the account of this password has expired; ask the operator of this address")
+            }
+            Self::Account(AccountFault::Disabled) => {
+                out.write_str("the account of this password is disabled; ask the operator of this address")
+            }
+            Self::Account(AccountFault::Version(version)) => {
+                write!(out, "the account of this password is not for Lavalink {version}; use the other version")
+            }
             Self::NoThread => {
                 out.write_str("no thread could be started; try again later, or raise the limit of threads")
             }
@@ -338,6 +437,40 @@ impl fmt::Display for Fault {
             Self::BodyTruncated => out.write_str("the request body ended before its declared length"),
             Self::Backend(fault) => write!(out, "{fault}"),
             Self::Gone(end) => write!(out, "the client is gone: {end}"),
+        }
+    }
+}
+
+impl Limit {
+    fn end(self) -> End {
+        match self {
+            Self::Connections(_) => End::RejectedConnections,
+            Self::ConnectionRate => End::RejectedConnectionRate,
+            Self::RequestRate => End::RejectedRequestRate,
+            Self::AccountConnections(_) | Self::AccountRequests(_) => End::RejectedAccount,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connections(most) => write!(
+                out,
+                "your address has {most} connections open already (MAX_CONNECTIONS_PER_ADDRESS); close some of them"
+            ),
+            Self::ConnectionRate => out.write_str(
+                "your address opens connections too fast (CONNECTION_RATE); keep them open and use them again",
+            ),
+            Self::RequestRate => out.write_str("your address sends requests too fast (REQUEST_RATE); send fewer"),
+            Self::AccountConnections(most) => write!(
+                out,
+                "this account has {most} connections open already (connections in ACCOUNTS_FILE); close some of them"
+            ),
+            Self::AccountRequests(most) => write!(
+                out,
+                "this account may send {most} requests per second (requestsPerSecond in ACCOUNTS_FILE); send fewer"
+            ),
         }
     }
 }

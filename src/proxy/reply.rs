@@ -87,6 +87,7 @@ pub fn error(format: ErrorFormat, fault: &Fault, summary: &RequestSummary, close
             text += "WWW-Authenticate: Basic realm=\"lavaproxy\", charset=\"UTF-8\"\r\n";
         }
         Fault::Full { .. } | Fault::NoThread | Fault::NoDescriptor => text += "Retry-After: 5\r\n",
+        Fault::OverLimit { retry_after, .. } => text += &format!("Retry-After: {retry_after}\r\n"),
         _ => {}
     }
     finish(text, &body, summary, close)
@@ -127,6 +128,7 @@ fn reason(status: u16) -> &'static str {
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",

@@ -15,6 +15,12 @@ export const END_REASONS = {
   "bad-request": "the bot broke the protocol",
   "bad-response": "the node broke the protocol",
   shutdown: "the proxy stopped",
+  "rejected-connections": "the address had its limit of connections open",
+  "rejected-connection-rate": "the address opened connections too fast",
+  "rejected-request-rate": "the address sent requests too fast",
+  "rejected-banned": "the address is banned, blocked or not allowed",
+  "rejected-account": "the account is over its limits, expired, disabled, or not for this version",
+  kicked: "the address was banned by hand, or the account taken away",
   "internal-error": "a defect in lavaproxy",
 };
 
