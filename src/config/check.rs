@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 
 use super::names::{
-    self, DEFAULT_VERSION, LAVALINK_V3_HOST, LAVALINK_V3_PATHS, LAVALINK_V4_PATHS, PROXY_PROTOCOL, Setting, WEB_HOST,
+    self, ALLOWED_ADDRESSES, BLOCKED_ADDRESSES, DEFAULT_VERSION, LAVALINK_V3_HOST, LAVALINK_V3_PATHS,
+    LAVALINK_V4_PATHS, MAX_CONNECTIONS_PER_ADDRESS, PROXY_PROTOCOL, Setting, WEB_HOST,
 };
 use super::reader::Reader;
-use super::{Lavalink, Listen, Node, PerVersion, Secret, Trusted};
+use super::{LOOPBACK, Lavalink, LimitSettings, Listen, Networks, Node, PerAddress, PerVersion, Secret, network_text};
 
 impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     /// The web pages show the clients' addresses, so other machines need a password for them.
@@ -26,11 +27,41 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     }
 
     /// A PROXY header is read from trusted fronts only.
-    pub fn check_proxy_protocol(&mut self, on: Option<bool>, trusted: Option<&Trusted>) {
-        if on == Some(true) && trusted.is_some_and(Trusted::is_empty) {
+    pub fn check_proxy_protocol(&mut self, on: Option<bool>, trusted: Option<&Networks>) {
+        if on == Some(true) && trusted.is_some_and(Networks::is_empty) {
             let reason = "no address is trusted to send a PROXY header \
                           (set TRUSTED_PROXIES to the addresses of your fronts, or set PROXY_PROTOCOL=off)";
             self.fault(&PROXY_PROTOCOL, "on", reason.to_owned());
+        }
+    }
+
+    /// Every limit and every entry of a list has an effect.
+    pub fn check_limits(&mut self, limits: Option<&LimitSettings>, trusted: Option<&Networks>) {
+        let (Some(limits), Some(trusted)) = (limits, trusted) else { return };
+        if let (PerAddress::Number(number), Some(total)) = (limits.connections_per_address, limits.max_connections) {
+            if number > total {
+                let reason = format!("it is above MAX_CONNECTIONS={total} and has no effect (write less, or off)");
+                self.fault(&MAX_CONNECTIONS_PER_ADDRESS, &number.to_string(), reason);
+            }
+        }
+        for blocked in limits.blocked.iter() {
+            let reason = if LOOPBACK.iter().any(|network| network.contains(blocked)) {
+                "it is this machine's loopback, which is never blocked (remove it)"
+            } else if trusted.iter().any(|network| network.contains(blocked)) {
+                "it is in TRUSTED_PROXIES, and a front is never blocked (remove it from one of the two)"
+            } else {
+                continue;
+            };
+            self.fault(&BLOCKED_ADDRESSES, &network_text(blocked), reason.to_owned());
+        }
+        for allowed in limits.allowed.iter() {
+            if let Some(blocked) = limits.blocked.iter().find(|network| network.contains(allowed)) {
+                let reason = format!(
+                    "BLOCKED_ADDRESSES has {}, so nobody is allowed here (remove one of the two)",
+                    network_text(blocked)
+                );
+                self.fault(&ALLOWED_ADDRESSES, &network_text(allowed), reason);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The settings written out again: for `--check`, for the web pages, and to see what a reload has changed.
 
 use std::fmt;
+use std::path::Path;
 
 use super::names::{self, SETTINGS};
 use super::{Lavalink, Node, Secret, Settings, nodes, value};
@@ -98,8 +99,25 @@ impl Settings {
             "RESPONSE_TIMEOUT" => Value::Text(value::duration_text(timeouts.response)),
             "DRAIN_TIMEOUT" => Value::Text(value::duration_text(timeouts.drain)),
             "MAX_BODY" => Value::Text(value::size_text(self.max_body)),
-            name => self.value_of_version(name),
+            "ACCOUNTS_FILE" => Value::optional(self.accounts_file.as_deref().map(Path::display)),
+            "STATE_DIR" => Value::optional(self.state_dir.as_deref().map(Path::display)),
+            name => self.value_of_limit(name).unwrap_or_else(|| self.value_of_version(name)),
         }
+    }
+
+    fn value_of_limit(&self, name: &str) -> Option<Value<'_>> {
+        let limits = &self.limits;
+        let or_off = |value: Option<String>| Value::Text(value.unwrap_or_else(|| "off".to_owned()));
+        Some(match name {
+            "MAX_CONNECTIONS" => Value::optional(limits.max_connections),
+            "MAX_CONNECTIONS_PER_ADDRESS" => Value::text(limits.connections_per_address),
+            "CONNECTION_RATE" => or_off(limits.connection_rate.map(|rate| rate.to_string())),
+            "REQUEST_RATE" => or_off(limits.request_rate.map(|rate| rate.to_string())),
+            "BAN_AFTER" => or_off(limits.ban_after.map(|number| number.to_string())),
+            "ALLOWED_ADDRESSES" => Value::text(&limits.allowed),
+            "BLOCKED_ADDRESSES" => Value::text(&limits.blocked),
+            _ => return None,
+        })
     }
 
     fn value_of_version(&self, name: &str) -> Value<'_> {

@@ -9,12 +9,13 @@ mod describe;
 mod fault;
 mod file;
 mod lavalink;
+mod limits;
 mod names;
+mod networks;
 mod nodes;
 mod reader;
 mod secret;
 mod settings;
-mod trusted;
 mod value;
 
 #[cfg(test)]
@@ -26,11 +27,12 @@ use std::path::{Path, PathBuf};
 pub use check_names::check_names;
 pub use fault::{Fault, Faults};
 pub use lavalink::{Lavalink, PerVersion};
+pub use limits::{LimitSettings, PerAddress, Rate};
 pub use names::{SETTINGS, Setting};
+pub use networks::{LOOPBACK, Networks, network, network_text};
 pub use nodes::Node;
 pub use secret::Secret;
 pub use settings::{Listen, Settings, Timeouts};
-pub use trusted::Trusted;
 
 /// What [`load`] or [`reload`] found.
 #[derive(Clone, Debug)]

@@ -64,12 +64,26 @@ pub const CONNECT_TIMEOUT: Setting<'static> = Setting::new("CONNECT_TIMEOUT", "5
 pub const RESPONSE_TIMEOUT: Setting<'static> = Setting::new("RESPONSE_TIMEOUT", "120s", "duration");
 pub const DRAIN_TIMEOUT: Setting<'static> = Setting::new("DRAIN_TIMEOUT", "10s", "duration");
 pub const MAX_BODY: Setting<'static> = Setting::new("MAX_BODY", "8MiB", "size");
+pub const MAX_CONNECTIONS: Setting<'static> = Setting::new("MAX_CONNECTIONS", "", "number");
+pub const MAX_CONNECTIONS_PER_ADDRESS: Setting<'static> =
+    Setting::new("MAX_CONNECTIONS_PER_ADDRESS", "", "number or off");
+pub const CONNECTION_RATE: Setting<'static> = Setting::new("CONNECTION_RATE", "50/s", "rate or off");
+pub const REQUEST_RATE: Setting<'static> = Setting::new("REQUEST_RATE", "off", "rate or off");
+pub const BAN_AFTER: Setting<'static> = Setting::new("BAN_AFTER", "20", "number or off");
+pub const ALLOWED_ADDRESSES: Setting<'static> = Setting::new("ALLOWED_ADDRESSES", "", "addresses");
+pub const BLOCKED_ADDRESSES: Setting<'static> = Setting::new("BLOCKED_ADDRESSES", "", "addresses");
+pub const ACCOUNTS_FILE: Setting<'static> = Setting::new("ACCOUNTS_FILE", "", "path");
+pub const STATE_DIR: Setting<'static> = Setting::new("STATE_DIR", "", "path");
 
 /// It is read where `LOG_LEVEL` is unset, as in every program that uses `env_logger`.
 pub const RUST_LOG: Setting<'static> = Setting::new("RUST_LOG", LOG_LEVEL.default, LOG_LEVEL.unit);
 
+/// systemd sets it for `StateDirectory=`. It is read where `STATE_DIR` is unset, and may have several paths with colons
+/// between.
+pub const STATE_DIRECTORY: Setting<'static> = Setting::new("STATE_DIRECTORY", STATE_DIR.default, STATE_DIR.unit);
+
 /// Every setting, in the order of the manual.
-pub const SETTINGS: [Setting<'static>; 31] = [
+pub const SETTINGS: [Setting<'static>; 40] = [
     PROXY_HOST,
     PROXY_PORT,
     PROXY_PASSWORD,
@@ -101,6 +115,15 @@ pub const SETTINGS: [Setting<'static>; 31] = [
     RESPONSE_TIMEOUT,
     DRAIN_TIMEOUT,
     MAX_BODY,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS,
+    CONNECTION_RATE,
+    REQUEST_RATE,
+    BAN_AFTER,
+    ALLOWED_ADDRESSES,
+    BLOCKED_ADDRESSES,
+    ACCOUNTS_FILE,
+    STATE_DIR,
 ];
 
 /// The settings that say where the listeners are.

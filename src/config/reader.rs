@@ -1,12 +1,15 @@
 //! Reads the settings one after the other and collects their faults.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::names::{
-    CONNECT_TIMEOUT, DRAIN_TIMEOUT, HEAD_TIMEOUT, KEEPALIVE_TIMEOUT, LOG_LEVEL, RESPONSE_TIMEOUT, RUST_LOG, Setting,
+    ALLOWED_ADDRESSES, BAN_AFTER, BLOCKED_ADDRESSES, CONNECT_TIMEOUT, CONNECTION_RATE, DRAIN_TIMEOUT, HEAD_TIMEOUT,
+    KEEPALIVE_TIMEOUT, LOG_LEVEL, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, REQUEST_RATE, RESPONSE_TIMEOUT,
+    RUST_LOG, STATE_DIR, STATE_DIRECTORY, Setting,
 };
 use super::secret::HIDDEN;
-use super::{Fault, Listen, Timeouts, value};
+use super::{Fault, LimitSettings, Listen, Networks, Timeouts, limits, value};
 
 /// Reads one setting after the other and collects their faults.
 ///
@@ -73,5 +76,32 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         let response = self.read(&RESPONSE_TIMEOUT, value::timeout);
         let drain = self.read(&DRAIN_TIMEOUT, value::duration);
         Some(Timeouts { head: head?, keepalive: keepalive?, connect: connect?, response: response?, drain: drain? })
+    }
+    pub fn limits(&mut self) -> Option<LimitSettings> {
+        let max_connections = self.read(&MAX_CONNECTIONS, value::optional(value::number));
+        let connections_per_address = self.read(&MAX_CONNECTIONS_PER_ADDRESS, limits::per_address);
+        let connection_rate = self.read(&CONNECTION_RATE, limits::rate);
+        let request_rate = self.read(&REQUEST_RATE, limits::rate);
+        let ban_after = self.read(&BAN_AFTER, limits::ban_after);
+        let allowed = self.read(&ALLOWED_ADDRESSES, Networks::parse);
+        let blocked = self.read(&BLOCKED_ADDRESSES, Networks::parse);
+        Some(LimitSettings {
+            max_connections: max_connections?,
+            connections_per_address: connections_per_address?,
+            connection_rate: connection_rate?,
+            request_rate: request_rate?,
+            ban_after: ban_after?,
+            allowed: allowed?,
+            blocked: blocked?,
+        })
+    }
+
+    /// `STATE_DIR`, else the first path of `STATE_DIRECTORY`.
+    pub fn state_dir(&mut self) -> Option<Option<PathBuf>> {
+        if self.raw(&STATE_DIR).is_some() {
+            return self.read(&STATE_DIR, value::optional(value::file));
+        }
+        let first = |text: &str| value::optional(value::file)(text.split(':').next().unwrap_or_default());
+        self.read(&STATE_DIRECTORY, first)
     }
 }

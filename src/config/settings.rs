@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::names::{
-    self, DEFAULT_PASSWORD, DEFAULT_VERSION, FAILOVER_AFTER, HEALTH_INTERVAL, LISTENER_SETTINGS, LOAD_RETRY, MAX_BODY,
-    PROXY_HOST, PROXY_PASSWORD, PROXY_PORT, PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT, Setting, TRUSTED_PROXIES,
-    WEB_HOST, WEB_PASSWORD, WEB_PORT,
+    self, ACCOUNTS_FILE, DEFAULT_PASSWORD, DEFAULT_VERSION, FAILOVER_AFTER, HEALTH_INTERVAL, LISTENER_SETTINGS,
+    LOAD_RETRY, MAX_BODY, PROXY_HOST, PROXY_PASSWORD, PROXY_PORT, PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT,
+    Setting, TRUSTED_PROXIES, WEB_HOST, WEB_PASSWORD, WEB_PORT,
 };
 use super::reader::Reader;
-use super::{Fault, Faults, Lavalink, Node, PerVersion, Secret, Trusted, value};
+use super::{Fault, Faults, Lavalink, LimitSettings, Networks, Node, PerVersion, Secret, value};
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub struct Settings {
     /// True when connections from `trusted_proxies` begin with a PROXY header; `trusted_proxies` is then never empty.
     pub proxy_protocol: bool,
     /// The fronts that may name the client of a request.
-    pub trusted_proxies: Trusted,
+    pub trusted_proxies: Networks,
     /// The `web` listener.
     pub web: Listen,
     /// The password of the web pages; always set when `web` is reachable from other machines.
@@ -88,6 +89,12 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The largest request body, in bytes; never 0.
     pub max_body: u64,
+    /// How much clients may use, and which of them.
+    pub limits: LimitSettings,
+    /// The file with the accounts.
+    pub accounts_file: Option<PathBuf>,
+    /// The folder for the state that outlasts the process.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Settings {
@@ -109,7 +116,7 @@ impl Settings {
         let proxy_v3_port = reader.read(&PROXY_V3_PORT, value::optional(value::port));
         let proxy_v4_port = reader.read(&PROXY_V4_PORT, value::optional(value::port));
         let proxy_protocol = reader.read(&PROXY_PROTOCOL, value::switch);
-        let trusted_proxies = reader.read(&TRUSTED_PROXIES, Trusted::parse);
+        let trusted_proxies = reader.read(&TRUSTED_PROXIES, Networks::parse);
         let web = reader.listen(&WEB_HOST, &WEB_PORT);
         let web_password = reader.read(&WEB_PASSWORD, value::optional(value::password));
         let (v3, v3_password) = reader.nodes(Lavalink::V3, proxy_password.as_ref(), None);
@@ -122,8 +129,12 @@ impl Settings {
         let log_level = reader.log_level();
         let timeouts = reader.timeouts();
         let max_body = reader.read(&MAX_BODY, value::size);
+        let limits = reader.limits();
+        let accounts_file = reader.read(&ACCOUNTS_FILE, value::optional(value::file));
+        let state_dir = reader.state_dir();
 
         reader.check_proxy_protocol(proxy_protocol, trusted_proxies.as_ref());
+        reader.check_limits(limits.as_ref(), trusted_proxies.as_ref());
         reader.check_web(web.as_ref(), web_password.as_ref());
         let pinned = PerVersion { v3: proxy_v3_port.flatten(), v4: proxy_v4_port.flatten() };
         let listeners = listeners(proxy.as_ref(), &pinned, web.as_ref());
@@ -154,6 +165,9 @@ impl Settings {
             log_level: log_level?,
             timeouts: timeouts?,
             max_body: max_body?,
+            limits: limits?,
+            accounts_file: accounts_file?,
+            state_dir: state_dir?,
         })
     }
 

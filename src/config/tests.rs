@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 
 mod files;
+mod limits;
 mod nodes;
 mod values;
 
@@ -101,6 +102,17 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(settings.paths, PerVersion::default());
     assert_eq!((settings.health_interval, settings.failover_after), (seconds(5), Some(seconds(30))));
     assert!(settings.load_retry);
+    let limits = LimitSettings {
+        max_connections: None,
+        connections_per_address: PerAddress::Share,
+        connection_rate: Some(Rate { count: 50, period: seconds(1), burst: 200 }),
+        request_rate: None,
+        ban_after: Some(20),
+        allowed: Networks::default(),
+        blocked: Networks::default(),
+    };
+    assert_eq!(settings.limits, limits);
+    assert_eq!((settings.accounts_file, settings.state_dir), (None, None));
 }
 
 #[test]
@@ -149,6 +161,15 @@ fn every_setting_is_read_and_described() {
         ("RESPONSE_TIMEOUT", "14h"),
         ("DRAIN_TIMEOUT", "0s"),
         ("MAX_BODY", "16KiB"),
+        ("MAX_CONNECTIONS", "900"),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "30"),
+        ("CONNECTION_RATE", "20/m burst=7"),
+        ("REQUEST_RATE", "100/s"),
+        ("BAN_AFTER", "off"),
+        ("ALLOWED_ADDRESSES", "192.0.2.0/24,2001:db8::/32"),
+        ("BLOCKED_ADDRESSES", "192.0.2.7"),
+        ("ACCOUNTS_FILE", "/etc/lavaproxy/accounts.json"),
+        ("STATE_DIR", "state"),
     ];
     let settings = good(&pairs);
     let text = described(&settings);

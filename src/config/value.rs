@@ -4,6 +4,7 @@
 //! secret.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Lavalink, Secret};
@@ -251,6 +252,28 @@ pub fn size_text(bytes: u64) -> String {
         Some((name, length)) => format!("{}{name}", bytes / length),
         None => format!("{bytes}B"),
     }
+}
+
+/// The largest [`number`].
+pub const MAX_NUMBER: usize = 1_000_000;
+
+/// A number of things, at least 1.
+pub fn number(text: &str) -> Parsed<usize> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(0) => Err("it is zero (write 1 or more)".to_owned()),
+        Ok(number) if digits && number <= MAX_NUMBER => Ok(number),
+        _ if digits => Err(format!("it is too large (the largest is {MAX_NUMBER})")),
+        _ => Err("it is not a number (write a whole number such as 500)".to_owned()),
+    }
+}
+
+/// The path of a file or a folder.
+pub fn file(text: &str) -> Parsed<PathBuf> {
+    if text.trim() != text || text.contains(char::is_control) {
+        return Err("it begins or ends with a space, or has a line break (remove it)".to_owned());
+    }
+    Ok(PathBuf::from(text))
 }
 
 fn split_unit(text: &str) -> (&str, &str) {

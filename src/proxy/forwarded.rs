@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::proxy_protocol::Announced;
-use crate::config::Trusted;
+use crate::config::Networks;
 use crate::http::head::{self, Field};
 use crate::http::token::is_token;
 use crate::ledger::ClientAddr;
@@ -52,7 +52,7 @@ impl Source {
     }
 
     /// Follows a request with these fields back to its client.
-    pub fn trace(&self, fields: &[Field<'_>], trusted: &Trusted) -> Trail {
+    pub fn trace(&self, fields: &[Field<'_>], trusted: &Networks) -> Trail {
         let mut trail = Trail { client: self.client(), fronts: Vec::new(), is_fronted: false };
         if let Announced::Client(_) = self.announced {
             trail.fronts.push(self.peer.address);
@@ -76,7 +76,7 @@ impl Trail {
         &mut self,
         mut entries: impl Iterator<Item = &'b [u8]>,
         read: impl Fn(&[u8]) -> Option<ClientAddr>,
-        trusted: &Trusted,
+        trusted: &Networks,
     ) {
         let mut behind = Vec::new();
         while trusted.contains(self.client.address) {
@@ -226,7 +226,7 @@ mod tests {
     use crate::http::random::Random;
 
     /// Fronts are 10.0.0.0/8 and fd00::/8.
-    fn trusted() -> Trusted {
+    fn trusted() -> Networks {
         let lookup = |name: &str| (name == "TRUSTED_PROXIES").then(|| "10.0.0.0/8,fd00::/8".into());
         Settings::from_lookup(lookup).unwrap().trusted_proxies
     }
@@ -261,7 +261,7 @@ mod tests {
             }
         }
         // Without TRUSTED_PROXIES no front is.
-        let trail = peer("10.0.0.1").trace(&fields(&[("X-Forwarded-For", "192.0.2.1")]), &Trusted::default());
+        let trail = peer("10.0.0.1").trace(&fields(&[("X-Forwarded-For", "192.0.2.1")]), &Networks::default());
         assert_eq!(trail.client.to_string(), "10.0.0.1:4000");
     }
 

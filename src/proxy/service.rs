@@ -14,7 +14,7 @@ use super::auth::Auth;
 use super::exchange::Bounds;
 
 use crate::admission::Admission;
-use crate::config::{Lavalink, PerVersion, Timeouts, Trusted};
+use crate::config::{Lavalink, Networks, PerVersion, Timeouts};
 use crate::error::Fault;
 use crate::ledger::Ledger;
 use crate::log_limit::LogLimit;
@@ -65,7 +65,7 @@ pub struct Rules {
     /// Where requests go.
     pub routes: Routes,
     /// The fronts that may name the client of a request.
-    pub trusted: Trusted,
+    pub trusted: Networks,
     /// True when connections from trusted fronts begin with a PROXY header.
     pub proxy_protocol: bool,
     /// The longest waits.
