@@ -28,6 +28,7 @@ pub mod error;
 pub mod healthcheck;
 pub mod http;
 pub mod ledger;
+pub mod limits;
 pub mod listener;
 pub mod log_limit;
 pub mod logfmt;

@@ -55,7 +55,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let predecessor = if matches!(command, Command::Run) { Predecessor::from_environment() } else { None };
-    let loaded = match config::load(env_file.as_deref()) {
+    let load = if matches!(command, Command::Healthcheck) { config::load_without_accounts } else { config::load };
+    let loaded = match load(env_file.as_deref()) {
         Ok(loaded) => loaded,
         Err(faults) => {
             eprintln!("{faults}");

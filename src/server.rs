@@ -15,6 +15,7 @@ use crate::admission::{Admission, Tunnels};
 use crate::config::{Lavalink, Node, PerVersion, Settings, Timeouts};
 use crate::error::StartError;
 use crate::ledger::Ledger;
+use crate::limits::accounts::Accounts;
 use crate::listener::Listener;
 use crate::monitor::{Monitor, Setup, Sources};
 use crate::nodes::backend::Backend;
@@ -56,16 +57,25 @@ struct Current {
     /// Nodes that a reload removed, as long as they have sessions.
     leaving: Vec<NodeHandle>,
     pools: Pools,
+    accounts: Arc<Accounts>,
 }
 
 impl Current {
-    fn new(settings: &Settings, nodes: Vec<NodeHandle>, leaving: Vec<NodeHandle>, before: Option<&Pools>) -> Self {
+    fn new(
+        settings: &Settings,
+        nodes: Vec<NodeHandle>,
+        leaving: Vec<NodeHandle>,
+        before: Option<(&Pools, &Accounts)>,
+    ) -> Self {
         let pools = PerVersion::new(|version| {
             let of_version = nodes.iter().filter(|node| node.version == version);
             let backends = of_version.map(|node| Arc::clone(&node.backend)).collect();
-            Pool::new(version, backends, before.and_then(|before| before.get(version).as_deref()))
+            Pool::new(version, backends, before.and_then(|(pools, _)| pools.get(version).as_deref()))
         });
-        Self { drain: settings.timeouts.drain, failover_after: settings.failover_after, nodes, leaving, pools }
+        let before = before.map(|(_, accounts)| accounts);
+        let accounts = Accounts::new(&settings.proxy_password, &settings.accounts, before);
+        let (drain, failover_after) = (settings.timeouts.drain, settings.failover_after);
+        Self { drain, failover_after, nodes, leaving, pools, accounts }
     }
 
     /// Ends the tunnels to nodes that have not answered for FAILOVER_AFTER, where another node can take their sessions.
@@ -162,7 +172,7 @@ impl Server {
                     Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger)
                 }
                 _ => {
-                    let rules = proxy_rules(name, settings, &current.pools, &sessions);
+                    let rules = proxy_rules(name, settings, &current, &sessions);
                     Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger)
                 }
             };
@@ -184,9 +194,10 @@ impl Server {
         self.listeners
             .iter()
             .try_for_each(|listener| sockets::check_pages(listener.name(), listener.address(), settings))?;
-        let (before, pools) = {
+        let (before, pools, accounts) = {
             let current = self.current.lock();
-            (current.nodes.iter().chain(&current.leaving).cloned().collect::<Vec<_>>(), current.pools.clone())
+            let nodes: Vec<_> = current.nodes.iter().chain(&current.leaving).cloned().collect();
+            (nodes, current.pools.clone(), Arc::clone(&current.accounts))
         };
         let nodes = node_handles(settings, &before)?;
         let is_kept = |old: &NodeHandle| nodes.iter().any(|new| new.backend.id() == old.backend.id());
@@ -195,11 +206,11 @@ impl Server {
         for node in &leaving {
             node.backend.set_draining(true, "a reload that removed it");
         }
-        let next = Current::new(settings, nodes, leaving, Some(&pools));
+        let next = Current::new(settings, nodes, leaving, Some((&pools, &accounts)));
         for listener in &self.listeners {
             listener.change_rules(match listener.name() {
                 WEB => web_rules(settings, &self.pages, &self.proxy),
-                name => proxy_rules(name, settings, &next.pools, &self.sessions),
+                name => proxy_rules(name, settings, &next, &self.sessions),
             });
         }
         self.monitor.change_setup(setup(settings, &next));
@@ -337,16 +348,16 @@ fn setup(settings: &Settings, current: &Current) -> Setup {
     Setup { nodes: backends(&current.nodes), leaving: backends(&current.leaving), settings: settings.describe() }
 }
 
-fn proxy_rules(name: &str, settings: &Settings, pools: &Pools, sessions: &Arc<Sessions>) -> Rules {
+fn proxy_rules(name: &str, settings: &Settings, current: &Current, sessions: &Arc<Sessions>) -> Rules {
     let routes = LavalinkRoutes {
         default: sockets::pinned(name).unwrap_or(settings.default_version),
-        pools: pools.clone(),
+        pools: current.pools.clone(),
         sessions: Arc::clone(sessions),
         paths: settings.paths.clone(),
         load_retry: settings.load_retry,
     };
     Rules {
-        auth: Auth::Lavalink(settings.proxy_password.clone()),
+        auth: Auth::Lavalink(Arc::clone(&current.accounts)),
         routes: Routes::Lavalink(routes),
         trusted: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol,

@@ -58,6 +58,50 @@ fn all_faults_are_reported_at_once_without_secrets() {
     assert!(err.ends_with('\n'));
 }
 
+#[test]
+fn check_reports_the_faults_of_the_accounts_file_with_those_of_the_settings() {
+    let home = directory("accounts-check");
+    let content = format!(r#"[{{"name":"alice","password":" {SECRET}"}},{{"name":"bob","expires":"soon"}}]"#);
+    fs::write(home.join("accounts.json"), content).unwrap();
+    let check = |set: &[(&str, &str)]| {
+        let mut command = lavaproxy(set);
+        command.arg("--check").current_dir(&home);
+        run(command)
+    };
+    let (output, out, err) = check(&[("ACCOUNTS_FILE", "accounts.json"), ("PROXY_PORT", "seventy")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(out.is_empty() && !err.contains(SECRET), "{err}");
+    let starts = [
+        "PROXY_PORT=seventy: ",
+        "ACCOUNTS_FILE=accounts.json: entry 1 (alice): password: it begins or ends with a space",
+        "ACCOUNTS_FILE=accounts.json: entry 2 (bob): it has no password",
+        "ACCOUNTS_FILE=accounts.json: entry 2 (bob): expires: it is not a date or time",
+    ];
+    assert_eq!(err.lines().count(), starts.len(), "{err}");
+    for (line, start) in err.lines().zip(starts) {
+        assert!(line.starts_with(start), "{err}");
+    }
+    let (output, _, err) = check(&[("ACCOUNTS_FILE", "missing.json")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err.starts_with("ACCOUNTS_FILE=missing.json: it cannot be read: "), "{err}");
+}
+
+#[test]
+fn a_faulty_accounts_file_does_not_make_a_running_process_unhealthy() {
+    let file = directory("accounts-health").join("accounts.json");
+    fs::write(&file, "[]").unwrap();
+    let file = file.to_str().unwrap();
+    let mut running = Running::start(&[("ACCOUNTS_FILE", file)]);
+    let web = running.listener("web").port().to_string();
+    fs::write(file, "[").unwrap();
+    let mut command = lavaproxy(&[("ACCOUNTS_FILE", file), ("WEB_PORT", &web)]);
+    command.arg("--healthcheck");
+    let (output, _, err) = run(command);
+    assert!(output.status.success(), "{err}");
+    running.signal("TERM");
+    running.end();
+}
+
 /// Names and addresses by which this machine reaches itself, apart from those that need no look-up.
 fn own_hosts() -> Vec<String> {
     let is_ours = |address: &SocketAddr| UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok();

@@ -7,6 +7,7 @@ mod process;
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
@@ -116,6 +117,41 @@ fn faulty_settings_change_nothing_and_all_faults_are_reported() {
     site.running.line(&["event=restart-needed"]);
     site.running.signal("TERM");
     assert!(!site.running.end().1.contains("secret-"));
+}
+
+#[test]
+fn accounts_are_read_again_and_a_faulty_file_changes_nothing() {
+    let node = backend("node");
+    let rest = format!("ACCOUNTS_FILE=accounts.json\nLAVALINK_V4_PORT={}\nPROXY_PASSWORD=own\n", node.address.port());
+    let settings = listeners(&rest);
+    let file = directory("accounts").join("accounts.json");
+    fs::write(&file, r#"[{"name":"alice","password":"secret-a"},{"name":"bob","password":"secret-b"}]"#).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut site = Site::start("accounts", &settings);
+    let bots = site.running.listener("proxy");
+    site.running.listener("web");
+    let status = |password: &str| ask(&mut Client::connect(bots), password, "/v4/info", "").status;
+    for (password, expected) in [("own", 200), ("secret-a", 200), ("Bearer secret-b", 200), ("secret-c", 403)] {
+        assert_eq!(status(password), expected, "{password}");
+    }
+
+    fs::write(&file, r#"[{"name":"carol","password":"secret-c"},{"name":"bob","password":"secret-b"}]"#).unwrap();
+    assert_eq!(value(&site.reload(&settings), "changed"), "ACCOUNTS_FILE");
+    for (password, expected) in [("own", 200), ("secret-a", 403), ("Bearer secret-b", 200), ("secret-c", 200)] {
+        assert_eq!(status(password), expected, "{password}");
+    }
+
+    fs::write(&file, r#"[{"name":"dave","password":"own"},{"name":"erin","password":" secret-e"},"secret-f"]"#)
+        .unwrap();
+    site.running.signal("HUP");
+    for fault in ["entry 1 (dave): password: it is PROXY_PASSWORD", "entry 2 (erin): password: it begins", "entry 3: "]
+    {
+        site.running.line(&["level=error", "event=reload-refused", "ACCOUNTS_FILE=accounts.json: ", fault]);
+    }
+    assert_eq!((status("secret-c"), status("secret-e")), (200, 403));
+    site.running.signal("TERM");
+    let (_, log) = site.running.end();
+    assert!(!log.contains("secret-"), "{log}");
 }
 
 #[test]

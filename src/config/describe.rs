@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::names::{self, SETTINGS};
+use super::names::{self, ACCOUNTS_FILE, SETTINGS};
 use super::{Lavalink, Node, Secret, Settings, nodes, value};
 
 /// The value of a setting. It displays in the form that it is written in: `***` for a secret, empty for none.
@@ -51,12 +51,16 @@ impl Settings {
     }
 
     /// The names of the settings whose values differ, in the order of the manual; those that are set only in `other`
-    /// come last.
+    /// come last. `ACCOUNTS_FILE` is one of them when the accounts differ.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (here, there) = (self.values(), other.values());
         let is_in = |values: &[(String, Value<'_>)], name: &str| values.iter().any(|(known, _)| known == name);
         let gone = there.iter().filter(|(name, _)| !is_in(&here, name));
-        here.iter().filter(|setting| !there.contains(setting)).chain(gone).map(|(name, _)| name.clone()).collect()
+        let other_accounts = self.accounts != other.accounts;
+        let differs = |setting: &&(String, Value<'_>)| {
+            !there.contains(setting) || (other_accounts && setting.0 == ACCOUNTS_FILE.name)
+        };
+        here.iter().filter(differs).chain(gone).map(|(name, _)| name.clone()).collect()
     }
 
     /// Every setting, and behind the list of nodes each password that a node has for itself.

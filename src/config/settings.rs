@@ -11,7 +11,7 @@ use super::names::{
     Setting, TRUSTED_PROXIES, WEB_HOST, WEB_PASSWORD, WEB_PORT,
 };
 use super::reader::Reader;
-use super::{Fault, Faults, Lavalink, LimitSettings, Networks, Node, PerVersion, Secret, value};
+use super::{Account, Fault, Faults, Lavalink, LimitSettings, Networks, Node, PerVersion, Secret, value};
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// The file with the accounts.
     pub accounts_file: Option<PathBuf>,
+    /// The accounts of that file. Only [`load`](super::load) and [`reload`](super::reload) read it.
+    pub accounts: Vec<Account>,
     /// The folder for the state that outlasts the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -167,6 +169,7 @@ impl Settings {
             max_body: max_body?,
             limits: limits?,
             accounts_file: accounts_file?,
+            accounts: Vec::new(),
             state_dir: state_dir?,
         })
     }

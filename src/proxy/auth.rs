@@ -1,4 +1,7 @@
-//! Checks the password of a request. Compares it with the listener's in constant time. Pure.
+//! Checks the password of a request, and finds the account that it belongs to. The time that this takes tells nothing
+//! about the passwords. Pure.
+
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,47 +10,44 @@ use subtle::ConstantTimeEq;
 use crate::config::Secret;
 use crate::error::Fault;
 use crate::http::head::{self, HeadError, Request};
+use crate::limits::accounts::{Account, Accounts};
 
 /// How a listener authenticates its clients.
 #[derive(Debug)]
 pub enum Auth {
-    /// Lavalink's way: the password alone is the value of `Authorization`, also after `Bearer `.
-    Lavalink(Secret),
+    /// Lavalink's way: the password of an account alone is the value of `Authorization`, also after `Bearer `.
+    Lavalink(Arc<Accounts>),
     /// HTTP Basic (RFC 7617) with any user name, or nothing at all.
     Basic(Option<Secret>),
 }
 
 impl Auth {
-    /// Checks one request. Every request of a connection is checked, not only the first.
+    /// Checks one request. Every request of a connection is checked, not only the first. Returns its account, which
+    /// may be one that is refused; there is none at a listener with HTTP Basic.
     ///
     /// # Errors
     /// The fault that Lavalink would answer with: 401 without a password, 403 with a wrong one, 401 for both on
     /// a WebSocket handshake; 400 when there are two `Authorization` fields.
-    pub fn check(&self, request: &Request<'_, '_>) -> Result<(), Fault> {
+    pub fn check(&self, request: &Request<'_, '_>) -> Result<Option<Arc<Account>>, Fault> {
         let sent = head::single(request.fields, "authorization")
             .map_err(|()| Fault::Head(HeadError::Malformed("two Authorization fields")))?;
         match (self, sent) {
-            (Self::Basic(None), _) => Ok(()),
+            (Self::Basic(None), _) => Ok(None),
             (Self::Lavalink(_), None) => Err(Fault::PasswordMissing { challenge: false }),
-            (Self::Lavalink(password), Some(sent)) => {
-                let bare = sent.strip_prefix(b"Bearer ").map_or(sent, <[u8]>::trim_ascii_start);
-                if equal(sent, password) | equal(bare, password) {
-                    Ok(())
-                } else {
-                    Err(Fault::PasswordWrong { upgrade: request.upgrade.is_some() })
+            (Self::Lavalink(accounts), Some(sent)) => {
+                let after_scheme = || accounts.find(sent.strip_prefix(b"Bearer ")?.trim_ascii_start());
+                match accounts.find(sent).or_else(after_scheme) {
+                    Some(account) => Ok(Some(Arc::clone(account))),
+                    None => Err(Fault::PasswordWrong { upgrade: request.upgrade.is_some() }),
                 }
             }
             (Self::Basic(Some(_)), None) => Err(Fault::PasswordMissing { challenge: true }),
             (Self::Basic(Some(password)), Some(sent)) => match basic_password(sent) {
-                Some(sent) if equal(&sent, password) => Ok(()),
+                Some(sent) if sent.ct_eq(password.expose().as_bytes()).into() => Ok(None),
                 _ => Err(Fault::WebPasswordWrong),
             },
         }
     }
-}
-
-fn equal(sent: &[u8], password: &Secret) -> bool {
-    sent.ct_eq(password.expose().as_bytes()).into()
 }
 
 /// The password of `Basic base64(user ":" password)`.
@@ -65,18 +65,23 @@ fn basic_password(value: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::config::{self, PerVersion};
     use crate::http::head::Slots;
 
     fn status(auth: &Auth, fields: &str) -> u16 {
         let head = format!("GET /v4/info HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
         let mut slots = Slots::new();
         let request = Request::parse(head.as_bytes(), &mut slots).unwrap();
-        auth.check(&request).map_or_else(|fault| fault.status(), |()| 200)
+        auth.check(&request).map_or_else(|fault| fault.status(), |_| 200)
+    }
+
+    fn lavalink(default: &str) -> Auth {
+        Auth::Lavalink(Accounts::new(&Secret::new(default.to_owned()), &[], None))
     }
 
     #[test]
     fn lavalink_passwords_get_the_status_of_lavalink() {
-        let auth = Auth::Lavalink(Secret::new("DevamOP".to_owned()));
+        let auth = lavalink("DevamOP");
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
         for (fields, expected) in [
             ("", 401),
@@ -102,10 +107,39 @@ mod tests {
 
     #[test]
     fn a_password_may_start_with_bearer() {
-        let auth = Auth::Lavalink(Secret::new("Bearer token".to_owned()));
+        let auth = lavalink("Bearer token");
         assert_eq!(status(&auth, "Authorization: Bearer token\r\n"), 200);
         assert_eq!(status(&auth, "Authorization: Bearer Bearer token\r\n"), 200);
         assert_eq!(status(&auth, "Authorization: token\r\n"), 403);
+    }
+
+    #[test]
+    fn a_password_names_its_account() {
+        let account = |name: &str, password: &str| config::Account {
+            name: name.into(),
+            password: Secret::new(password.to_owned()),
+            versions: PerVersion { v3: true, v4: true },
+            connections: None,
+            requests_per_second: None,
+            expires: None,
+            enabled: true,
+        };
+        let of_file = [account("alice", "wonderland"), account("bob", "builder")];
+        let auth = Auth::Lavalink(Accounts::new(&Secret::new("DevamOP".to_owned()), &of_file, None));
+        for (sent, expected) in [
+            ("DevamOP", Some("default")),
+            ("wonderland", Some("alice")),
+            ("Bearer wonderland", Some("alice")),
+            ("builder", Some("bob")),
+            ("Bearer builde", None),
+            ("alice", None),
+        ] {
+            let head = format!("GET /v4/info HTTP/1.1\r\nHost: x\r\nAuthorization: {sent}\r\n\r\n");
+            let mut slots = Slots::new();
+            let request = Request::parse(head.as_bytes(), &mut slots).unwrap();
+            let found = auth.check(&request).ok().flatten();
+            assert_eq!(found.as_ref().map(|account| &**account.name()), expected, "{sent}");
+        }
     }
 
     #[test]

@@ -1,0 +1,3 @@
+//! Who may use how much.
+
+pub mod accounts;
