@@ -149,3 +149,15 @@ pub fn ban_after(text: &str) -> Parsed<Option<u32>> {
         None => Err("it is neither a number nor off (write such as 20, or off for no bans)".to_owned()),
     }
 }
+
+/// How long a ban by hand holds: at least a second, a year at the most.
+///
+/// # Errors
+/// What is wrong with the text, and in brackets what to write.
+pub fn ban_duration(text: &str) -> Parsed<Duration> {
+    const YEAR: u64 = 365 * 24 * 3_600_000;
+    match value::duration_up_to(YEAR, text)? {
+        short if short < Duration::from_secs(1) => Err("it is less than a second (write 1s or more)".to_owned()),
+        duration => Ok(duration),
+    }
+}

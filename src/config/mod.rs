@@ -29,7 +29,7 @@ pub use accounts::{Account, DEFAULT_ACCOUNT};
 pub use check_names::check_names;
 pub use fault::{Fault, Faults};
 pub use lavalink::{Lavalink, PerVersion};
-pub use limits::{LimitSettings, PerAddress, Rate};
+pub use limits::{LimitSettings, PerAddress, Rate, ban_duration};
 pub use names::{SETTINGS, Setting};
 pub use networks::{LOOPBACK, Networks, network, network_text};
 pub use nodes::Node;

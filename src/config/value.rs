@@ -187,6 +187,11 @@ const MAX_DURATION: u64 = 24 * 3_600_000;
 
 /// A whole number with its unit: `250ms`, `10s`, `5m`, `2h`; a day at the most.
 pub fn duration(text: &str) -> Parsed<Duration> {
+    duration_up_to(MAX_DURATION, text)
+}
+
+/// A duration with a limit in milliseconds, which must be whole hours.
+pub fn duration_up_to(longest: u64, text: &str) -> Parsed<Duration> {
     let (number, unit) = split_unit(text);
     if number.is_empty() {
         return Err("it is not a duration (write a whole number and its unit: 250ms, 10s, 5m, 2h)".to_owned());
@@ -201,9 +206,9 @@ pub fn duration(text: &str) -> Parsed<Duration> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(*length))
-        .filter(|milliseconds| *milliseconds <= MAX_DURATION)
+        .filter(|milliseconds| *milliseconds <= longest)
         .map(Duration::from_millis)
-        .ok_or_else(|| "it is too long (the longest is 24h)".to_owned())
+        .ok_or_else(|| format!("it is too long (the longest is {}h)", longest / 3_600_000))
 }
 
 /// A duration that is not zero.

@@ -165,3 +165,16 @@ fn paths_of_files_have_no_stray_blank() {
         assert_eq!(described(&good(&[(name, "/a b/c")]))[name], "/a b/c");
     }
 }
+
+#[test]
+fn a_ban_by_hand_may_be_longer_than_a_day() {
+    for (text, seconds) in [("1s", 1), ("10m", 600), ("24h", 86_400), ("168h", 604_800), ("8760h", 31_536_000)] {
+        assert_eq!(ban_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+    }
+    for (text, reason) in
+        [("0s", "1s or more"), ("999ms", "1s or more"), ("8761h", "8760h"), ("7d", "unit"), ("", "not a duration")]
+    {
+        let found = ban_duration(text).expect_err(text);
+        assert!(found.contains(reason), "{text:?}: {found}");
+    }
+}
