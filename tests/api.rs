@@ -73,7 +73,7 @@ fn stats_and_its_slices_have_exactly_these_fields() {
         "bytesOut": "number", "rateIn": "number", "rateOut": "number", "lastSeen": "number",
     });
     let expected = json!({
-        "version": "string", "startedAt": "number", "now": "number", "uptime": "number",
+        "version": "string", "startedAt": "number", "since": "number", "now": "number", "uptime": "number",
         "totals": {
             "active": "number", "websockets": "number", "connections": "number", "requests": "number",
             "bytesIn": "number", "bytesOut": "number", "rateIn": "number", "rateOut": "number",

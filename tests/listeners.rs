@@ -280,7 +280,8 @@ fn the_stats_have_the_documented_fields_and_no_others() {
     let stats = proxy.stats();
     let mut top = fields(&stats);
     top.sort_unstable();
-    assert_eq!(top, sorted(["version", "startedAt", "now", "uptime", "totals", "connections", "usage", "ended"]));
+    let names = ["version", "startedAt", "since", "now", "uptime", "totals", "connections", "usage", "ended"];
+    assert_eq!(top, sorted(names));
     let rates = ["bytesIn", "bytesOut", "rateIn", "rateOut"];
     let check = |value: &Value, names: &[&str]| {
         let mut found = fields(value);

@@ -59,7 +59,7 @@ fn two_thousand_tunnels_cut_by_resets_leave_nothing_behind() {
     tunnels.proxy.wait_until_empty();
     let snapshot = tunnels.proxy.server.ledger().snapshot();
     assert!(snapshot.connections.is_empty());
-    assert_eq!(snapshot.usage.iter().map(|row| row.active).sum::<u64>(), 0);
+    assert_eq!(snapshot.usage.iter().map(|row| row.used.active).sum::<u64>(), 0);
     assert_eq!((snapshot.ended["client-reset"], snapshot.ended["backend-reset"]), (crowd / 2, crowd / 2));
     eventually("no descriptor is left", || descriptors() <= descriptors_idle);
     // All idle workers but a few leave later, so that this must be soon.

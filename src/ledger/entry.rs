@@ -1,12 +1,13 @@
 //! One connection's entry in the ledger: its counters, and what its last request says of its client.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::book::Share;
 use super::rate::Window;
 use super::traffic::Amount;
 use super::{ClientAddr, Ledger, Meter};
@@ -45,12 +46,14 @@ impl Live {
             node: None,
             backend: None,
             version: None,
-            user_id: String::new(),
-            client_name: String::new(),
+            client_name: None,
             user_agent: String::new(),
             rate: Window::default(),
+            before_request: Amount::default(),
             counted_by_version: Amount::default(),
-            attributed: Amount::default(),
+            address: Share::new(),
+            bot: Share::new(),
+            account: Share::new(),
         };
         Self {
             id,
@@ -80,14 +83,16 @@ pub(super) struct Notes {
     /// Its address as configured.
     pub backend: Option<Arc<str>>,
     pub version: Option<Lavalink>,
-    pub user_id: String,
-    pub client_name: String,
+    pub client_name: Option<Arc<str>>,
     pub user_agent: String,
     pub rate: Window,
+    /// What it used before its current request.
+    pub before_request: Amount,
     /// The part that the sums by version contain already.
     pub counted_by_version: Amount,
-    /// The part that the usage of client addresses contains already.
-    pub attributed: Amount,
+    pub address: Share<IpAddr>,
+    pub bot: Share<Arc<str>>,
+    pub account: Share<Arc<str>>,
 }
 
 /// The handle on a connection's entry. The connection counts as ended when it is dropped.
@@ -122,7 +127,7 @@ impl Entry {
     }
 
     /// Attributes the current request to this client. The last `unread` bytes of what was read so far are this
-    /// request's and those after it.
+    /// request's and those after it. To be called for each request before anything else is noted of it.
     pub fn attribute_to(&self, client: ClientAddr, unread: usize) {
         let so_far = self.connection.amount();
         let before_this_request = Amount {
@@ -158,17 +163,43 @@ impl Entry {
         self.ledger.refused[reason as usize].fetch_add(1, Relaxed);
     }
 
+    /// Attributes the current request to this account, and all that was used before if the connection had none.
+    pub fn note_account(&self, account: &Arc<str>) {
+        let is_known = self.connection.notes.lock().account.key.as_ref() == Some(account);
+        if !is_known {
+            self.ledger.attribute_to_account(&self.connection, Arc::clone(account));
+        }
+    }
+
     /// Notes where a request goes and what it says of its client. An empty field keeps the value of earlier requests.
     pub fn note_request(&self, version: Option<Lavalink>, node: &Arc<str>, backend: &Arc<str>, info: ClientInfo<'_>) {
-        self.ledger.change_version(&self.connection, version);
         let mut notes = self.connection.notes.lock();
         if !notes.backend.as_ref().is_some_and(|known| Arc::ptr_eq(known, backend)) {
             notes.node = Some(Arc::clone(node));
             notes.backend = Some(Arc::clone(backend));
         }
-        keep(&mut notes.user_id, info.user_id);
-        keep(&mut notes.client_name, info.client_name);
-        keep(&mut notes.user_agent, info.user_agent);
+        if let Some(user_agent) = change(&notes.user_agent, info.user_agent) {
+            notes.user_agent = user_agent;
+        }
+        let renamed = change(notes.client_name.as_deref().unwrap_or_default(), info.client_name).map(Arc::from);
+        let has_new_name = renamed.is_some();
+        if has_new_name {
+            notes.client_name = renamed;
+        }
+        let has_bot = notes.bot.key.is_some();
+        let bot = change(notes.bot.key.as_deref().unwrap_or_default(), info.user_id).map(Arc::from);
+        let is_bot_changed = bot.is_some() || (has_bot && has_new_name);
+        // A name without a `Client-Name` in this request may be that of an earlier bot.
+        let is_its_name = !has_bot || !info.client_name.is_empty();
+        let client_name = if is_bot_changed && is_its_name { notes.client_name.clone() } else { None };
+        let has_new_version = notes.version != version;
+        drop(notes);
+        if has_new_version {
+            self.ledger.change_version(&self.connection, version);
+        }
+        if is_bot_changed {
+            self.ledger.attribute_to_bot(&self.connection, bot, client_name);
+        }
     }
 
     /// The version, the node and the backend of the last request.
@@ -195,10 +226,12 @@ impl Drop for Entry {
     }
 }
 
-/// Replaces `known` by what was sent, unless that is empty or the same.
-fn keep(known: &mut String, sent: &[u8]) {
+/// The text that replaces `known`: what was sent, bounded; `None` when that is empty or the same.
+fn change(known: &str, sent: &[u8]) -> Option<String> {
     let sent = &sent[..sent.len().min(MAX_NAME)];
-    if !sent.is_empty() && known.as_bytes() != sent {
-        *known = String::from_utf8_lossy(sent).into_owned();
+    if sent.is_empty() || known.as_bytes() == sent {
+        return None;
     }
+    let text = String::from_utf8_lossy(sent);
+    (text != known).then(|| text.into_owned())
 }

@@ -1,15 +1,19 @@
-//! Who used what: live connections, and usage per client address, which is kept after its connections end.
+//! Who used what: live connections, and usage per client address, bot and account, which is kept after its connections
+//! end. It can be saved, restored and handed over to a successor.
 //!
 //! It knows nothing of HTTP or sockets: the proxy reports what happens, and the ledger decides nothing. Its mutex is
-//! taken when a connection opens or closes, when it changes its version or its client, at each tick and for a
-//! snapshot, never where bytes pass.
+//! taken when a connection opens or closes, when it changes its version, client, bot or account, at each tick, and when
+//! figures are copied, never where bytes pass.
 
 mod attribution;
+mod book;
 mod client_addr;
 mod entry;
+mod handover;
 mod meter;
 mod rate;
 mod rows;
+mod saved;
 mod snapshot;
 mod tally;
 mod traffic;
@@ -23,21 +27,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use crate::error::End;
+use book::Book;
 pub use client_addr::ClientAddr;
-use entry::Live;
 pub use entry::{ClientInfo, Entry};
+use entry::{Live, Notes};
 pub use meter::{Meter, Metered};
 use rate::{Clock, Window};
-pub use rows::{ConnectionRow, Snapshot, Totals, UsageRow};
-use tally::Versions;
+pub use rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow, Used};
+pub use saved::{Counters, Saved, SavedBook, SavedRow, SavedUsage};
+use tally::{Reasons, Versions};
 pub use tally::{Tallies, Tally};
-pub use traffic::{Amount, Traffic};
+pub use traffic::{Amount, Counted, Traffic};
 
-/// How many client addresses are remembered; the oldest idle ones beyond fold into one row, `others`.
-pub const MAX_ADDRESSES: usize = 10_000;
-
-/// How many of them are folded at once, so that not every new address of a flood causes a search.
-const FOLD_AT_ONCE: usize = MAX_ADDRESSES / 16;
+/// How many client addresses are remembered, how many bots, and how many accounts; the oldest idle ones beyond fold
+/// into one row, `others`.
+pub const MAX_ROWS: usize = 10_000;
 
 /// The record of all connections to the listeners of one kind.
 pub struct Ledger {
@@ -46,65 +50,60 @@ pub struct Ledger {
     next_id: AtomicU64,
     refused: [AtomicU64; End::ALL.len()],
     state: Mutex<State>,
+    /// What a predecessor reported last; the figures contain it.
+    predecessor: Mutex<Saved>,
 }
 
 /// What the mutex protects. Sums over everything are not kept: they follow from `live`, `listeners` and `versions`.
 struct State {
     live: HashMap<u64, Arc<Live>>,
-    usage: HashMap<IpAddr, Usage>,
-    others: Usage,
-    ended: [u64; End::ALL.len()],
-    listeners: BTreeMap<&'static str, u64>,
+    addresses: Book<IpAddr>,
+    bots: Book<Arc<str>>,
+    accounts: Book<Arc<str>>,
+    /// When the figures began.
+    since: u64,
+    ended: Reasons,
+    /// Refusals of earlier processes.
+    refused_before: Reasons,
+    listeners: BTreeMap<Arc<str>, u64>,
     versions: Versions,
+    /// The part of the counters that a successor counts already.
+    handed_over: Counters,
     /// Of all connections together.
     rate: Window,
     clock: Clock,
 }
 
-/// What one address used. Bytes and requests of live connections are added when they close.
-#[derive(Default)]
-struct Usage {
-    active: u64,
-    connections: u64,
-    used: Amount,
-    last_seen: u64,
-    rate: Window,
-}
-
-impl Usage {
-    fn add(&mut self, other: &Self) {
-        self.active += other.active;
-        self.connections += other.connections;
-        self.used.add(other.used);
-        self.last_seen = self.last_seen.max(other.last_seen);
-        self.rate.add(&other.rate);
-    }
-
-    /// True when it holds no connection, request or byte.
-    fn is_blank(&self) -> bool {
-        self.active == 0 && self.connections == 0 && self.used == Amount::default()
-    }
-}
-
 impl Ledger {
     /// Without any connection.
     pub fn new() -> Arc<Self> {
+        Self::bounded(MAX_ROWS)
+    }
+
+    /// Keeps so many rows of addresses, of bots and of accounts.
+    fn bounded(rows: usize) -> Arc<Self> {
+        let started_at = unix_millis();
         let state = State {
             live: HashMap::new(),
-            usage: HashMap::new(),
-            others: Usage::default(),
-            ended: [0; End::ALL.len()],
+            addresses: Book::new(rows),
+            bots: Book::new(rows),
+            accounts: Book::new(rows),
+            since: started_at,
+            ended: Reasons::default(),
+            refused_before: Reasons::default(),
             listeners: BTreeMap::new(),
             versions: Versions::default(),
+            handed_over: Counters::default(),
             rate: Window::default(),
             clock: Clock::new(Instant::now()),
         };
         Arc::new(Self {
             started: Instant::now(),
-            started_at: unix_millis(),
+            started_at,
             next_id: AtomicU64::new(1),
             refused: Default::default(),
             state: Mutex::new(state),
+            predecessor: Mutex::default(),
         })
     }
 
@@ -112,12 +111,13 @@ impl Ledger {
         let now = unix_millis();
         let connection = Arc::new(Live::new(self.next_id.fetch_add(1, Relaxed), client, now));
         let mut state = self.state.lock();
-        state.make_room_for(client.address);
-        *state.listeners.entry(listener).or_default() += 1;
-        let usage = state.usage.entry(client.address).or_default();
-        usage.active += 1;
-        usage.connections += 1;
-        usage.last_seen = now;
+        match state.listeners.get_mut(listener) {
+            Some(count) => *count = count.saturating_add(1),
+            None => drop(state.listeners.insert(listener.into(), 1)),
+        }
+        let mut notes = connection.notes.lock();
+        state.addresses.attribute(&mut notes.address, client.address, Amount::default(), now);
+        drop(notes);
         state.live.insert(connection.id, Arc::clone(&connection));
         connection
     }
@@ -126,66 +126,45 @@ impl Ledger {
         let now = unix_millis();
         let mut state = self.state.lock();
         state.live.remove(&connection.id);
-        state.ended[end as usize] += 1;
+        state.ended.count(end);
         let notes = connection.notes.lock();
         let used = connection.amount();
         state.versions.add(notes.version, used.less(notes.counted_by_version));
-        if let Some(usage) = state.usage.get_mut(&notes.client.address) {
-            usage.active = usage.active.saturating_sub(1);
-            usage.used.add(used.less(notes.attributed));
-            usage.last_seen = now;
-        }
+        state.addresses.close(&notes.address, used, now);
+        state.bots.close(&notes.bot, used, now);
+        state.accounts.close(&notes.account, used, now);
     }
 
     /// Takes the samples that rates are computed from; to be called once a second.
     pub fn tick(&self) {
         let mut state = self.state.lock();
-        let state = &mut *state;
         state.clock.tick(Instant::now());
-        let mut live: HashMap<IpAddr, Amount> = HashMap::new();
-        let mut sum = state.versions.sum();
-        for connection in state.live.values() {
-            let so_far = connection.amount();
-            let mut notes = connection.notes.lock();
-            notes.rate.push(so_far.bytes());
-            live.entry(notes.client.address).or_default().add(so_far.less(notes.attributed));
-            sum.add(so_far.less(notes.counted_by_version));
-        }
-        for (address, usage) in &mut state.usage {
-            let mut so_far = live.get(address).copied().unwrap_or_default();
-            so_far.add(usage.used);
-            usage.rate.push(so_far.bytes());
-        }
-        state.others.rate.push(state.others.used.bytes());
-        state.rate.push(sum.bytes());
+        let versions = state.count_open(|_, notes, so_far| notes.rate.push(so_far.bytes()));
+        state.addresses.push_rates();
+        state.bots.push_rates();
+        state.accounts.push_rates();
+        state.rate.push(versions.sum().bytes());
     }
 }
 
 impl State {
-    /// Keeps the number of addresses within its bound before this one is added.
-    fn make_room_for(&mut self, address: IpAddr) {
-        if self.usage.len() >= MAX_ADDRESSES && !self.usage.contains_key(&address) {
-            self.fold_oldest();
+    /// Adds up the open parts of live connections: for the rows, and for the sums by version, which it returns. `each`
+    /// gets every connection with what it used.
+    fn count_open(&mut self, mut each: impl FnMut(&Arc<Live>, &mut Notes, Amount)) -> Versions {
+        self.addresses.clear_open();
+        self.bots.clear_open();
+        self.accounts.clear_open();
+        let mut versions = self.versions;
+        for connection in self.live.values() {
+            let so_far = connection.amount();
+            let mut notes = connection.notes.lock();
+            versions.add(notes.version, so_far.less(notes.counted_by_version));
+            self.addresses.add_open(&notes.address, so_far);
+            self.bots.add_open(&notes.bot, so_far);
+            self.accounts.add_open(&notes.account, so_far);
+            each(connection, &mut notes, so_far);
         }
-    }
-
-    /// Moves the idle addresses that were seen longest ago into `others`. Addresses with a live connection stay.
-    fn fold_oldest(&mut self) {
-        let mut idle: Vec<(u64, IpAddr)> = self
-            .usage
-            .iter()
-            .filter(|(_, usage)| usage.active == 0)
-            .map(|(address, usage)| (usage.last_seen, *address))
-            .collect();
-        let count = FOLD_AT_ONCE.min(idle.len());
-        if count < idle.len() {
-            idle.select_nth_unstable(count);
-        }
-        for (_, address) in &idle[..count] {
-            if let Some(usage) = self.usage.remove(address) {
-                self.others.add(&usage);
-            }
-        }
+        versions
     }
 }
 

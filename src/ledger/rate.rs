@@ -25,6 +25,11 @@ impl Clock {
 pub(super) struct Window([(u64, u64); SPAN + 1]);
 
 impl Window {
+    /// The window of totals that have not changed for long.
+    pub(super) fn level(total: (u64, u64)) -> Self {
+        Self([total; SPAN + 1])
+    }
+
     pub(super) fn push(&mut self, total: (u64, u64)) {
         self.0.rotate_left(1);
         self.0[SPAN] = total;
@@ -32,7 +37,7 @@ impl Window {
 
     pub(super) fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine = (mine.0 + theirs.0, mine.1 + theirs.1);
+            *mine = (mine.0.saturating_add(theirs.0), mine.1.saturating_add(theirs.1));
         }
     }
 

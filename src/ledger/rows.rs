@@ -10,19 +10,21 @@ use serde::Serialize;
 
 use super::entry::Live;
 use super::rate::Clock;
-use super::traffic::{Amount, Traffic};
-use super::{ClientAddr, Usage, millis};
+use super::traffic::{Amount, Counted, Traffic};
+use super::{ClientAddr, millis};
 use crate::config::Lavalink;
 
 /// The whole ledger.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// When the ledger began to count.
+    /// When the process began to count.
     pub started_at: u64,
+    /// When the figures began: earlier than that where those of earlier processes were restored.
+    pub since: u64,
     /// When the snapshot was taken.
     pub now: u64,
-    /// The time between the two, by a clock that is never set.
+    /// The time between the start and then, by a clock that is never set.
     pub uptime: u64,
     /// All connections, live and ended.
     pub totals: Totals,
@@ -31,10 +33,10 @@ pub struct Snapshot {
     /// Per client address, most bytes first.
     pub usage: Vec<UsageRow>,
     /// How many connections ended for each reason.
-    pub ended: BTreeMap<&'static str, u64>,
+    pub ended: BTreeMap<String, u64>,
 }
 
-/// Sums over all connections since the start.
+/// Sums over all connections since the figures began.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
@@ -83,7 +85,7 @@ pub struct ConnectionRow {
 }
 
 impl ConnectionRow {
-    pub(super) fn new(connection: &Live, clock: &Clock) -> Self {
+    pub(super) fn new(connection: &Live, so_far: Amount, clock: &Clock) -> Self {
         let notes = connection.notes.lock();
         Self {
             id: connection.id,
@@ -95,20 +97,53 @@ impl ConnectionRow {
             kind: if connection.websocket.load(Relaxed) { "websocket" } else { "http" },
             connected_at: connection.connected_at,
             uptime: millis(connection.opened.elapsed()),
-            traffic: Traffic::new(connection.amount(), notes.rate.per_second(clock)),
-            user_id: notes.user_id.clone(),
-            client_name: notes.client_name.clone(),
+            traffic: Traffic::new(so_far, notes.rate.per_second(clock)),
+            user_id: notes.bot.key.as_deref().unwrap_or_default().to_owned(),
+            client_name: notes.client_name.as_deref().unwrap_or_default().to_owned(),
             user_agent: notes.user_agent.clone(),
         }
     }
 }
 
-/// What one client address used since the start.
+/// What one client address used since the figures began.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageRow {
     /// The address, or `others` for those that were folded together.
     pub address: String,
+    /// What it used.
+    #[serde(flatten)]
+    pub used: Used,
+}
+
+/// What one bot used since the figures began.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BotRow {
+    /// The `User-Id` that it sends, or `others` for those that were folded together.
+    pub user_id: Arc<str>,
+    /// The `Client-Name` it sent last, or empty.
+    pub client_name: Arc<str>,
+    /// What it used.
+    #[serde(flatten)]
+    pub used: Used,
+}
+
+/// What one account used since the figures began.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountUsageRow {
+    /// Its name, or `others` for those that were folded together.
+    pub account: Arc<str>,
+    /// What it used.
+    #[serde(flatten)]
+    pub used: Used,
+}
+
+/// What one address, bot or account used. Its fields are fields of the rows in JSON.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Used {
     /// Connections open now.
     pub active: u64,
     /// Connections ever opened.
@@ -120,25 +155,14 @@ pub struct UsageRow {
     pub last_seen: u64,
 }
 
-impl UsageRow {
-    pub(super) fn new(address: String, usage: &Usage, clock: &Clock) -> Self {
-        Self {
-            address,
-            active: usage.active,
-            connections: usage.connections,
-            traffic: Traffic::new(usage.used, usage.rate.per_second(clock)),
-            last_seen: usage.last_seen,
-        }
-    }
-
-    /// Adds what a connection that is live at `now` used beyond what is attributed already.
-    pub(super) fn add(&mut self, used: Amount, now: u64) {
-        self.traffic.amount.add(used);
-        self.last_seen = now;
+impl Used {
+    pub(super) fn new(active: u64, counted: Counted, rates: (u64, u64), last_seen: u64) -> Self {
+        let Counted { connections, amount } = counted;
+        Self { active, connections, traffic: Traffic::new(amount, rates), last_seen }
     }
 
     /// Bytes in both directions, for the order of the rows.
     pub(super) fn bytes(&self) -> u64 {
-        self.traffic.amount.bytes_in + self.traffic.amount.bytes_out
+        self.traffic.amount.bytes_in.saturating_add(self.traffic.amount.bytes_out)
     }
 }

@@ -1,99 +1,98 @@
 //! How a snapshot is taken: figures are copied while the lock is held, and the rows are made after it is released.
+//!
+//! What each live connection used is read once, so that the sums over all rows are the totals also while bytes pass.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::entry::Live;
-use super::rate::Clock;
-use super::rows::{ConnectionRow, Snapshot, Totals, UsageRow};
-use super::traffic::{Amount, Traffic};
+use super::book::{Book, Copied};
+use super::rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow, Used};
+use super::tally::Versions;
+use super::traffic::Traffic;
 use super::{Ledger, State, millis, unix_millis};
-use crate::error::End;
 
-/// What must be read under the lock, as of one moment.
-struct Copied {
-    clock: Clock,
-    live: Vec<CopiedLive>,
-    totals: Totals,
-    usage: HashMap<IpAddr, UsageRow>,
-    others: Option<UsageRow>,
-    ended: BTreeMap<&'static str, u64>,
-}
-
-/// A live connection, and the part of it that the copied usage contains already.
-struct CopiedLive {
-    connection: Arc<Live>,
-    address: IpAddr,
-    attributed: Amount,
-}
+/// The name of the row of those that were folded together.
+const OTHERS: &str = "others";
 
 impl Ledger {
-    /// Everything as of now: exact counts, rates as of the last tick.
+    /// Connections and addresses as of now: exact counts, rates as of the last tick.
     pub fn snapshot(&self) -> Snapshot {
         let now = unix_millis();
-        let Copied { clock, live, mut totals, mut usage, others, ended } = self.state.lock().copy();
-        let mut connections: Vec<ConnectionRow> = Vec::with_capacity(live.len());
-        for CopiedLive { connection, address, attributed } in live {
-            let row = ConnectionRow::new(&connection, &clock);
-            let so_far = row.traffic.amount;
-            totals.websockets += u64::from(row.kind == "websocket");
-            totals.traffic.amount.add(so_far);
-            if let Some(usage) = usage.get_mut(&address) {
-                usage.add(so_far.less(attributed), now);
-            }
-            connections.push(row);
-        }
+        let mut state = self.state.lock();
+        let mut live = Vec::with_capacity(state.live.len());
+        let versions = state.count_open(|connection, _, so_far| live.push((Arc::clone(connection), so_far)));
+        let (clock, since, ended) = (state.clock, state.since, state.ended.clone());
+        let mut totals = state.totals(versions);
+        let addresses = state.addresses.copy(&clock, now);
+        drop(state);
+        let row = |(connection, so_far): (Arc<_>, _)| ConnectionRow::new(&connection, so_far, &clock);
+        let mut connections: Vec<ConnectionRow> = live.into_iter().map(row).collect();
+        totals.websockets = connections.iter().filter(|row| row.kind == "websocket").count() as u64;
         connections.sort_unstable_by_key(|row| row.id);
         Snapshot {
             started_at: self.started_at,
+            since,
             now,
             uptime: millis(self.started.elapsed()),
             totals,
             connections,
-            usage: sorted(usage, others),
-            ended,
+            usage: usage_rows(addresses),
+            ended: ended.all(),
         }
+    }
+
+    /// What each bot used, most bytes first.
+    pub fn bots(&self) -> Vec<BotRow> {
+        let row = |Copied { key, client_name, used }| BotRow {
+            user_id: key.unwrap_or_else(|| OTHERS.into()),
+            client_name: client_name.unwrap_or_default(),
+            used,
+        };
+        let mut rows: Vec<BotRow> = self.copy(|state| &state.bots).into_iter().map(row).collect();
+        sort(&mut rows, |row| (&row.used, &row.user_id));
+        rows
+    }
+
+    /// What each account used, most bytes first.
+    pub fn accounts(&self) -> Vec<AccountUsageRow> {
+        let row = |Copied { key, used, .. }| AccountUsageRow { account: key.unwrap_or_else(|| OTHERS.into()), used };
+        let mut rows: Vec<AccountUsageRow> = self.copy(|state| &state.accounts).into_iter().map(row).collect();
+        sort(&mut rows, |row| (&row.used, &row.account));
+        rows
+    }
+
+    fn copy(&self, book: impl Fn(&State) -> &Book<Arc<str>>) -> Vec<Copied<Arc<str>>> {
+        let now = unix_millis();
+        let mut state = self.state.lock();
+        state.count_open(|_, _, _| ());
+        book(&state).copy(&state.clock, now)
     }
 }
 
 impl State {
-    fn copy(&self) -> Copied {
-        let clock = self.clock;
-        // Live connections are added whole later, so the part of theirs that the sums contain is taken away here.
-        let mut used_by_ended = self.versions.sum();
-        let mut live = Vec::with_capacity(self.live.len());
-        for connection in self.live.values() {
-            let notes = connection.notes.lock();
-            used_by_ended = used_by_ended.less(notes.counted_by_version);
-            let (address, attributed) = (notes.client.address, notes.attributed);
-            live.push(CopiedLive { connection: Arc::clone(connection), address, attributed });
-        }
-        // The address is written later, after the lock is released.
-        let usage_row = |usage| UsageRow::new(String::new(), usage, &clock);
-        Copied {
-            clock,
-            live,
-            totals: Totals {
-                active: self.live.len() as u64,
-                websockets: 0,
-                connections: self.listeners.values().sum(),
-                traffic: Traffic::new(used_by_ended, self.rate.per_second(&clock)),
-            },
-            usage: self.usage.iter().map(|(address, usage)| (*address, usage_row(usage))).collect(),
-            others: (self.others.connections > 0).then(|| UsageRow::new("others".to_owned(), &self.others, &clock)),
-            ended: End::ALL.iter().map(|end| (end.name(), self.ended[*end as usize])).collect(),
+    /// The sums over all connections, but for the number of WebSockets.
+    fn totals(&self, versions: Versions) -> Totals {
+        Totals {
+            active: self.live.len() as u64,
+            websockets: 0,
+            connections: self.listeners.values().fold(0, |sum, count| sum.saturating_add(*count)),
+            traffic: Traffic::new(versions.sum(), self.rate.per_second(&self.clock)),
         }
     }
 }
 
-/// The rows with their addresses, most bytes first.
-fn sorted(usage: HashMap<IpAddr, UsageRow>, others: Option<UsageRow>) -> Vec<UsageRow> {
-    let mut rows: Vec<UsageRow> = usage
-        .into_iter()
-        .map(|(address, row)| UsageRow { address: address.to_string(), ..row })
-        .chain(others)
-        .collect();
-    rows.sort_unstable_by(|a, b| b.bytes().cmp(&a.bytes()).then_with(|| a.address.cmp(&b.address)));
+fn usage_rows(addresses: Vec<Copied<IpAddr>>) -> Vec<UsageRow> {
+    let address = |key: Option<IpAddr>| key.map_or_else(|| OTHERS.to_owned(), |address| address.to_string());
+    let row = |Copied { key, used, .. }| UsageRow { address: address(key), used };
+    let mut rows: Vec<UsageRow> = addresses.into_iter().map(row).collect();
+    sort(&mut rows, |row| (&row.used, &row.address));
     rows
+}
+
+/// Most bytes first, then by name.
+fn sort<R>(rows: &mut [R], of: impl Fn(&R) -> (&Used, &str)) {
+    rows.sort_unstable_by(|a, b| {
+        let ((a, a_name), (b, b_name)) = (of(a), of(b));
+        b.bytes().cmp(&a.bytes()).then_with(|| a_name.cmp(b_name))
+    });
 }

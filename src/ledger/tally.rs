@@ -4,6 +4,7 @@
 //! All of this happens under the ledger's lock, so that no sum ever decreases.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::entry::Live;
@@ -21,6 +22,19 @@ impl Versions {
         self.0[index(version)].add(amount);
     }
 
+    pub(super) fn by_name(&self) -> BTreeMap<String, Amount> {
+        let names = VERSIONS.iter().map(|version| name(*version).to_owned());
+        names.zip(self.0).filter(|(_, amount)| *amount != Amount::default()).collect()
+    }
+
+    /// A version that is not known here counts for none, so that the sums are whole.
+    pub(super) fn add_by_name(&mut self, amounts: &BTreeMap<String, Amount>) {
+        for (known, amount) in amounts {
+            let version = VERSIONS.into_iter().find(|version| name(*version) == known);
+            self.add(version.flatten(), *amount);
+        }
+    }
+
     /// Of all versions together.
     pub(super) fn sum(&self) -> Amount {
         let mut sum = Amount::default();
@@ -29,8 +43,57 @@ impl Versions {
     }
 }
 
+const VERSIONS: [Option<Lavalink>; 3] = [None, Some(Lavalink::V3), Some(Lavalink::V4)];
+
+fn name(version: Option<Lavalink>) -> &'static str {
+    version.map_or("none", Lavalink::name)
+}
+
 fn index(version: Option<Lavalink>) -> usize {
     version.map_or(0, |version| 1 + version as usize)
+}
+
+/// Counts by reason. Reasons of another version of lavaproxy, which saved figures may contain, are kept by their names.
+#[derive(Clone, Default)]
+pub(super) struct Reasons {
+    pub known: [u64; End::ALL.len()],
+    unknown: BTreeMap<String, u64>,
+}
+
+impl Reasons {
+    pub(super) fn count(&mut self, reason: End) {
+        let sum = &mut self.known[reason as usize];
+        *sum = sum.saturating_add(1);
+    }
+
+    pub(super) fn add(&mut self, counts: &[u64; End::ALL.len()]) {
+        for (sum, count) in self.known.iter_mut().zip(counts) {
+            *sum = sum.saturating_add(*count);
+        }
+    }
+
+    pub(super) fn add_by_name(&mut self, counts: BTreeMap<String, u64>) {
+        for (reason, count) in counts {
+            let sum = match End::ALL.iter().find(|end| end.name() == reason) {
+                Some(end) => &mut self.known[*end as usize],
+                None => self.unknown.entry(reason).or_default(),
+            };
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    /// Those that have happened.
+    pub(super) fn by_name(&self) -> BTreeMap<String, u64> {
+        let mut counts = self.all();
+        counts.retain(|_, count| *count > 0);
+        counts
+    }
+
+    /// All of them, with 0 for a reason that has not happened.
+    pub(super) fn all(&self) -> BTreeMap<String, u64> {
+        let known = End::ALL.iter().map(|end| (end.name().to_owned(), self.known[*end as usize]));
+        self.unknown.clone().into_iter().chain(known).collect()
+    }
 }
 
 /// One version's share.
@@ -42,21 +105,21 @@ pub struct Tally {
     pub http: u64,
     /// Live tunnels.
     pub websockets: u64,
-    /// Since the start, live connections too.
+    /// So far, live connections too.
     pub amount: Amount,
 }
 
 /// All counters at one moment.
 #[derive(Debug)]
 pub struct Tallies {
-    /// When the ledger began to count, in milliseconds since the epoch.
+    /// When the process began to count, in milliseconds since the epoch.
     pub started_at: u64,
     /// When this was taken.
     pub now: u64,
     /// The time between the two in milliseconds, by a clock that is never set.
     pub uptime: u64,
     /// Connections ever opened, by listener.
-    pub listeners: BTreeMap<&'static str, u64>,
+    pub listeners: BTreeMap<Arc<str>, u64>,
     /// Without a version, then v3, then v4.
     pub versions: [Tally; 3],
     /// Ended connections, in the order of [`End::ALL`].
@@ -69,12 +132,8 @@ impl Ledger {
     /// The counters as of now.
     pub fn tallies(&self) -> Tallies {
         let state = self.state.lock();
-        let mut versions = [None, Some(Lavalink::V3), Some(Lavalink::V4)].map(|version| Tally {
-            version,
-            http: 0,
-            websockets: 0,
-            amount: state.versions.0[index(version)],
-        });
+        let mut versions =
+            VERSIONS.map(|version| Tally { version, http: 0, websockets: 0, amount: state.versions.0[index(version)] });
         for connection in state.live.values() {
             let notes = connection.notes.lock();
             let tally = &mut versions[index(notes.version)];
@@ -84,32 +143,30 @@ impl Ledger {
                 false => tally.http += 1,
             }
         }
-        let refused = self.refused.each_ref().map(|count| count.load(Relaxed));
+        let mut refused = state.refused_before.clone();
+        refused.add(&self.refused_here());
         Tallies {
             started_at: self.started_at,
             now: unix_millis(),
             uptime: millis(self.started.elapsed()),
             listeners: state.listeners.clone(),
             versions,
-            ended: state.ended,
-            refused,
+            ended: state.ended.known,
+            refused: refused.known,
         }
     }
 
     /// Counts what a connection used so far for the version it used. The request that changes the version counts for
     /// the new one.
     pub(super) fn change_version(&self, connection: &Live, version: Option<Lavalink>) {
-        let known = connection.notes.lock().version;
-        if known == version {
-            return;
-        }
         let mut state = self.state.lock();
         let mut notes = connection.notes.lock();
+        let known = notes.version;
         if known.is_some() {
             let mut so_far = connection.amount();
             so_far.requests = so_far.requests.saturating_sub(1);
             state.versions.add(known, so_far.less(notes.counted_by_version));
-            notes.counted_by_version = so_far;
+            notes.counted_by_version = notes.counted_by_version.at_least(so_far);
         }
         notes.version = version;
     }

@@ -6,6 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use crate::config::Lavalink;
 use entry::MAX_NAME;
 
+mod handover;
+mod model;
+
 pub(super) fn address(number: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + number), 4000))
 }
@@ -16,6 +19,52 @@ pub(super) fn pass(entry: &Entry, bytes_in: usize, bytes_out: usize) {
     Metered::new(std::io::sink(), entry.meter()).write_all(&vec![0; bytes_out]).unwrap();
 }
 
+/// The samples so far were taken a second ago, so that there are rates.
+pub(super) fn pass_a_second(ledger: &Ledger) {
+    ledger.state.lock().clock = Clock::new(Instant::now() - Duration::from_secs(1));
+}
+
+pub(super) fn counted(used: &Used) -> Counted {
+    Counted { connections: used.connections, amount: used.traffic.amount }
+}
+
+pub(super) fn sum<'u>(rows: impl IntoIterator<Item = &'u Used>) -> Counted {
+    let mut sum = Counted::default();
+    rows.into_iter().for_each(|used| sum.add(counted(used)));
+    sum
+}
+
+/// The rows of addresses are the totals, in a snapshot and in the saved form; bots and accounts have no more than that.
+pub(super) fn assert_adds_up(ledger: &Ledger) {
+    let snapshot = ledger.snapshot();
+    let totals = &snapshot.totals;
+    let all = Counted { connections: totals.connections, amount: totals.traffic.amount };
+    assert_eq!(sum(snapshot.usage.iter().map(|row| &row.used)), all);
+    assert_eq!(snapshot.usage.iter().map(|row| row.used.active).sum::<u64>(), totals.active);
+    assert_eq!(snapshot.connections.len() as u64, totals.active);
+    let saved = ledger.save();
+    assert_saved_adds_up(&saved);
+    for book in [&saved.bots, &saved.accounts] {
+        assert!(saved_sum(book).less(saved_total(&saved)).is_nothing(), "{saved:?}");
+    }
+}
+
+pub(super) fn assert_saved_adds_up(saved: &Saved) {
+    assert_eq!(saved_sum(&saved.addresses), saved_total(saved));
+}
+
+fn saved_total(saved: &Saved) -> Counted {
+    let mut total = Counted { connections: saved.counters.listeners.values().sum(), ..Counted::default() };
+    saved.counters.versions.values().for_each(|amount| total.amount.add(*amount));
+    total
+}
+
+fn saved_sum<K>(book: &SavedBook<K>) -> Counted {
+    let mut sum = book.others.counted;
+    book.rows.iter().for_each(|row| sum.add(row.usage.counted));
+    sum
+}
+
 #[test]
 fn bytes_count_while_live_and_stay_after_the_close() {
     let ledger = Ledger::new();
@@ -23,16 +72,19 @@ fn bytes_count_while_live_and_stay_after_the_close() {
     entry.count_request();
     pass(&entry, 10, 20);
     let live = ledger.snapshot();
-    assert_eq!((live.connections.len(), live.usage[0].active), (1, 1));
+    assert_eq!((live.connections.len(), live.usage[0].used.active), (1, 1));
     entry.ends_as(End::ClientClosed);
     drop(entry);
     let ended = ledger.snapshot();
-    assert_eq!((ended.connections.len(), ended.usage[0].active), (0, 0));
+    assert_eq!((ended.connections.len(), ended.usage[0].used.active), (0, 0));
     assert_eq!(ended.ended["client-closed"], 1);
     for snapshot in [live, ended] {
         assert_eq!((snapshot.totals.traffic.amount.bytes_in, snapshot.totals.traffic.amount.bytes_out), (10, 20));
-        assert_eq!((snapshot.usage[0].traffic.amount.bytes_in, snapshot.usage[0].traffic.amount.bytes_out), (10, 20));
-        assert_eq!((snapshot.usage[0].traffic.amount.requests, snapshot.usage[0].connections), (1, 1));
+        assert_eq!(
+            (snapshot.usage[0].used.traffic.amount.bytes_in, snapshot.usage[0].used.traffic.amount.bytes_out),
+            (10, 20)
+        );
+        assert_eq!((snapshot.usage[0].used.traffic.amount.requests, snapshot.usage[0].used.connections), (1, 1));
     }
 }
 
@@ -48,22 +100,22 @@ fn an_entry_without_a_reason_counts_as_an_internal_error() {
 fn addresses_are_bounded_and_the_totals_are_still_exact() {
     let ledger = Ledger::new();
     let live = ledger.open(address(0), "proxy");
-    for number in 1..=(MAX_ADDRESSES as u32 + 2000) {
+    for number in 1..=(MAX_ROWS as u32 + 2000) {
         pass(&ledger.open(address(number), "proxy"), 1, 2);
     }
     let snapshot = ledger.snapshot();
-    assert!(snapshot.usage.len() <= MAX_ADDRESSES + 1, "{}", snapshot.usage.len());
+    assert!(snapshot.usage.len() <= MAX_ROWS + 1, "{}", snapshot.usage.len());
     assert!(snapshot.usage.iter().any(|row| row.address == "others"));
     assert!(snapshot.usage.iter().any(|row| row.address == live.client().address.to_string()));
     assert_eq!(
-        snapshot.usage.iter().map(|row| row.traffic.amount.bytes_in).sum::<u64>(),
+        snapshot.usage.iter().map(|row| row.used.traffic.amount.bytes_in).sum::<u64>(),
         snapshot.totals.traffic.amount.bytes_in
     );
     assert_eq!(
-        snapshot.usage.iter().map(|row| row.traffic.amount.bytes_out).sum::<u64>(),
+        snapshot.usage.iter().map(|row| row.used.traffic.amount.bytes_out).sum::<u64>(),
         snapshot.totals.traffic.amount.bytes_out
     );
-    assert_eq!(snapshot.usage.iter().map(|row| row.connections).sum::<u64>(), snapshot.totals.connections);
+    assert_eq!(snapshot.usage.iter().map(|row| row.used.connections).sum::<u64>(), snapshot.totals.connections);
 }
 
 #[test]
@@ -90,7 +142,7 @@ fn rates_follow_the_bytes_of_live_and_of_ended_connections() {
         ledger.tick();
     }
     assert_eq!(ledger.snapshot().totals.traffic.rate_out, 0);
-    assert_eq!(ledger.snapshot().usage[0].traffic.rate_in, 0);
+    assert_eq!(ledger.snapshot().usage[0].used.traffic.rate_in, 0);
 }
 
 #[test]

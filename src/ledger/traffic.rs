@@ -1,10 +1,12 @@
-//! Requests, bytes and rates: the figures that the rows, the sums and the counters share.
+//! Connections, requests, bytes and rates: the figures that the rows, the sums and the counters share.
+//!
+//! Sums saturate: a restored figure may be any number, and no file may stop lavaproxy.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Requests and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Amount {
     /// Requests read.
     pub requests: u64,
@@ -24,23 +26,60 @@ impl Amount {
         }
     }
 
+    /// The greater value of each figure.
+    pub(super) fn at_least(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.max(other.requests),
+            bytes_in: self.bytes_in.max(other.bytes_in),
+            bytes_out: self.bytes_out.max(other.bytes_out),
+        }
+    }
+
     /// Bytes in and bytes out.
     pub(super) fn bytes(self) -> (u64, u64) {
         (self.bytes_in, self.bytes_out)
     }
 
     pub(super) fn add(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
+        self.requests = self.requests.saturating_add(other.requests);
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
     }
 }
 
-/// Requests and bytes since the start, and the rates of the last seconds. Its fields are fields of the rows in JSON.
+/// What adds up over connections: their number, and what they used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Counted {
+    /// Connections ever opened.
+    pub connections: u64,
+    /// Of all of them.
+    #[serde(flatten)]
+    pub amount: Amount,
+}
+
+impl Counted {
+    /// What remains after `other` is taken away.
+    pub(super) fn less(self, other: Self) -> Self {
+        Self { connections: self.connections.saturating_sub(other.connections), amount: self.amount.less(other.amount) }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.connections = self.connections.saturating_add(other.connections);
+        self.amount.add(other.amount);
+    }
+
+    /// True when there is nothing to count.
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Requests and bytes so far, and the rates of the last seconds. Its fields are fields of the rows in JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Traffic {
-    /// Since the start.
+    /// So far.
     #[serde(flatten)]
     pub amount: Amount,
     /// Bytes per second from clients.
