@@ -17,7 +17,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 TEST_LONG := image release soak
 TEST_TOOLS := browser compose fronts libraries prometheus service
 # TEST_CROWDS opens thousands of tunnels: too much for each save.
-TEST_CROWDS := many_tunnels nodes_crowd
+TEST_CROWDS := many_tunnels nodes_crowd limits_memory
 # Most of them wait most of the time, so that several run at once; those that take longest start first.
 JOBS ?= 8
 TEST_SLOW := browser fronts libraries web_listener_workers stopping web_listener exhaustion command tunnel

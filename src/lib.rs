@@ -1,8 +1,8 @@
 //! lavaproxy: one address for Discord music bots in front of Lavalink v3 and v4.
 //!
 //! ```text
-//! accept -> admit -> [ read head -> authenticate -> route -> choose a node -> exchange ]* -> tunnel -> account
-//!                    one round per HTTP request of a keep-alive connection      after a 101
+//! accept -> admit -> [ read head -> limits -> authenticate -> route -> choose a node -> exchange ]* -> tunnel -> account
+//!                    one round per HTTP request of a keep-alive connection                after a 101
 //! ```
 //!
 //! Each module has a floor. No module imports from a floor above its own, and the imports form no circle:
@@ -14,7 +14,7 @@
 //! | 6 | [`process`] | inherited sockets, the successor, the supervisor |
 //! | 5 | [`listener`] | the accept loops |
 //! | 4 | [`proxy`], [`monitor`] | the stages of a connection; the web pages and the API |
-//! | 3 | [`sessions`], [`admission`] | Lavalink sessions and their nodes; slots for connections |
+//! | 3 | [`sessions`], [`admission`], [`limits`] | Lavalink sessions and their nodes; slots for connections; limits, bans, accounts |
 //! | 2 | [`nodes`], [`ledger`] | Lavalink nodes; connections and their traffic |
 //! | 1 | [`error`], [`demo`], [`healthcheck`] | faults, and ends of connections; pretend nodes and bots; `--healthcheck` |
 //! | 0 | [`http`], [`config`], [`log_limit`], [`logfmt`] | the protocol; the settings; log lines |
