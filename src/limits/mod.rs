@@ -2,7 +2,7 @@
 //!
 //! One [`Limits`] serves all proxy listeners. It keeps its own tables, each with a fixed number of rows, behind locks of
 //! their own: a connection takes one of them at its begin, at its end and at each request, and never between two bytes.
-//! A client counts by its [`Prefix`]. Loopback and trusted fronts are exempt from everything here.
+//! A client counts by its [`Prefix`]. Loopback and trusted fronts have no limits by address and are never banned.
 
 pub mod accounts;
 mod bans;
