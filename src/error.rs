@@ -111,6 +111,33 @@ impl End {
         }
     }
 
+    /// True when it is the reason of a refusal that lies with the client.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::RejectedLimit
+            | Self::RejectedPassword
+            | Self::RejectedVersion
+            | Self::RejectedConnections
+            | Self::RejectedConnectionRate
+            | Self::RejectedRequestRate
+            | Self::RejectedBanned
+            | Self::RejectedAccount
+            | Self::BadRequest
+            | Self::ClientTimeout => true,
+            Self::ClientClosed
+            | Self::BackendClosed
+            | Self::BackendTimeout
+            | Self::ClientReset
+            | Self::BackendReset
+            | Self::RejectedThreads
+            | Self::BackendUnreachable
+            | Self::BadResponse
+            | Self::Shutdown
+            | Self::Kicked
+            | Self::InternalError => false,
+        }
+    }
+
     /// The end of a connection after a failed read from the client or write to it.
     pub fn of_client(error: &io::Error) -> Self {
         if is_timeout(error) { Self::ClientTimeout } else { Self::ClientReset }
@@ -195,6 +222,8 @@ pub enum BackendFault {
 /// A limit that a client is over. One address is an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
+    /// The number of connections of all addresses together.
+    Total(usize),
     /// The number of connections of one address.
     Connections(usize),
     /// The rate of new connections of one address.
@@ -444,6 +473,7 @@ impl fmt::Display for Fault {
 impl Limit {
     fn end(self) -> End {
         match self {
+            Self::Total(_) => End::RejectedLimit,
             Self::Connections(_) => End::RejectedConnections,
             Self::ConnectionRate => End::RejectedConnectionRate,
             Self::RequestRate => End::RejectedRequestRate,
@@ -455,6 +485,9 @@ impl Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Total(most) => {
+                write!(out, "all {most} connections are taken (MAX_CONNECTIONS); try again later")
+            }
             Self::Connections(most) => write!(
                 out,
                 "your address has {most} connections open already (MAX_CONNECTIONS_PER_ADDRESS); close some of them"

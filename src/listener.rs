@@ -1,5 +1,8 @@
 //! The accept loop of one listening socket. It knows sockets and threads, and hands each connection to its service.
 //!
+//! A connection that the limits refuse is closed here with a reset, before a worker is spent on it. A few of them get
+//! an answer with the reason.
+//!
 //! Worker threads take turns: each idle worker blocks in `accept`. The worker that takes the last idle turn starts
 //! another worker before it serves its client. After a failed accept a worker pauses and tries again; only a stop ends
 //! the turns. A tunnel gets two threads of its own, and its worker returns to the accept loop.
@@ -15,13 +18,14 @@ use log::warn;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::admission::LingerPermit;
 use crate::error::Fault;
 use crate::log_limit::LogLimit;
 use crate::logfmt::Quoted;
 use crate::nodes::backend;
 use crate::proxy::Buffers;
 use crate::proxy::connection::{self, Admitted};
-
+use crate::proxy::limits::Holds;
 use crate::proxy::service::{Rules, Service};
 
 /// The stack of a worker. Its deepest frames are in the head parser and the logger.
@@ -164,7 +168,8 @@ impl Listener {
             match accepted {
                 Ok((stream, client)) => {
                     turns = 0;
-                    if !self.receive(stream, client, &mut buffers) {
+                    let Some(screened) = self.screen(&stream, client) else { continue };
+                    if !self.receive(stream, client, screened, &mut buffers) {
                         return;
                     }
                 }
@@ -180,14 +185,39 @@ impl Listener {
         self.idle.fetch_sub(1, SeqCst);
     }
 
+    /// The result of the limits for a new connection. `None` for one that gets no answer and is reset.
+    fn screen(&self, stream: &TcpStream, client: SocketAddr) -> Option<Screened<'_>> {
+        let refused = match self.service.screen(client) {
+            Ok(Some(hold)) => return Some(Screened::Admit(hold)),
+            Ok(None) => None,
+            Err(fault) => self.service.admission().linger_permit().map(|permit| Screened::Refuse(fault, permit)),
+        };
+        if refused.is_none() {
+            backend::close_with_reset(stream);
+        }
+        refused
+    }
+
     /// Makes sure that another worker accepts, then serves the client. False when this worker is not needed any more.
-    fn receive(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, buffers: &mut Buffers) -> bool {
+    fn receive(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        screened: Screened<'_>,
+        buffers: &mut Buffers,
+    ) -> bool {
         let arriving = Arriving::at(self);
         let was_last = self.idle.fetch_sub(1, SeqCst) == 1;
         // At the limit of workers, clients wait in the kernel's queue until a worker is free.
         let may_grow = self.workers.load(SeqCst) < self.service.admission().max_workers();
         let successor = if was_last && may_grow { self.start_worker() } else { Ok(()) };
-        self.service.contain(&client, || self.serve(stream, client, arriving, successor.is_ok(), buffers));
+        self.service.contain(&client, || match screened {
+            Screened::Admit(holds) => self.serve(stream, client, holds, arriving, successor.is_ok(), buffers),
+            Screened::Refuse(fault, _permit) => {
+                let entry = self.service.ledger().open(client, self.service.name());
+                connection::refuse(&self.service, &stream, &entry, &fault, true, buffers);
+            }
+        });
         buffers.clear();
         if let Err(error) = successor {
             self.log_shortage("no-thread", &error);
@@ -200,6 +230,7 @@ impl Listener {
         &self,
         stream: TcpStream,
         client: SocketAddr,
+        holds: Holds,
         arriving: Arriving<'_>,
         has_successor: bool,
         buffers: &mut Buffers,
@@ -213,10 +244,9 @@ impl Listener {
         let permit = service.admission().admit(Arc::clone(&stream));
         drop(arriving);
         match permit {
-            Some(permit) => connection::serve(service, Admitted { entry, permit, stream }, buffers),
+            Some(permit) => connection::serve(service, Admitted { entry, permit, stream }, holds, buffers),
             None => {
-                let capacity = service.admission().capacity();
-                let fault = Fault::Full { limit: capacity.connections, rule: capacity.rule };
+                let fault = service.admission().capacity().fault();
                 let linger = service.admission().linger_permit();
                 connection::refuse(service, &stream, &entry, &fault, linger.is_some(), buffers);
             }
@@ -248,6 +278,12 @@ impl Listener {
             );
         }
     }
+}
+
+/// What the limits say of a new connection.
+enum Screened<'l> {
+    Admit(Holds),
+    Refuse(Fault, LingerPermit<'l>),
 }
 
 /// A client that is accepted and has no slot yet.

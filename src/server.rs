@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use crate::admission::{Admission, Tunnels};
 use crate::config::{Lavalink, Node, PerVersion, Settings, Timeouts};
 use crate::error::StartError;
 use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::limits::accounts::Accounts;
 use crate::listener::Listener;
 use crate::monitor::{Monitor, Setup, Sources};
@@ -45,6 +46,9 @@ pub struct Server {
     pages: Arc<Backend>,
     monitor: Monitor,
     sessions: Arc<Sessions>,
+    limits: Arc<Limits>,
+    /// What the machine can carry.
+    machine: Capacity,
     current: Arc<Mutex<Current>>,
     housekeeper: Option<(Sender<()>, JoinHandle<()>)>,
 }
@@ -61,21 +65,32 @@ struct Current {
 }
 
 impl Current {
-    fn new(
-        settings: &Settings,
-        nodes: Vec<NodeHandle>,
-        leaving: Vec<NodeHandle>,
-        before: Option<(&Pools, &Accounts)>,
-    ) -> Self {
+    fn new(settings: &Settings, nodes: Vec<NodeHandle>, leaving: Vec<NodeHandle>, before: Option<&Self>) -> Self {
+        let accounts = before.map(|before| &*before.accounts);
+        let accounts = Accounts::new(&settings.proxy_password, &settings.accounts, accounts);
+        let before = before.map(|before| &before.pools);
         let pools = PerVersion::new(|version| {
             let of_version = nodes.iter().filter(|node| node.version == version);
             let backends = of_version.map(|node| Arc::clone(&node.backend)).collect();
-            Pool::new(version, backends, before.and_then(|(pools, _)| pools.get(version).as_deref()))
+            Pool::new(version, backends, before.and_then(|before| before.get(version).as_deref()))
         });
-        let before = before.map(|(_, accounts)| accounts);
-        let accounts = Accounts::new(&settings.proxy_password, &settings.accounts, before);
-        let (drain, failover_after) = (settings.timeouts.drain, settings.failover_after);
-        Self { drain, failover_after, nodes, leaving, pools, accounts }
+        Self {
+            drain: settings.timeouts.drain,
+            failover_after: settings.failover_after,
+            accounts,
+            nodes,
+            leaving,
+            pools,
+        }
+    }
+
+    /// Ends the connections of accounts that were taken away or disabled, or that have expired.
+    fn end_refused_accounts(&self, proxy: &Admission) {
+        let now = SystemTime::now();
+        let ended = proxy.end_those(|holder| !self.accounts.is_valid(holder.account, now));
+        if ended > 0 {
+            info!("event=accounts-ended connections={ended}");
+        }
     }
 
     /// Ends the tunnels to nodes that have not answered for FAILOVER_AFTER, where another node can take their sessions.
@@ -140,9 +155,10 @@ impl Server {
             node.backend.set_draining(true, "the predecessor");
         }
         let sessions = Arc::new(Sessions::default());
-        let capacity = Machine::measure().capacity();
-        info!("event=limit connections={} rule=\"{}\"", capacity.connections, capacity.rule);
-        let (proxy, web) = (Admission::new(capacity.clone()), Admission::evicting(WEB_CONNECTIONS));
+        let machine = Machine::measure().capacity();
+        let capacity = capacity(machine, settings);
+        let (proxy, web) = (Admission::new(capacity), Admission::evicting(WEB_CONNECTIONS));
+        let limits = Limits::new(&settings.limits, &settings.trusted_proxies, capacity.connections);
         let (ledger, web_ledger) = (Ledger::new(), Ledger::new());
 
         let addresses: Vec<_> = sockets
@@ -152,7 +168,7 @@ impl Server {
         let monitor = Monitor::start(Sources {
             ledger: Arc::clone(&ledger),
             web_ledger: Arc::clone(&web_ledger),
-            capacity,
+            proxy: Arc::clone(&proxy),
             listeners: addresses
                 .iter()
                 .filter(|(name, _)| *name != WEB)
@@ -169,19 +185,25 @@ impl Server {
             let service = match name {
                 WEB => {
                     let rules = web_rules(settings, &pages, &proxy);
-                    Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger)
+                    Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger, None)
                 }
                 _ => {
                     let rules = proxy_rules(name, settings, &current, &sessions);
-                    Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger)
+                    Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger, Some(&limits))
                 }
             };
             listeners.push(open(socket, service)?);
         }
         let current = Arc::new(Mutex::new(current));
-        let housekeeper = start_housekeeper(Arc::clone(&ledger), Arc::clone(&proxy), Arc::clone(&current), watchdog);
+        let housekeeper = start_housekeeper(
+            Arc::clone(&ledger),
+            Arc::clone(&limits),
+            Arc::clone(&proxy),
+            Arc::clone(&current),
+            watchdog,
+        );
         let housekeeper = Some(housekeeper.map_err(lacking("the housekeeper"))?);
-        Ok(Self { listeners, ledger, proxy, web, pages, monitor, sessions, current, housekeeper })
+        Ok(Self { listeners, ledger, proxy, web, pages, monitor, sessions, limits, machine, current, housekeeper })
     }
 
     /// Applies these settings to all later requests. Requests under way and tunnels keep the old ones. The addresses of
@@ -194,10 +216,9 @@ impl Server {
         self.listeners
             .iter()
             .try_for_each(|listener| sockets::check_pages(listener.name(), listener.address(), settings))?;
-        let (before, pools, accounts) = {
+        let before: Vec<_> = {
             let current = self.current.lock();
-            let nodes: Vec<_> = current.nodes.iter().chain(&current.leaving).cloned().collect();
-            (nodes, current.pools.clone(), Arc::clone(&current.accounts))
+            current.nodes.iter().chain(&current.leaving).cloned().collect()
         };
         let nodes = node_handles(settings, &before)?;
         let is_kept = |old: &NodeHandle| nodes.iter().any(|new| new.backend.id() == old.backend.id());
@@ -206,7 +227,10 @@ impl Server {
         for node in &leaving {
             node.backend.set_draining(true, "a reload that removed it");
         }
-        let next = Current::new(settings, nodes, leaving, Some((&pools, &accounts)));
+        let next = Current::new(settings, nodes, leaving, Some(&self.current.lock()));
+        let capacity = capacity(self.machine, settings);
+        self.proxy.change_capacity(capacity);
+        self.limits.change(&settings.limits, &settings.trusted_proxies, capacity.connections);
         for listener in &self.listeners {
             listener.change_rules(match listener.name() {
                 WEB => web_rules(settings, &self.pages, &self.proxy),
@@ -343,6 +367,16 @@ fn node_handle(
     Ok(NodeHandle { version, node: node.clone(), timeouts, backend, is_leaving: false, _prober: Arc::new(prober) })
 }
 
+/// How many connections the proxy listeners may have.
+fn capacity(machine: Capacity, settings: &Settings) -> Capacity {
+    let capacity = machine.at_most(settings.limits.max_connections);
+    info!("event=limit connections={} rule=\"{}\"", capacity.connections, capacity.rule);
+    if settings.limits.max_connections.is_some_and(|wanted| wanted > machine.connections) {
+        warn!("event=settings warning=\"MAX_CONNECTIONS is more than this machine carries ({})\"", machine.rule);
+    }
+    capacity
+}
+
 fn setup(settings: &Settings, current: &Current) -> Setup {
     let backends = |nodes: &[NodeHandle]| nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
     Setup { nodes: backends(&current.nodes), leaving: backends(&current.leaving), settings: settings.describe() }
@@ -400,11 +434,12 @@ fn lacking(what: &str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::new(what, error, "raise the limits of open files and threads")
 }
 
-/// Starts the thread that, once a second, takes the samples for the rates, closes old idle connections to nodes, ends
-/// the tunnels of lost nodes and notifies the watchdog. The watchdog is last: it is not notified when the ledger is
+/// Starts the thread that, once a second, takes the samples for the rates, ends old bans, closes old idle connections
+/// to nodes, ends the tunnels of lost nodes and the connections of refused accounts, and notifies the watchdog. The watchdog is last: it is not notified when the ledger is
 /// stuck.
 fn start_housekeeper(
     ledger: Arc<Ledger>,
+    limits: Arc<Limits>,
     proxy: Arc<Admission>,
     current: Arc<Mutex<Current>>,
     mut watchdog: Option<Watchdog>,
@@ -413,9 +448,11 @@ fn start_housekeeper(
     let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
         while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
             ledger.tick();
+            limits.tick();
             let mut now = current.lock();
             now.nodes.iter().for_each(|node| node.backend.sweep());
             now.fail_over(&proxy);
+            now.end_refused_accounts(&proxy);
             now.leaving.retain(NodeHandle::has_sessions);
             drop(now);
             if let Some(watchdog) = &mut watchdog {

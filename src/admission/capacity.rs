@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Fault, Limit};
+
 /// Threads of one connection once it is a tunnel.
 const THREADS: u64 = 2;
 /// Mappings of one thread: its stack and its signal stack, each with a guard page.
@@ -23,13 +25,39 @@ const DESCRIPTORS_KEPT: u64 = 384;
 const THREADS_KEPT: u64 = 384;
 const MAPPINGS_KEPT: u64 = 2048;
 
+/// The rule of a number that the operator has set.
+const SETTING: &str = "MAX_CONNECTIONS";
+/// When a client without a slot may try again, in seconds.
+const RETRY_AFTER: u64 = 5;
+
 /// A number of connections, and the limit that it follows from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// At least 1.
     pub connections: usize,
     /// The limit, in words for the log and for a refused client.
     pub rule: &'static str,
+}
+
+impl Capacity {
+    /// The same, but at most as many connections as the setting MAX_CONNECTIONS has.
+    #[must_use]
+    pub fn at_most(self, setting: Option<usize>) -> Self {
+        match setting {
+            Some(connections) if connections < self.connections => Self { connections, rule: SETTING },
+            _ => self,
+        }
+    }
+
+    /// What a client without a slot gets.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self { connections, rule: SETTING } => {
+                Fault::OverLimit { limit: Limit::Total(connections), retry_after: RETRY_AFTER }
+            }
+            Self { connections, rule } => Fault::Full { limit: connections, rule },
+        }
+    }
 }
 
 /// The limits of this machine, as far as they could be read.
@@ -150,6 +178,17 @@ mod tests {
         assert_eq!(rule(Machine { address_space: Some(1_536_000_000), ..vast.clone() }).connections, 1953);
         assert_eq!(rule(Machine { descriptors: Some(20), ..vast }).connections, 1);
         assert_eq!(rule(Machine::default()).connections, 1024);
+    }
+
+    #[test]
+    fn the_setting_lowers_the_number_and_never_raises_it() {
+        let machine = Capacity { connections: 100, rule: "memory" };
+        for (setting, expected) in [(None, machine), (Some(100), machine), (Some(101), machine)] {
+            assert_eq!(machine.at_most(setting), expected, "{setting:?}");
+        }
+        let lowered = machine.at_most(Some(99));
+        assert_eq!(lowered, Capacity { connections: 99, rule: "MAX_CONNECTIONS" });
+        assert_eq!((lowered.fault().status(), machine.fault().status()), (429, 503));
     }
 
     #[test]

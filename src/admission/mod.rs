@@ -6,7 +6,7 @@
 pub mod capacity;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use capacity::Capacity;
 
 /// The close code of tunnels that end because lavaproxy stops (RFC 6455 section 7.4.1).
 pub const GOING_AWAY: u16 = 1001;
+/// The close code of tunnels whose client may not go on (RFC 6455 section 7.4.1).
+pub const POLICY_VIOLATION: u16 = 1008;
 /// The close code of tunnels whose node is lost (IANA's registry of close codes). The client should connect again.
 pub const SERVICE_RESTART: u16 = 1012;
 /// The most refused clients that lavaproxy lingers for at the same time, so that they can read their answer.
@@ -38,7 +40,7 @@ const END_TIME: Duration = Duration::from_secs(1);
 
 /// The slots of one or more listeners.
 pub struct Admission {
-    capacity: Capacity,
+    capacity: Mutex<Capacity>,
     evicts: bool,
     epoch: Instant,
     taken: AtomicUsize,
@@ -68,8 +70,19 @@ pub enum Phase {
     Tunnel,
 }
 
+/// Whom a connection belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    /// The address of its client.
+    pub address: IpAddr,
+    /// The number of the account of its last request.
+    pub account: u64,
+}
+
 struct Slot {
     client: Arc<TcpStream>,
+    /// `None` while that is not known, and for a front's connection that carries requests of several clients.
+    holder: Mutex<Option<Holder>>,
     tunnel: Mutex<Option<Tunnel>>,
     phase: AtomicU8,
     /// When it entered its phase, in milliseconds after the admission's epoch.
@@ -116,7 +129,7 @@ impl Admission {
 
     fn with(capacity: Capacity, evicts: bool) -> Arc<Self> {
         Arc::new(Self {
-            capacity,
+            capacity: Mutex::new(capacity),
             evicts,
             epoch: Instant::now(),
             taken: AtomicUsize::new(0),
@@ -131,14 +144,19 @@ impl Admission {
     }
 
     /// The limit and its reason.
-    pub fn capacity(&self) -> &Capacity {
-        &self.capacity
+    pub fn capacity(&self) -> Capacity {
+        *self.capacity.lock()
+    }
+
+    /// Changes the limit. Connections beyond a lower one stay.
+    pub fn change_capacity(&self, capacity: Capacity) {
+        *self.capacity.lock() = capacity;
     }
 
     /// The most workers that are needed. If connections are evicted, each slot may have an evicted connection besides
     /// its present one.
     pub fn max_workers(&self) -> usize {
-        if self.evicts { 2 * self.capacity.connections } else { usize::MAX }
+        if self.evicts { 2 * self.capacity().connections } else { usize::MAX }
     }
 
     /// True once [`begin_to_stop`](Self::begin_to_stop) was called.
@@ -165,6 +183,7 @@ impl Admission {
         }
         let slot = Arc::new(Slot {
             client,
+            holder: Mutex::new(None),
             tunnel: Mutex::new(None),
             phase: AtomicU8::new(Phase::New as u8),
             since: AtomicU64::new(self.millis()),
@@ -176,7 +195,7 @@ impl Admission {
     }
 
     fn take_slot(&self) -> bool {
-        let free = self.taken.fetch_add(1, SeqCst) < self.capacity.connections;
+        let free = self.taken.fetch_add(1, SeqCst) < self.capacity().connections;
         if !free {
             self.taken.fetch_sub(1, SeqCst);
         }
@@ -282,11 +301,19 @@ impl Admission {
     /// Ends the tunnels to the node with this number with close 1012, so that their clients connect again. Returns how
     /// many it has ended.
     pub fn end_tunnels_of(&self, node: u64) -> usize {
+        self.end_where(SERVICE_RESTART, |slot| slot.tunnel.lock().as_ref().is_some_and(|tunnel| tunnel.node == node))
+    }
+
+    /// Ends the connections of holders that may not go on, tunnels with close 1008. Returns how many it has ended.
+    pub fn end_those(&self, may_not_go_on: impl Fn(Holder) -> bool) -> usize {
+        self.end_where(POLICY_VIOLATION, |slot| !slot.is_kicked() && slot.holder.lock().is_some_and(&may_not_go_on))
+    }
+
+    fn end_where(&self, code: u16, is_meant: impl Fn(&Slot) -> bool) -> usize {
         let table = self.table.lock();
-        let is_its = |slot: &&Arc<Slot>| slot.tunnel.lock().as_ref().is_some_and(|tunnel| tunnel.node == node);
-        let ended: Vec<_> = table.slots.values().filter(is_its).cloned().collect();
+        let ended: Vec<_> = table.slots.values().filter(|slot| is_meant(slot)).cloned().collect();
         drop(table);
-        ended.iter().for_each(|slot| slot.end(SERVICE_RESTART));
+        ended.iter().for_each(|slot| slot.end(code));
         ended.len()
     }
 
@@ -331,6 +358,11 @@ impl Slot {
 
     fn is_evicted(&self) -> bool {
         self.evicted.load(SeqCst)
+    }
+
+    /// True once its holder may not go on.
+    fn is_kicked(&self) -> bool {
+        self.close_code.load(SeqCst) == POLICY_VIOLATION
     }
 
     /// True when its socket has unread bytes.
@@ -428,6 +460,16 @@ impl Permit {
         self.slot.is_evicted()
     }
 
+    /// True once the connection was ended because its holder may not go on.
+    pub fn is_kicked(&self) -> bool {
+        self.slot.is_kicked()
+    }
+
+    /// Notes whom the connection belongs to.
+    pub fn belongs_to(&self, holder: Holder) {
+        *self.slot.holder.lock() = Some(holder);
+    }
+
     /// Waits for `time`, or until the connection is evicted or lavaproxy stops.
     pub fn pause(&self, time: Duration) {
         let deadline = Instant::now() + time;
@@ -518,5 +560,35 @@ mod tests {
         admitted.sort_unstable();
         assert!(admitted.len() == CLIENTS && admitted.is_sorted_by_key(|(_, at)| *at), "{admitted:?}");
         assert!(admission.table.lock().queue.is_empty());
+    }
+
+    #[test]
+    fn only_the_connections_of_the_holders_in_question_end() {
+        let admission = Admission::new(Capacity { connections: 4, rule: "a test" });
+        let connections = [1, 2, 2].map(|account| {
+            let (client, permit) = connect(&admission);
+            permit.belongs_to(Holder { address: [203, 0, 113, 7].into(), account });
+            (client, permit)
+        });
+        let (_unknown, of_nobody) = connect(&admission);
+        let end = || admission.end_those(|holder| holder.account == 2);
+        assert_eq!((end(), end()), (2, 0), "an ended connection is ended once");
+        let kicked = connections.each_ref().map(|(_, permit)| permit.is_kicked());
+        assert_eq!((kicked, of_nobody.is_kicked()), ([false, true, true], false));
+    }
+
+    #[test]
+    fn a_changed_capacity_holds_for_the_next_client() {
+        let admission = Admission::new(Capacity { connections: 1, rule: "a test" });
+        let _first = connect(&admission);
+        let admit = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            admission.admit(Arc::new(listener.accept().unwrap().0))
+        };
+        assert!(admit().is_none());
+        admission.change_capacity(Capacity { connections: 2, rule: "a test" });
+        let second = admit();
+        assert!(second.is_some() && admit().is_none());
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::VERSION;
 use super::process::Process;
 use super::{Setup, Sources, named};
+use crate::admission::capacity::Capacity;
 use crate::config::Lavalink;
 use crate::nodes::backend::Backend;
 use crate::nodes::health::{NodeState, Report};
@@ -61,6 +62,7 @@ impl<'s> Health<'s> {
         let setup = sources.setup();
         let nodes = rows(&setup);
         let tallies = sources.ledger.tallies();
+        let Capacity { connections, rule } = sources.proxy.capacity();
         Self {
             status: status(&nodes),
             version: VERSION,
@@ -68,7 +70,7 @@ impl<'s> Health<'s> {
             now: tallies.now,
             uptime: tallies.uptime,
             process,
-            limit: Limit { connections: sources.capacity.connections, rule: sources.capacity.rule },
+            limit: Limit { connections, rule },
             listeners: sources
                 .listeners
                 .iter()

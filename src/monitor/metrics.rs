@@ -30,7 +30,7 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
 
     let name = "lavaproxy_connections_limit";
     out.family(name, "gauge", "Maximum number of open connections from bots.");
-    out.sample(name, &[], sources.capacity.connections);
+    out.sample(name, &[], sources.proxy.capacity().connections);
 
     let name = "lavaproxy_connections";
     out.family(name, "gauge", "Open connections from bots, by Lavalink version and kind.");

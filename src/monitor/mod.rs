@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tiny_http::{Request, Server};
 
-use crate::admission::capacity::Capacity;
+use crate::admission::Admission;
 use crate::config::Lavalink;
 use crate::error::End;
 use crate::ledger::Ledger;
@@ -50,8 +50,8 @@ pub struct Sources {
     pub ledger: Arc<Ledger>,
     /// The ledger of the web listener.
     pub web_ledger: Arc<Ledger>,
-    /// How many connections the proxy listeners may have.
-    pub capacity: Capacity,
+    /// The slots of the proxy listeners.
+    pub proxy: Arc<Admission>,
     /// The proxy listeners: name, address, and the version that one is pinned to.
     pub listeners: Vec<(&'static str, SocketAddr, Option<Lavalink>)>,
     /// True when the web listener has a loopback address.

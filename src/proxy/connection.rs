@@ -3,6 +3,7 @@
 //! Only here does an error become an HTTP answer, and only here is the closing log line written.
 
 use std::io::Write;
+use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -17,12 +18,13 @@ use super::client::Client;
 use super::exchange::{self, Outcome, Ready};
 use super::forward::Cuts;
 use super::forwarded::Source;
+use super::limits::{self, Holds};
 use super::proxy_protocol::{self, HEADER_TIME, HeaderError};
 use super::reply::{self, RequestSummary};
 use super::service::{Routes, Rules, Service};
 use super::tunnel::{self, Switch, Watches};
 use super::{choose, forward, route};
-use crate::admission::{Admission, GOING_AWAY, Permit, Phase, SERVICE_RESTART};
+use crate::admission::{Admission, GOING_AWAY, Holder, Permit, Phase, SERVICE_RESTART};
 use crate::config::Lavalink;
 use crate::error::{BackendFault, End, Fault, is_timeout};
 use crate::http::body::Framing;
@@ -59,9 +61,10 @@ pub struct Admitted {
 }
 
 /// Serves one admitted client until its connection ends, or until threads of its own carry it on as a tunnel.
-pub fn serve(service: &Arc<Service>, admitted: Admitted, buffers: &mut Buffers) {
+pub fn serve(service: &Arc<Service>, admitted: Admitted, holds: Holds, buffers: &mut Buffers) {
     let admitted = Arc::new(admitted);
     let mut connection = Connection::new(service, &admitted, buffers);
+    connection.holds = holds;
     if let Some(end) = connection.run() {
         connection.close(end);
     }
@@ -99,6 +102,10 @@ struct Connection<'s> {
     client: Client<'s>,
     source: Source,
     buffers: &'s mut Buffers,
+    /// What the connection counts for,
+    holds: Holds,
+    /// and the present request, where it came through a front.
+    request_holds: Holds,
     last_version: Option<Lavalink>,
     summary: RequestSummary,
     /// True once a node's answer was relayed.
@@ -152,6 +159,8 @@ impl<'s> Connection<'s> {
             client: Client::new(stream, entry.meter()),
             source: Source::plain(entry.client()),
             buffers,
+            holds: Holds::default(),
+            request_holds: Holds::default(),
             last_version: None,
             summary: RequestSummary::default(),
             has_relayed: false,
@@ -161,6 +170,7 @@ impl<'s> Connection<'s> {
 
     /// Writes the closing log line and closes the ledger row.
     fn close(&self, end: End) {
+        let end = if self.permit.is_kicked() { End::Kicked } else { end };
         log_end(self.service, self.entry, end, &self.detail);
         self.entry.ends_as(end);
     }
@@ -176,6 +186,11 @@ impl<'s> Connection<'s> {
                 return Some(error.end());
             }
         }
+        if let Err(fault) = self.count_announced() {
+            // The request is read so that the answer is not lost.
+            let _ = self.await_head();
+            return Some(self.answer(&fault).map_or(fault.end(), |end| self.finish(end)));
+        }
         loop {
             let fault = match self.serve_request() {
                 Ok(Next::Request) => continue,
@@ -190,6 +205,16 @@ impl<'s> Connection<'s> {
                 return Some(self.finish(end));
             }
         }
+    }
+
+    /// Counts the connection for the client that its PROXY header names.
+    fn count_announced(&mut self) -> Result<(), Fault> {
+        let address = self.source.client().address;
+        self.permit.belongs_to(Holder { address, account: 0 });
+        if let Some(limits) = self.service.limits().filter(|_| self.source.is_announced()) {
+            self.holds = Holds::connect(limits, address)?;
+        }
+        Ok(())
     }
 
     /// Ends our side of the connection so that all that was sent arrives.
@@ -213,6 +238,9 @@ impl<'s> Connection<'s> {
         let under_way = UnderWay::at(node.load());
         let outcome = exchange::run(ready, self.rules.bounds(), self.permit, &mut self.client, self.buffers)?;
         drop(under_way);
+        if !matches!(outcome, Outcome::Switching(..)) {
+            self.request_holds = Holds::default();
+        }
         self.has_relayed = true;
         match outcome {
             Outcome::Done => Ok(Next::Request),
@@ -234,6 +262,7 @@ impl<'s> Connection<'s> {
     /// Waits for a request and reads its head, whose length this is.
     fn await_head(&mut self) -> Result<usize, Fault> {
         self.summary.clear();
+        self.request_holds = Holds::default();
         let Self { service, rules, permit, entry, client, buffers, summary, .. } = self;
         let first = entry.requests() == 0;
         if !permit.enter(if first { Phase::New } else { Phase::Idle }) && !first {
@@ -277,7 +306,9 @@ impl<'s> Connection<'s> {
     /// Authenticates and routes the request whose head is the buffer's first `length` bytes, and writes the head
     /// that its backend gets.
     fn prepare(&mut self, length: usize) -> Result<Prepared, Fault> {
-        let Self { service, rules, entry, source, buffers, last_version, summary, .. } = self;
+        let Self {
+            service, rules, permit, entry, source, buffers, holds, request_holds, last_version, summary, ..
+        } = self;
         let mut slots = Slots::new();
         let head = &buffers.client.data()[..length];
         let request = Request::parse(head, &mut slots).map_err(|error| {
@@ -296,13 +327,22 @@ impl<'s> Connection<'s> {
                 return Ok(Prepared::Healthz(Arc::clone(proxy)));
             }
         }
-        rules.auth.check(&request)?;
+        limits::check_client(service.limits(), &trail, request.upgrade.is_some(), request_holds)?;
+        let account = rules.auth.check(&request).inspect_err(|fault| {
+            if let (Fault::PasswordWrong { .. }, Some(limits)) = (fault, service.limits()) {
+                limits.note_wrong_password(trail.client.address);
+            }
+        })?;
         forward::check_loop(&request)?;
         let info = client_info(&request);
         let (ready, cuts) = match &rules.routes {
             Routes::Lavalink(routes) => {
                 let version = route::version(&request, routes, *last_version)?;
                 *last_version = Some(version);
+                if let Some(account) = &account {
+                    let holds = if trail.is_fronted { request_holds } else { holds };
+                    limits::count_for(account, version, &trail, request.upgrade.is_some(), holds, permit, entry)?;
+                }
                 choose::for_node(routes, version, &request, head, &trail, rules.max_body, |node| {
                     entry.note_request(Some(version), node.name(), node.address(), info);
                 })?
@@ -333,9 +373,10 @@ impl<'s> Connection<'s> {
         self.entry.upgraded();
         let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
         let session = Session::at(node.load());
+        let holds = (mem::take(&mut self.holds), mem::take(&mut self.request_holds));
         let carry = move || {
             service.contain(&admitted.entry.client(), || carry(&service, &admitted, &backend, switch, watches));
-            drop(session);
+            drop((session, holds));
         };
         thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
         Ok(())
@@ -362,6 +403,7 @@ impl<'s> Connection<'s> {
             self.slow_down();
         }
         self.entry.count_refusal(fault.end());
+        self.service.note_refusal(fault.end(), self.entry.client());
         self.detail = fault.to_string();
         let close = fault.is_fatal() || self.must_close();
         let text = reply::error(self.service.error_format(), fault, &self.summary, close);

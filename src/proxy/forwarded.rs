@@ -51,6 +51,11 @@ impl Source {
         }
     }
 
+    /// True when a PROXY header names the client.
+    pub fn is_announced(&self) -> bool {
+        matches!(self.announced, Announced::Client(_))
+    }
+
     /// Follows a request with these fields back to its client.
     pub fn trace(&self, fields: &[Field<'_>], trusted: &Networks) -> Trail {
         let mut trail = Trail { client: self.client(), fronts: Vec::new(), is_fronted: false };

@@ -1,7 +1,7 @@
 //! The way of a connection, one file per stage, in their order:
 //!
 //! ```text
-//! connection: proxy_protocol, [ head (client) -> forwarded -> auth -> route -> forward
+//! connection: proxy_protocol, [ head (client) -> forwarded -> limits -> auth -> route -> forward
 //!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> tunnel (frames) -> ledger
 //! ```
 //!
@@ -17,6 +17,7 @@ mod exchange;
 mod forward;
 mod forwarded;
 mod frames;
+pub mod limits;
 mod load;
 mod proxy_protocol;
 mod reply;

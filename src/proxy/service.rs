@@ -3,20 +3,21 @@
 //! Rules are swapped whole on a reload. Each request follows the rules that held when its head arrived.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use log::error;
+use log::{error, info};
 use parking_lot::Mutex;
 
 use super::auth::Auth;
 use super::exchange::Bounds;
-
+use super::limits::Holds;
 use crate::admission::Admission;
 use crate::config::{Lavalink, Networks, PerVersion, Timeouts};
-use crate::error::Fault;
-use crate::ledger::Ledger;
+use crate::error::{End, Fault};
+use crate::ledger::{ClientAddr, Ledger};
+use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::nodes::backend::Backend;
 use crate::nodes::pool::Pools;
@@ -92,6 +93,8 @@ pub struct Service {
     rules: Mutex<Arc<Rules>>,
     admission: Arc<Admission>,
     ledger: Arc<Ledger>,
+    /// `None` where addresses have no limits.
+    limits: Option<Arc<Limits>>,
     pub(super) wrong_passwords: LogLimit,
 }
 
@@ -103,6 +106,7 @@ impl Service {
         error_format: ErrorFormat,
         admission: &Arc<Admission>,
         ledger: &Arc<Ledger>,
+        limits: Option<&Arc<Limits>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -110,6 +114,7 @@ impl Service {
             rules: Mutex::new(Arc::new(rules)),
             admission: Arc::clone(admission),
             ledger: Arc::clone(ledger),
+            limits: limits.cloned(),
             wrong_passwords: LogLimit::default(),
         })
     }
@@ -127,6 +132,36 @@ impl Service {
     /// Where the use of connections is counted.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// The limits of addresses.
+    pub(super) fn limits(&self) -> Option<&Arc<Limits>> {
+        self.limits.as_ref()
+    }
+
+    /// What a connection from this peer counts for. `None` when it is to be closed without an answer.
+    ///
+    /// # Errors
+    /// 429 when the peer is over a limit.
+    pub fn screen(&self, peer: SocketAddr) -> Result<Option<Holds>, Fault> {
+        let Some(limits) = &self.limits else { return Ok(Some(Holds::default())) };
+        let address = peer.ip().to_canonical();
+        if limits.drops(address) {
+            return Ok(None);
+        }
+        let holds = Holds::connect(limits, address);
+        if let Err(fault) = &holds {
+            self.note_refusal(fault.end(), peer.into());
+        }
+        holds.map(Some)
+    }
+
+    /// Notes that a connection or a request of this client was refused, and logs it now and then.
+    pub(super) fn note_refusal(&self, reason: End, client: ClientAddr) {
+        let Some(limits) = self.limits.as_ref().filter(|_| reason.is_refusal()) else { return };
+        if let Some(count) = limits.note_refusal(reason, client.address) {
+            info!("event=refused listener={} client={client} reason={reason} count={count}", self.name);
+        }
     }
 
     /// The rules in force.
