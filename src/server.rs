@@ -453,6 +453,7 @@ fn start_housekeeper(
             now.nodes.iter().for_each(|node| node.backend.sweep());
             now.fail_over(&proxy);
             now.end_refused_accounts(&proxy);
+            proxy.cut_overdue();
             now.leaving.retain(NodeHandle::has_sessions);
             drop(now);
             if let Some(watchdog) = &mut watchdog {

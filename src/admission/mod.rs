@@ -90,6 +90,8 @@ struct Slot {
     evicted: AtomicBool,
     /// The close code with which lavaproxy ends the tunnel; 0 until then.
     close_code: AtomicU16,
+    /// True when its holder may not go on and has had time to end its side.
+    is_overdue: AtomicBool,
 }
 
 /// The backend side of a tunnel.
@@ -189,6 +191,7 @@ impl Admission {
             since: AtomicU64::new(self.millis()),
             evicted: AtomicBool::new(false),
             close_code: AtomicU16::new(0),
+            is_overdue: AtomicBool::new(false),
         });
         self.table.lock().slots.insert(key, Arc::clone(&slot));
         Some(Permit { admission: Arc::clone(self), key, slot })
@@ -307,6 +310,14 @@ impl Admission {
     /// Ends the connections of holders that may not go on, tunnels with close 1008. Returns how many it has ended.
     pub fn end_those(&self, may_not_go_on: impl Fn(Holder) -> bool) -> usize {
         self.end_where(POLICY_VIOLATION, |slot| !slot.is_kicked() && slot.holder.lock().is_some_and(&may_not_go_on))
+    }
+
+    /// Cuts the connections that [`end_those`](Self::end_those) has ended and whose clients go on. To be called once a
+    /// second: a client has one to two seconds to end its side.
+    pub fn cut_overdue(&self) {
+        let table = self.table.lock();
+        let overdue = table.slots.values().filter(|slot| slot.is_kicked());
+        overdue.filter(|slot| slot.is_overdue.swap(true, SeqCst)).for_each(|slot| slot.cut());
     }
 
     fn end_where(&self, code: u16, is_meant: impl Fn(&Slot) -> bool) -> usize {
