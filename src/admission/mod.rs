@@ -4,18 +4,21 @@
 //! The web listener evicts a connection that is idle or stalled instead, so that idle clients cannot lock others out.
 
 pub mod capacity;
+mod permit;
+mod slot;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use socket2::{SockRef, Socket};
 
-use crate::nodes::backend;
 use capacity::Capacity;
+pub use permit::{LingerPermit, Permit};
+use slot::Slot;
+pub use slot::{Holder, Phase};
 
 /// The close code of tunnels that end because lavaproxy stops (RFC 6455 section 7.4.1).
 pub const GOING_AWAY: u16 = 1001;
@@ -52,53 +55,6 @@ pub struct Admission {
     next_key: AtomicU64,
     table: Mutex<Table>,
     left: Condvar,
-}
-
-/// What a connection is doing, as far as stopping it is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// It has sent no request yet.
-    New,
-    /// It waits for another request. It may end at any time.
-    Idle,
-    /// Its last answer is sent. It waits until the client ends its side.
-    Lingering,
-    /// A request is under way.
-    Busy,
-    /// It is a tunnel.
-    Tunnel,
-}
-
-/// Whom a connection belongs to.
-#[derive(Clone, Copy, Debug)]
-pub struct Holder {
-    /// The address of its client.
-    pub address: IpAddr,
-    /// The number of the account of its last request.
-    pub account: u64,
-}
-
-struct Slot {
-    client: Arc<TcpStream>,
-    /// `None` while that is not known, and for a front's connection that carries requests of several clients.
-    holder: Mutex<Option<Holder>>,
-    tunnel: Mutex<Option<Tunnel>>,
-    phase: AtomicU8,
-    /// When it entered its phase, in milliseconds after the admission's epoch.
-    since: AtomicU64,
-    evicted: AtomicBool,
-    /// The close code with which lavaproxy ends the tunnel; 0 until then.
-    close_code: AtomicU16,
-    /// True when its holder may not go on and has had time to end its side.
-    is_overdue: AtomicBool,
-}
-
-/// The backend side of a tunnel.
-struct Tunnel {
-    backend: Arc<Socket>,
-    /// The number of the node.
-    node: u64,
 }
 
 #[derive(Default)]
@@ -353,253 +309,5 @@ impl Admission {
     }
 }
 
-impl Slot {
-    fn is(&self, phase: Phase) -> bool {
-        self.phase.load(SeqCst) == phase as u8
-    }
-
-    /// True while no request is under way.
-    fn waits(&self) -> bool {
-        self.is(Phase::New) || self.is(Phase::Idle) || self.is(Phase::Lingering)
-    }
-
-    fn since(&self) -> u64 {
-        self.since.load(SeqCst)
-    }
-
-    fn is_evicted(&self) -> bool {
-        self.evicted.load(SeqCst)
-    }
-
-    /// True once its holder may not go on.
-    fn is_kicked(&self) -> bool {
-        self.close_code.load(SeqCst) == POLICY_VIOLATION
-    }
-
-    /// True when its socket has unread bytes.
-    fn has_sent(&self) -> bool {
-        backend::peek(&SockRef::from(&*self.client)).is_ok_and(|count| count > 0)
-    }
-
-    /// Ends our side of a connection that waits for a request. The reading side stays open, as an answer may be on its
-    /// way: bytes that arrive after a `shutdown` of both sides would reset the connection. When the client ends its
-    /// side, the worker wakes.
-    fn end_if_idle(&self) {
-        let is_idle = !self.has_sent()
-            && self.phase.compare_exchange(Phase::Idle as u8, Phase::Lingering as u8, SeqCst, SeqCst).is_ok();
-        if is_idle {
-            let _ = self.client.shutdown(Shutdown::Write);
-        }
-    }
-
-    // A shutdown fails if the peer has closed the socket. Nothing is left to do then.
-    fn stop_reading(&self) {
-        let _ = self.client.shutdown(Shutdown::Read);
-    }
-
-    /// Ends a tunnel from its backend's side, so that the client still gets a close frame. Ends anything else at once.
-    fn end(&self, code: u16) {
-        let _ = self.close_code.compare_exchange(0, code, SeqCst, SeqCst);
-        let backend = self.tunnel.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.backend));
-        match backend.filter(|_| self.is(Phase::Tunnel)) {
-            Some(backend) => {
-                let _ = backend.shutdown(Shutdown::Read);
-            }
-            None => self.cut(),
-        }
-    }
-
-    fn cut(&self) {
-        let _ = self.client.shutdown(Shutdown::Both);
-        if let Some(tunnel) = &*self.tunnel.lock() {
-            let _ = tunnel.backend.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-/// A slot, given back on drop.
-pub struct Permit {
-    admission: Arc<Admission>,
-    key: u64,
-    slot: Arc<Slot>,
-}
-
-impl Permit {
-    /// Notes the phase that the connection enters. False when lavaproxy is stopping and an idle connection should end.
-    pub fn enter(&self, phase: Phase) -> bool {
-        self.slot.phase.store(phase as u8, SeqCst);
-        self.note_phase()
-    }
-
-    /// Notes the start of a request. False when a stop has ended the connection already: the request gets no answer.
-    pub fn begin_request(&self) -> bool {
-        let is_over = self.slot.phase.swap(Phase::Busy as u8, SeqCst) == Phase::Lingering as u8;
-        self.note_phase();
-        !is_over
-    }
-
-    fn note_phase(&self) -> bool {
-        if self.admission.evicts {
-            self.slot.since.store(self.admission.millis(), SeqCst);
-        }
-        let stopping = self.admission.is_stopping();
-        if stopping {
-            // With the lock taken, the waiter has either seen the new phase or waits for the notification.
-            drop(self.admission.table.lock());
-            self.admission.left.notify_all();
-        }
-        !stopping
-    }
-
-    /// True when a new client waits for a slot: this connection should end after its answer.
-    pub fn is_wanted(&self) -> bool {
-        self.admission.evicts && !self.admission.table.lock().queue.is_empty()
-    }
-
-    /// The close code if lavaproxy ends this tunnel; 0 until then.
-    pub fn close_code(&self) -> &AtomicU16 {
-        &self.slot.close_code
-    }
-
-    /// True when this connection may not serve a further request.
-    pub fn is_last_call(&self) -> bool {
-        self.admission.is_stopping()
-    }
-
-    /// True when this slot was given to another connection.
-    pub fn is_evicted(&self) -> bool {
-        self.slot.is_evicted()
-    }
-
-    /// True once the connection was ended because its holder may not go on.
-    pub fn is_kicked(&self) -> bool {
-        self.slot.is_kicked()
-    }
-
-    /// Notes whom the connection belongs to.
-    pub fn belongs_to(&self, holder: Holder) {
-        *self.slot.holder.lock() = Some(holder);
-    }
-
-    /// Waits for `time`, or until the connection is evicted or lavaproxy stops.
-    pub fn pause(&self, time: Duration) {
-        let deadline = Instant::now() + time;
-        let mut table = self.admission.table.lock();
-        while !self.is_evicted() && !self.admission.is_stopping() {
-            if self.admission.left.wait_until(&mut table, deadline).timed_out() {
-                return;
-            }
-        }
-    }
-
-    /// Notes the backend side of a tunnel, so that a stop can end it.
-    pub fn attach(&self, backend: Arc<Socket>, node: u64) {
-        *self.slot.tunnel.lock() = Some(Tunnel { backend, node });
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut table = self.admission.table.lock();
-        table.slots.remove(&self.key);
-        // Checked under the lock: the slot of an evicted connection belongs to another connection already.
-        if !self.is_evicted() {
-            self.admission.taken.fetch_sub(1, SeqCst);
-        }
-        drop(table);
-        self.admission.left.notify_all();
-    }
-}
-
-/// Permission to linger for one refused client, given back on drop.
-pub struct LingerPermit<'a>(&'a Admission);
-
-impl Drop for LingerPermit<'_> {
-    fn drop(&mut self) {
-        self.0.lingering.fetch_sub(1, SeqCst);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use std::io::Write as _;
-    use std::net::TcpListener;
-
-    use super::*;
-
-    /// Connects a client and waits for its slot.
-    fn connect(admission: &Arc<Admission>) -> (TcpStream, Permit) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (client, admission.admit(Arc::new(listener.accept().unwrap().0)).unwrap())
-    }
-
-    #[test]
-    fn a_connection_with_unread_bytes_is_not_evicted() {
-        let admission = Admission::evicting(Capacity { connections: 2, rule: "a test" });
-        let connect = || connect(&admission);
-        let (mut asking, unread) = connect();
-        asking.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-        while !unread.slot.has_sent() {}
-        let (_silent, idle) = connect();
-        let _third = connect();
-        assert!(idle.is_evicted() && !unread.is_evicted());
-    }
-
-    #[test]
-    fn new_clients_get_slots_in_the_order_of_their_arrival() {
-        const CLIENTS: usize = 8;
-        let admission = Admission::evicting(Capacity { connections: 1, rule: "a test" });
-        let (first, admitted) = (connect(&admission), Mutex::new(Vec::new()));
-        first.1.enter(Phase::Busy);
-        std::thread::scope(|scope| {
-            for number in 0..CLIENTS {
-                let (admitted, admission) = (&admitted, &admission);
-                scope.spawn(move || {
-                    let (_client, permit) = connect(admission);
-                    let at = permit.slot.since();
-                    // The next client arrives in a later millisecond.
-                    while admission.millis() == at {}
-                    admitted.lock().push((number, at));
-                });
-                while admission.table.lock().queue.len() + admitted.lock().len() <= number {}
-            }
-            drop(first);
-        });
-        let mut admitted = admitted.into_inner();
-        admitted.sort_unstable();
-        assert!(admitted.len() == CLIENTS && admitted.is_sorted_by_key(|(_, at)| *at), "{admitted:?}");
-        assert!(admission.table.lock().queue.is_empty());
-    }
-
-    #[test]
-    fn only_the_connections_of_the_holders_in_question_end() {
-        let admission = Admission::new(Capacity { connections: 4, rule: "a test" });
-        let connections = [1, 2, 2].map(|account| {
-            let (client, permit) = connect(&admission);
-            permit.belongs_to(Holder { address: [203, 0, 113, 7].into(), account });
-            (client, permit)
-        });
-        let (_unknown, of_nobody) = connect(&admission);
-        let end = || admission.end_those(|holder| holder.account == 2);
-        assert_eq!((end(), end()), (2, 0), "an ended connection is ended once");
-        let kicked = connections.each_ref().map(|(_, permit)| permit.is_kicked());
-        assert_eq!((kicked, of_nobody.is_kicked()), ([false, true, true], false));
-    }
-
-    #[test]
-    fn a_changed_capacity_holds_for_the_next_client() {
-        let admission = Admission::new(Capacity { connections: 1, rule: "a test" });
-        let _first = connect(&admission);
-        let admit = || {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            admission.admit(Arc::new(listener.accept().unwrap().0))
-        };
-        assert!(admit().is_none());
-        admission.change_capacity(Capacity { connections: 2, rule: "a test" });
-        let second = admit();
-        assert!(second.is_some() && admit().is_none());
-    }
-}
+mod tests;
