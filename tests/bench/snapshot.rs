@@ -1,4 +1,4 @@
-//! What a snapshot of 5,000 connections from 5,000 addresses costs: `cargo bench --bench snapshot`.
+//! What a snapshot of 5,000 connections of 5,000 bots from 5,000 addresses costs: `cargo bench --bench snapshot`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::HashMap;
@@ -20,11 +20,14 @@ fn main() {
     let settings = Settings::from_lookup(|name| set.get(name).map(Into::into)).unwrap();
     let server = Server::start(&settings).unwrap();
     let (node, backend): (Arc<str>, Arc<str>) = ("v4".into(), "127.0.0.1:8807".into());
+    let account: Arc<str> = "default".into();
     let entries: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
             let entry = server.ledger().open((Ipv4Addr::from(0x0A00_0000 + number), 40_000).into(), "proxy");
+            let user_id = (170_939_974_227_591_168 + u64::from(number)).to_string();
             let client_info =
-                ClientInfo { user_id: b"170939974227591168", client_name: b"bot/1.0", user_agent: b"Lavalink.py/5" };
+                ClientInfo { user_id: user_id.as_bytes(), client_name: b"bot/1.0", user_agent: b"Lavalink.py/5" };
+            entry.note_account(&account);
             entry.note_request(Some(Lavalink::V4), &node, &backend, client_info);
             entry
         })
@@ -32,6 +35,8 @@ fn main() {
     let ledger = server.ledger();
     report("snapshot", || drop(black_box(ledger.snapshot())));
     report("snapshot as JSON", || drop(black_box(serde_json::to_string(&ledger.snapshot()).unwrap())));
+    report("what each bot used", || drop(black_box(ledger.bots())));
+    report("the saved form", || drop(black_box(ledger.save())));
     report("tick of the rates", || ledger.tick());
     report("counters for /metrics", || drop(black_box(ledger.tallies())));
     let web = server.address("web").unwrap();
