@@ -155,6 +155,11 @@ fn each_example_in_the_example_is_valid() {
     let examples: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#   Example: ")).collect();
     assert_eq!(examples.len(), SETTINGS.len() - 3, "two versions share theirs in three places");
     for example in &examples {
+        if let Some(path) = example.strip_prefix("ACCOUNTS_FILE=") {
+            // This reads no accounts: the machine of a test need not have that file.
+            good(&[("ACCOUNTS_FILE", path)]);
+            continue;
+        }
         let context = match example.split('=').next() {
             Some("WEB_HOST") => "WEB_PASSWORD=x\n",
             Some("PROXY_PROTOCOL") => "TRUSTED_PROXIES=10.0.0.1\n",
