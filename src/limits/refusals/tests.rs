@@ -43,9 +43,12 @@ fn refusals_count_by_reason_for_an_hour() {
     let rejected = |password, rate| [("rejected-password", password), ("rejected-connection-rate", rate)];
     assert_eq!(reasons(&refusals, at(59.9)), [rejected(3, 1).as_slice(), &[("rejected-banned", 1)]].concat());
     assert_eq!(reasons(&refusals, at(60.0)), rejected(2, 1));
+    let minutes = refusals.by_reason_at(at(60.0))[0].minutes.clone();
     assert_eq!(reasons(&refusals, at(90.0)), [("rejected-connection-rate", 1)]);
     assert_eq!(reasons(&refusals, at(119.0)), []);
-    let minutes = &refusals.by_reason_at(at(60.0))[0].minutes;
+    // A reader may have its time from before the newest refusal.
+    note(&refusals, End::RejectedAccount, "192.0.2.7", 1, at(180.0));
+    assert_eq!(reasons(&refusals, at(179.9)), []);
     assert_eq!((minutes.len(), minutes[29], minutes.iter().sum::<u32>()), (60, 2, 2), "{minutes:?}");
 }
 
