@@ -409,7 +409,7 @@ impl fmt::Display for Fault {
                 out.write_str("these pages want the WEB_PASSWORD, with any user name")
             }
             Self::PasswordWrong { .. } => {
-                out.write_str("wrong password; the Authorization field must hold exactly one PROXY_PASSWORD")
+                out.write_str("wrong password; the Authorization field must hold exactly one PROXY_PASSWORD, or the password of an account")
             }
             Self::WebPasswordWrong => {
                 out.write_str("wrong password; these pages want the WEB_PASSWORD, with any user name")
