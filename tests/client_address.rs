@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use logged::logged;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 use support::*;
 
 const FRONT: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -56,7 +55,7 @@ impl Site {
     }
 
     fn connect_from(&self, ip: Ipv4Addr) -> Client {
-        connect_from(ip, self.proxy.address())
+        Client::connect_from(ip, self.proxy.address())
     }
 
     /// The one connection there is.
@@ -73,13 +72,6 @@ impl Site {
         let last = seen.rsplit_once("X-Forwarded-For: ").expect("no such field").1;
         last.split_once("\r\n").unwrap().0.to_owned()
     }
-}
-
-fn connect_from(ip: Ipv4Addr, address: SocketAddr) -> Client {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
-    socket.connect(&address.into()).unwrap();
-    Client::over(socket.into())
 }
 
 /// The rows of usage as `address -> active, connections, requests, in, out`, after the check that they add up.
@@ -317,7 +309,7 @@ fn only_a_trusted_front_may_send_a_proxy_header_and_it_must() {
         (Site::new(&[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "127.0.0.3,127.0.1.0/24")]), FRONT),
     ] {
         for header in [V1.as_bytes(), &v2_inet()] {
-            let mut client = connect_from(ip, site.proxy.address());
+            let mut client = Client::connect_from(ip, site.proxy.address());
             client.send(&[header, GET.as_bytes()].concat());
             let answer = client.response();
             assert_eq!((answer.status, answer.closes()), (400, true));
@@ -325,7 +317,7 @@ fn only_a_trusted_front_may_send_a_proxy_header_and_it_must() {
             assert!(says.contains("PROXY_PROTOCOL=on") && says.contains("TRUSTED_PROXIES"), "{says}");
         }
         assert_eq!(site.backend.accepted(), 0);
-        let mut client = connect_from(ip, site.proxy.address());
+        let mut client = Client::connect_from(ip, site.proxy.address());
         assert_eq!(client.get("/v4/info", "").status, 200);
         assert_eq!(site.connection()["address"], ip.to_string());
         assert_eq!(site.forwarded_for(), ip.to_string());
@@ -491,7 +483,7 @@ fn a_tunnel_is_attributed_to_the_client_that_opened_it() {
         }
     });
     let proxy = Proxy::before(backend.address, backend.address, &[TRUSTED]);
-    let mut front = connect_from(FRONT, proxy.address());
+    let mut front = Client::connect_from(FRONT, proxy.address());
     let head = head_for("192.0.2.1", "/v4/info", PASSWORD, "");
     assert_eq!(front.send(head.as_bytes()).response().status, 200);
     let (sent, received) = (front.sent, front.received);
@@ -585,7 +577,7 @@ fn log_lines_of_both_listeners_name_the_real_client() {
     assert_eq!(front.response().status, 401);
     assert_eq!(logged(&["event=wrong-password", "listener=web", "client=192.0.2.112 "]), 1);
     eventually("the end is logged", || logged(&["event=ended", "listener=web", "client=192.0.2.112 "]) == 1);
-    let mut stranger = connect_from(STRANGER, site.proxy.listener("web"));
+    let mut stranger = Client::connect_from(STRANGER, site.proxy.listener("web"));
     stranger.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.113\r\nConnection: close\r\n\r\n");
     assert_eq!(stranger.response().status, 401);
     let who = format!("client={} ", stranger.stream.local_addr().unwrap());

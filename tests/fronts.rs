@@ -1,211 +1,40 @@
 //! Real fronts with the configurations of deploy/, TLS ended at them, between real bot libraries and the proxy.
 //!
 //! Only names, ports and paths are put in place of the ones that stand there. Clients come from addresses of their own
-//! on loopback; the fronts connect from 127.0.0.1. Without HAProxy, nginx, Caddy or openssl a test says that it was
-//! skipped; where CI is set that is a failure.
+//! on loopback. Where limits are tested they come from addresses of a network namespace, as loopback has no limits. The
+//! fronts connect from 127.0.0.1. Without HAProxy, nginx, Caddy or openssl a test says that it was skipped; where CI is
+//! set that is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/driver.rs"]
 mod driver;
+#[path = "support/front.rs"]
+mod front;
+#[path = "support/namespace.rs"]
+mod namespace;
 #[path = "support/relay.rs"]
 mod relay;
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
+use front::{Front, Workshop};
 use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
 use relay::Relay;
 use serde_json::Value;
-use support::{PASSWORD, Proxy, eventually, tool};
+use support::{PASSWORD, Proxy, eventually};
 
 /// A client that lies about its address.
 const LIAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// Where the bots are.
 const BOTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 
-/// The program of this name, which Debian's package of the same name brings; `None` is a skip.
-fn program(name: &str) -> Option<PathBuf> {
-    let package = if name == "nginx" { "nginx libnginx-mod-stream" } else { name };
-    tool::program(name, package)
-}
-
-/// A certificate for 127.0.0.1 that is its own authority, and its key: alone, and both in one file.
-struct Certificate {
-    certificate: PathBuf,
-    key: PathBuf,
-    both: PathBuf,
-}
-
-static CERTIFICATE: LazyLock<Certificate> = LazyLock::new(|| {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fronts");
-    fs::create_dir_all(&directory).unwrap();
-    let [certificate, key, both] = ["tls.crt", "tls.key", "tls.pem"].map(|name| directory.join(name));
-    let status = Command::new(program("openssl").unwrap())
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=lavaproxy test", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-out", shown(&certificate), "-keyout", shown(&key)])
-        .stderr(Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
-    fs::write(&both, [&certificate, &key].map(|file| fs::read_to_string(file).unwrap()).concat()).unwrap();
-    Certificate { certificate, key, both }
-});
-
-/// A snippet with its names, ports and paths replaced. Each of them must be there.
-fn filled(file: &str, replaced: &[(&str, &str)]) -> String {
-    let mut text = fs::read_to_string(driver::path("deploy").join(file)).unwrap();
-    for (from, to) in replaced {
-        assert!(text.contains(from), "{file} has no {from:?}");
-        text = text.replace(from, to);
-    }
-    text
-}
-
-fn shown(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// A running front.
-struct Front {
-    address: SocketAddr,
-    process: Child,
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A front's program, and a directory for what it writes.
-struct Workshop {
-    program: PathBuf,
-    directory: PathBuf,
-}
-
-impl Workshop {
-    fn of(name: &str, test: &str) -> Option<Self> {
-        let (program, _openssl) = (program(name)?, program("openssl")?);
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fronts").join(test);
-        fs::create_dir_all(&directory).unwrap();
-        Some(Self { program, directory })
-    }
-
-    /// Starts the front with the configuration that `configure` writes for a port, until one port is free.
-    fn open(&self, configure: impl Fn(u16) -> String, arguments: impl Fn(&Path) -> Vec<String>) -> Front {
-        for _ in 0..5 {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let file = self.directory.join("configuration");
-            fs::write(&file, configure(address.port())).unwrap();
-            let log = fs::File::create(self.directory.join("log")).unwrap();
-            let mut process = Command::new(&self.program)
-                .args(arguments(&file))
-                .env("HOME", &self.directory)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().unwrap())
-                .stderr(log)
-                .spawn()
-                .unwrap();
-            let mut ended = false;
-            eventually("the front listens", || {
-                ended = process.try_wait().unwrap().is_some();
-                ended || TcpStream::connect(address).is_ok()
-            });
-            if !ended {
-                return Front { address, process };
-            }
-        }
-        panic!("{}", fs::read_to_string(self.directory.join("log")).unwrap());
-    }
-
-    fn haproxy(&self, file: &str, backend: SocketAddr, more: &[(&str, &str)]) -> Front {
-        let (backend, pem) = (backend.to_string(), shown(&CERTIFICATE.both));
-        self.open(
-            |port| {
-                let bind = format!("bind 127.0.0.1:{port} ");
-                let own = [
-                    ("bind :443 ", bind.as_str()),
-                    ("/etc/haproxy/lava.example.pem", pem),
-                    ("127.0.0.1:6923", &backend),
-                ];
-                filled(file, &[&own, more].concat()).replace("PROXY_HOST=127.0.0.1", "")
-            },
-            |file| vec!["-db".to_owned(), "-f".to_owned(), shown(file).to_owned()],
-        )
-    }
-
-    fn nginx(&self, file: &str, backend: SocketAddr) -> Front {
-        let directory = shown(&self.directory);
-        let backend = backend.to_string();
-        self.open(
-            |port| {
-                let listen = format!("listen 127.0.0.1:{port} ");
-                let snippet = filled(
-                    file,
-                    &[
-                        ("listen 443 ", &listen),
-                        ("/etc/ssl/lava.example.crt", shown(&CERTIFICATE.certificate)),
-                        ("/etc/ssl/lava.example.key", shown(&CERTIFICATE.key)),
-                        ("127.0.0.1:6923", &backend),
-                    ],
-                );
-                let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                    .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
-                    .concat();
-                let around = format!("daemon off;\nmaster_process off;\npid {directory}/pid;\nevents {{}}\n");
-                match snippet.contains("stream {") {
-                    true => format!("load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n{around}{snippet}"),
-                    false => format!("{around}http {{\naccess_log off;\n{temporary}{snippet}}}\n"),
-                }
-            },
-            |file| ["-e", "stderr", "-p", directory, "-c", shown(file)].map(str::to_owned).to_vec(),
-        )
-    }
-
-    fn caddy(&self, backend: SocketAddr) -> Front {
-        let backend = backend.to_string();
-        let Certificate { certificate, key, .. } = &*CERTIFICATE;
-        self.open(
-            |port| {
-                let site = format!(
-                    "{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n\nhttps://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n\ttls {} {}",
-                    shown(certificate),
-                    shown(key)
-                );
-                filled("Caddyfile", &[("\nlava.example {", &format!("\n{site}")), ("127.0.0.1:6923", &backend)])
-            },
-            |file| ["run", "--adapter", "caddyfile", "--config", shown(file)].map(str::to_owned).to_vec(),
-        )
-    }
-}
-
 impl Front {
-    /// Sends a request over TLS from this address and returns all of the answer.
-    fn ask(&self, from: Ipv4Addr, request: &str) -> String {
-        let mut tls = Command::new(program("openssl").unwrap())
-            .args(["s_client", "-quiet", "-verify_return_error", "-CAfile", shown(&CERTIFICATE.certificate)])
-            .args(["-bind", &from.to_string(), "-connect", &self.address.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        tls.stdin.as_mut().unwrap().write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        tls.stdout.as_mut().unwrap().read_to_end(&mut answer).unwrap();
-        tls.wait().unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
     /// Everything that the liar can think of, with the right password and with a wrong one.
     fn lie(&self) {
         for (password, status) in [(PASSWORD, "200"), ("wrong", "403")] {
@@ -238,8 +67,8 @@ impl Front {
             .env("LAVALINK_PASSWORD", PASSWORD)
             .env("LAVALINK_IDENTIFIER", "http://127.0.0.1/tone.mp3")
             .env("LAVALINK_SECURE", "1")
-            .env("NODE_EXTRA_CA_CERTS", &CERTIFICATE.certificate)
-            .env("SSL_CERT_FILE", &CERTIFICATE.certificate)
+            .env("NODE_EXTRA_CA_CERTS", &self.certificate)
+            .env("SSL_CERT_FILE", &self.certificate)
             .env("PYTHONDONTWRITEBYTECODE", "1");
         let driven = driver::drive(&mut command, |command| {
             // To the bot a node that is killed is one more cut.
@@ -261,9 +90,14 @@ struct Site {
 
 impl Site {
     fn new(proxy_protocol: &str) -> Self {
+        Self::limited(proxy_protocol, &[])
+    }
+
+    /// The same with these limits.
+    fn limited(proxy_protocol: &str, limits: &[(&str, &str)]) -> Self {
         let nodes = Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap());
         let set = [("TRUSTED_PROXIES", "127.0.0.1"), ("PROXY_PROTOCOL", proxy_protocol)];
-        let proxy = Proxy::before(nodes[0].address(), nodes[1].address(), &set);
+        let proxy = Proxy::before(nodes[0].address(), nodes[1].address(), &[&set, limits].concat());
         Self { _nodes: nodes, proxy }
     }
 
@@ -387,4 +221,85 @@ fn caddy() {
     let site = Site::new("off");
     let front = workshop.caddy(site.proxy.address());
     site.goes_through(&front, &[SHOUKAKU, LAVALINK_PY]);
+}
+
+/// Clients whose addresses have limits.
+const GUESSER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
+const EAGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 67);
+const HONEST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+
+/// Behind a front, each limit and each ban is that of the client, and neither the front nor another client notices.
+fn limits_hold_behind(front: impl Fn(SocketAddr) -> Front, proxy_protocol: &str) {
+    let site = Site::limited(proxy_protocol, &[("BAN_AFTER", "3"), ("REQUEST_RATE", "1/h burst=5")]);
+    let running = front(site.proxy.address());
+    for _ in 0..3 {
+        assert_eq!(running.get(GUESSER, "wrong").0, 403);
+    }
+    let (status, answer) = running.get(GUESSER, PASSWORD);
+    assert!(status == 403 && answer.contains("banned"), "{answer}");
+    for _ in 0..5 {
+        assert_eq!(running.get(EAGER, PASSWORD).0, 200);
+    }
+    let (status, answer) = running.get(EAGER, PASSWORD);
+    assert!(status == 429 && answer.contains("REQUEST_RATE"), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: "), "{answer}");
+    for _ in 0..5 {
+        assert_eq!(running.get(HONEST, PASSWORD).0, 200);
+    }
+    drop(running);
+
+    let site = Site::limited(proxy_protocol, &[("MAX_CONNECTIONS_PER_ADDRESS", "1")]);
+    let running = front(site.proxy.address());
+    let handshake = format!(
+        "GET /v4/websocket HTTP/1.1\r\nHost: lava.example\r\nAuthorization: {PASSWORD}\r\n{}\r\n",
+        support::HANDSHAKE
+    );
+    let mut tunnel = running.send(EAGER, &handshake);
+    let head = tunnel.head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (status, answer) = running.get(EAGER, PASSWORD);
+    assert!(status == 429 && answer.contains("MAX_CONNECTIONS_PER_ADDRESS"), "{answer}");
+    assert_eq!(running.get(HONEST, PASSWORD).0, 200);
+    drop(tunnel);
+    eventually("the tunnel is over", || running.get(EAGER, PASSWORD).0 == 200);
+}
+
+#[test]
+fn limits_behind_haproxy_in_http_mode() {
+    namespace::run(|| {
+        let Some(workshop) = Workshop::of("haproxy", "haproxy-http-limits") else { return };
+        limits_hold_behind(|proxy| workshop.haproxy("haproxy-http.cfg", proxy, &[]), "off");
+    });
+}
+
+#[test]
+fn limits_behind_haproxy_with_a_proxy_header() {
+    namespace::run(|| {
+        let Some(workshop) = Workshop::of("haproxy", "haproxy-limits") else { return };
+        limits_hold_behind(|proxy| workshop.haproxy("haproxy.cfg", proxy, &[]), "on");
+    });
+}
+
+#[test]
+fn limits_behind_nginx_in_http_mode() {
+    namespace::run(|| {
+        let Some(workshop) = Workshop::of("nginx", "nginx-limits") else { return };
+        limits_hold_behind(|proxy| workshop.nginx("nginx.conf", proxy), "off");
+    });
+}
+
+#[test]
+fn limits_behind_nginx_with_a_proxy_header() {
+    namespace::run(|| {
+        let Some(workshop) = Workshop::of("nginx", "nginx-stream-limits") else { return };
+        limits_hold_behind(|proxy| workshop.nginx("nginx-stream.conf", proxy), "on");
+    });
+}
+
+#[test]
+fn limits_behind_caddy() {
+    namespace::run(|| {
+        let Some(workshop) = Workshop::of("caddy", "caddy-limits") else { return };
+        limits_hold_behind(|proxy| workshop.caddy(proxy), "off");
+    });
 }

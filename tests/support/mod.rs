@@ -7,7 +7,7 @@ pub mod tool;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use lavaproxy::config::Settings;
 use lavaproxy::server::Server;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 pub const PASSWORD: &str = "DevamOP";
 /// Longer than anything here takes on a busy machine; reaching it is a failure.
@@ -141,6 +142,15 @@ pub struct Client {
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// The same from this address.
+    pub fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> Self {
+        let source = SocketAddr::new(source.into(), 0);
+        let socket = Socket::new(Domain::for_address(source), Type::STREAM, None).unwrap();
+        socket.bind(&source.into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into())
     }
 
     pub fn over(stream: TcpStream) -> Self {

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::compare::{Metric, Row, Sample, Samples};
 use crate::contestant::{Contestant, Running, Stage};
 use crate::tally::Tally;
@@ -19,7 +21,7 @@ pub struct Bench {
 }
 
 /// All that was found.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Findings {
     pub rows: Vec<Row>,
     /// The samples of each load.
@@ -27,6 +29,16 @@ pub struct Findings {
     /// From the fewest tunnels to the most.
     pub growth: Vec<(usize, Samples)>,
     pub failures: Vec<String>,
+}
+
+impl Findings {
+    /// Takes what another process found.
+    pub fn add(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.raw.extend(other.raw);
+        self.growth.extend(other.growth);
+        self.failures.extend(other.failures);
+    }
 }
 
 impl Bench {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::contestant::Contestant;
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Metric {
     /// Seconds of CPU time for an operation.
     Cpu,
@@ -15,6 +17,8 @@ pub enum Metric {
     Rate,
     /// Seconds that one operation in a hundred exceeds.
     P99,
+    /// The same before an attack.
+    Calm,
     /// Seconds until all tunnels were open.
     Opening,
     /// Bytes for each tunnel, or for all.
@@ -22,13 +26,14 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Self; 5] = [Self::Cpu, Self::Rate, Self::P99, Self::Opening, Self::Memory];
+    pub const ALL: [Self; 6] = [Self::Cpu, Self::Rate, Self::P99, Self::Calm, Self::Opening, Self::Memory];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "CPU",
             Self::Rate => "rate",
             Self::P99 => "p99",
+            Self::Calm => "p99 before",
             Self::Opening => "time",
             Self::Memory => "memory",
         }
@@ -39,7 +44,7 @@ impl Metric {
         match self {
             Self::Cpu => format!("{:.1} µs", value * 1e6),
             Self::Rate => format!("{value:.0}/s"),
-            Self::P99 | Self::Opening => format!("{:.2} ms", value * 1e3),
+            Self::P99 | Self::Calm | Self::Opening => format!("{:.2} ms", value * 1e3),
             Self::Memory if value >= MEBIBYTE => format!("{:.1} MiB", value / MEBIBYTE),
             Self::Memory => format!("{:.1} KiB", value / 1024.0),
         }
@@ -50,7 +55,7 @@ impl Metric {
 pub type Sample = BTreeMap<Metric, f64>;
 
 /// The rounds of one load; none where a contestant failed.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Samples(pub BTreeMap<Contestant, Vec<Option<Sample>>>);
 
 /// The middle of some values, and how far they lie apart.
@@ -120,6 +125,7 @@ impl Goal {
 }
 
 /// A goal and whether it was reached.
+#[derive(Serialize, Deserialize)]
 pub struct Verdict {
     pub goal: String,
     pub is_met: bool,
@@ -156,6 +162,7 @@ impl Verdict {
 }
 
 /// A row of the table.
+#[derive(Serialize, Deserialize)]
 pub struct Row {
     pub load: String,
     pub measured: String,

@@ -10,14 +10,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
+use crate::attacker;
 use crate::process::Process;
 use crate::usage;
 use crate::wire;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Contestant {
     Lavaproxy,
     Haproxy,
@@ -62,6 +64,8 @@ pub struct Stage {
     pub directory: PathBuf,
     /// The pretend Lavalink.
     pub node: Node,
+    /// True when lavaproxy and HAProxy limit what an address can do; the others cannot.
+    pub has_limits: bool,
 }
 
 /// The pretend Lavalink while it runs.
@@ -133,11 +137,18 @@ impl Stage {
             ("LAVALINK_V4_PORT", self.node.v4),
         ];
         command.envs(ports.map(|(name, port)| (name, port.to_string())));
+        if self.has_limits {
+            command.envs([("MAX_CONNECTIONS_PER_ADDRESS", "500"), ("CONNECTION_RATE", "50/s burst=200")]);
+            command.env("BAN_AFTER", attacker::BAN_AFTER.to_string());
+        }
         command
     }
 
     fn haproxy(&self, port: u16) -> io::Result<Command> {
-        let file = self.write_settings("haproxy.cfg", include_str!("haproxy.cfg"), port)?;
+        let file = match self.has_limits {
+            true => self.write_settings("haproxy-limits.cfg", include_str!("haproxy-limits.cfg"), port)?,
+            false => self.write_settings("haproxy.cfg", include_str!("haproxy.cfg"), port)?,
+        };
         let mut command = Command::new("/usr/sbin/haproxy");
         command.args([Path::new("-db"), Path::new("-q"), Path::new("-f"), &file]);
         Ok(command)
@@ -159,6 +170,7 @@ impl Stage {
     fn write_settings(&self, name: &str, template: &str, port: u16) -> io::Result<PathBuf> {
         let text = template
             .replace("@PORT@", &port.to_string())
+            .replace("@PASSWORD@", wire::PASSWORD)
             .replace("@V3@", &self.node.v3.to_string())
             .replace("@V4@", &self.node.v4.to_string())
             .replace("@DIRECTORY@", &self.directory.display().to_string());

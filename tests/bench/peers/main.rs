@@ -9,18 +9,22 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, missing_docs)]
 
 mod answer;
+mod attacker;
 mod bench;
 mod compare;
 mod contestant;
 mod footprint;
 mod loads;
 mod machine;
+#[path = "../../support/namespace.rs"]
+mod namespace;
 mod node;
 mod pipe;
 mod plot;
 mod process;
 mod report;
 mod rest;
+mod source;
 mod tally;
 mod tunnels;
 mod usage;
@@ -39,7 +43,7 @@ use loads::{LOADS, Load};
 const HELP: &str = "\
 cargo bench --bench peers -- [--loads NAME,NAME,...] [--rounds N] [--seconds N]
 
-  --loads    some of: idle, echo, closed, large, rest, connect, bodies, growth, crowd, scrape
+  --loads    some of: idle, echo, closed, large, rest, connect, bodies, growth, crowd, scrape, attack
   --rounds   how often each contestant has its turn, 5
   --seconds  how long a turn is, 2
 
@@ -60,6 +64,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["node"] => Ok(node::run()?),
         ["pipe", port, node] => Ok(pipe::run(port.parse()?, node.parse()?)?),
+        ["attacker", kind, target, millis] => Ok(attacker::run(kind, target, millis)?),
+        ["attack", rounds, seconds, shrink] => run_attack(rounds.parse()?, seconds.parse()?, shrink.parse()?),
         _ => run(&Arguments::parse()?),
     }
 }
@@ -98,14 +104,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if !arguments.is_smoke && descriptors < DESCRIPTORS {
         return Err(format!("{descriptors} open files are too few: allow {DESCRIPTORS} (ulimit -Hn)").into());
     }
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let lavaproxy = env::var_os("LAVAPROXY").map_or(env!("CARGO_BIN_EXE_lavaproxy").into(), PathBuf::from);
-    let contestants = installed(arguments.is_smoke)?;
-    let machine = machine::describe(&lavaproxy, &contestants);
-    let stage = Stage { lavaproxy, node: Node::start(&directory)?, directory: directory.clone() };
     let shrink = if arguments.is_smoke { 100 } else { 1 };
-    let bench = Bench { stage, contestants, rounds: arguments.rounds, window: arguments.window, shrink };
+    let bench = bench(arguments.rounds, arguments.window, shrink, false)?;
+    let machine = machine::describe(&bench.stage.lavaproxy, &bench.contestants);
     let mut findings = Findings::default();
     for load in &arguments.loads {
         (load.run)(&bench, &mut findings);
@@ -114,6 +115,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         println!("{} rows, {} failures", findings.rows.len(), findings.failures.len());
         return if findings.failures.is_empty() { Ok(()) } else { Err(findings.failures.join("\n").into()) };
     }
+    let directory = &bench.stage.directory;
     let markdown = report::markdown(&findings, &machine, arguments.rounds);
     println!("{markdown}");
     fs::write(directory.join("results.md"), &markdown)?;
@@ -123,6 +125,23 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     eprintln!("written to {}: results.md, results.json, growth.svg", directory.display());
     Ok(())
+}
+
+/// The bench of the load `attack`, in a process of its own in a network namespace. Says what it found as JSON.
+fn run_attack(rounds: usize, seconds: f64, shrink: usize) -> Result<(), Box<dyn Error>> {
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let bench = bench(rounds, Duration::from_secs_f64(seconds), shrink, true)?;
+    println!("{}", serde_json::to_string(&loads::attack::measure(&bench))?);
+    Ok(())
+}
+
+fn bench(rounds: usize, window: Duration, shrink: usize, has_limits: bool) -> Result<Bench, Box<dyn Error>> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    fs::create_dir_all(&directory)?;
+    let lavaproxy = env::var_os("LAVAPROXY").map_or(env!("CARGO_BIN_EXE_lavaproxy").into(), PathBuf::from);
+    let contestants = installed(shrink > 1)?;
+    let stage = Stage { lavaproxy, node: Node::start(&directory)?, directory, has_limits };
+    Ok(Bench { stage, contestants, rounds, window, shrink })
 }
 
 /// Those that can take part. A smoke test does without those that are not installed, but where CI is set.

@@ -22,9 +22,9 @@ pub fn markdown(findings: &Findings, machine: &[String], rounds: usize) -> Strin
     for failure in &findings.failures {
         let _ = writeln!(text, "\nFailed: {failure}");
     }
-    let _ =
-        writeln!(text, "\n<details><summary>Medians of all</summary>\n\n| load | | CPU | rate | p99 | time | memory |");
-    let _ = writeln!(text, "|---|---|---|---|---|---|---|");
+    let names = Metric::ALL.map(Metric::name);
+    let _ = writeln!(text, "\n<details><summary>Medians of all</summary>\n\n| load | | {} |", names.join(" | "));
+    let _ = writeln!(text, "|---|---|{}", "---|".repeat(names.len()));
     for (load, samples) in series(findings) {
         for contestant in samples.0.keys() {
             let value = |metric: &Metric| {

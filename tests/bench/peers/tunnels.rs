@@ -1,7 +1,7 @@
 //! The load of WebSocket tunnels: opens them, sends messages and checks every byte of the echoes.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::answer::Answer;
+use crate::source;
 use crate::tally::Tally;
 use crate::wire;
 
@@ -65,7 +66,20 @@ impl Message {
 impl Tunnels {
     /// Opens so many at once and wants every one.
     pub fn open(address: SocketAddr, count: usize, payload: usize) -> io::Result<(Self, Duration)> {
-        let opening = Opening::ask(address, count, payload)?;
+        Self::all_of(Opening::ask(address, count, payload)?)
+    }
+
+    /// The same from this address.
+    pub fn open_from(
+        from: Ipv4Addr,
+        address: SocketAddr,
+        count: usize,
+        payload: usize,
+    ) -> io::Result<(Self, Duration)> {
+        Self::all_of(Opening::ask_by(|| source::connect(from, address), count, payload)?)
+    }
+
+    fn all_of(opening: Opening) -> io::Result<(Self, Duration)> {
         if let Some((error, count)) = opening.broken {
             return Err(io::Error::new(error.kind(), format!("{count} tunnels were not opened: {error}")));
         }
@@ -224,11 +238,15 @@ struct Asker {
 impl Opening {
     /// Asks for so many tunnels at once and waits for all the answers.
     pub fn ask(address: SocketAddr, count: usize, payload: usize) -> io::Result<Self> {
+        Self::ask_by(|| TcpStream::connect(address), count, payload)
+    }
+
+    fn ask_by(connect: impl Fn() -> io::Result<TcpStream>, count: usize, payload: usize) -> io::Result<Self> {
         let (poll, start) = (Poll::new()?, Instant::now());
         let mut poll = poll;
         let mut askers = Vec::with_capacity(count);
         for index in 0..count {
-            let mut stream = TcpStream::connect(address)?;
+            let mut stream = connect()?;
             poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             askers.push(Asker { stream, has_asked: false, answer: Answer::default(), body: Vec::new(), fate: None });
         }

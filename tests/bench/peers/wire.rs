@@ -23,8 +23,13 @@ const LENGTH_OF_EIGHT: u8 = 127;
 
 /// A request as bots send it.
 pub fn get(target: &str, connection: &str) -> Vec<u8> {
+    get_with(PASSWORD, target, connection)
+}
+
+/// The same with this password.
+pub fn get_with(password: &str, target: &str, connection: &str) -> Vec<u8> {
     format!(
-        "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:2333\r\nAuthorization: {PASSWORD}\r\nUser-Agent: bench/1.0\r\n\
+        "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:2333\r\nAuthorization: {password}\r\nUser-Agent: bench/1.0\r\n\
          Accept: application/json\r\nConnection: {connection}\r\n\r\n"
     )
     .into_bytes()

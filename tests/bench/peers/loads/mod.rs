@@ -1,5 +1,6 @@
 //! The loads, one file for each kind, in the order in which they run.
 
+pub mod attack;
 mod crowd;
 mod growth;
 mod idle;
@@ -16,7 +17,7 @@ pub struct Load {
 }
 
 /// All there are. Memory comes first, before the kernel's caches have grown by the other loads.
-pub const LOADS: [Load; 10] = [
+pub const LOADS: [Load; 11] = [
     Load { name: "idle", run: idle::run },
     Load { name: "echo", run: messages::echo },
     Load { name: "closed", run: messages::closed },
@@ -27,4 +28,5 @@ pub const LOADS: [Load; 10] = [
     Load { name: "growth", run: growth::run },
     Load { name: "crowd", run: crowd::run },
     Load { name: "scrape", run: scrape::run },
+    Load { name: "attack", run: attack::run },
 ];

@@ -1,0 +1,175 @@
+//! Bans, blocked and allowed addresses of clients that connect without a front, and the clients that neither bans nor
+//! limits hold for. Each test runs in a network namespace of its own, as loopback is one of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/direct.rs"]
+mod direct;
+#[path = "support/namespace.rs"]
+mod namespace;
+#[path = "support/refused.rs"]
+mod refused;
+mod support;
+
+use std::net::IpAddr;
+
+use direct::*;
+use refused::{assert_forbidden, assert_over, guess};
+use support::*;
+
+#[test]
+fn an_address_is_banned_for_twenty_wrong_passwords_on_a_connection() {
+    namespace::run(|| {
+        let site = Site::new(&[ANY_RATE]);
+        let mut kept = site.served(ONE);
+        let accepted = site.backend.accepted();
+        let mut guesser = site.guess(ONE, 20);
+        for client in [&mut guesser, &mut kept] {
+            assert_forbidden(&client.get("/v4/info", ""), "banned");
+        }
+        for _ in 0..3 {
+            assert!(site.drops(ONE));
+        }
+        assert_eq!(site.backend.accepted(), accepted, "no request of a banned client reaches a node");
+        assert_eq!((site.only_status(OTHER), site.only_status(LOOPBACK)), (Some(200), Some(200)));
+    });
+}
+
+#[test]
+fn an_address_is_banned_for_twenty_wrong_passwords_on_as_many_connections() {
+    namespace::run(|| {
+        let site = Site::new(&[ANY_RATE]);
+        for number in 0..20 {
+            let mut client = site.connect(ONE);
+            // A handshake counts as well.
+            let (fields, status) = if number % 2 == 0 { ("", 403) } else { (HANDSHAKE, 401) };
+            client.send(guess(fields).as_bytes());
+            assert_eq!(client.response().status, status, "{number}");
+        }
+        assert!(site.drops(ONE));
+        assert_eq!(site.only_status(OTHER), Some(200));
+    });
+}
+
+#[test]
+fn nineteen_wrong_passwords_ban_nobody() {
+    namespace::run(|| {
+        let site = Site::new(&[ANY_RATE]);
+        let mut guesser = site.guess(ONE, 19);
+        // A missing password is not a guess.
+        for _ in 0..30 {
+            guesser.send(b"GET /v4/info HTTP/1.1\r\nHost: bot\r\n\r\n");
+            assert_eq!(guesser.response().status, 401);
+        }
+        assert_eq!(guesser.get("/v4/info", "").status, 200);
+        assert_eq!(site.only_status(ONE), Some(200));
+        drop(site.guess(OTHER, 19));
+        drop(site.guess(ONE, 1));
+        assert_eq!((site.drops(ONE), site.drops(OTHER)), (true, false));
+    });
+}
+
+#[test]
+fn bans_can_be_off() {
+    namespace::run(|| {
+        for off in ["off", "0"] {
+            let site = Site::new(&[("BAN_AFTER", off), ANY_RATE]);
+            drop(site.guess(ONE, 50));
+            assert_eq!(site.only_status(ONE), Some(200));
+        }
+    });
+}
+
+#[test]
+fn blocked_addresses_are_closed_without_a_byte() {
+    namespace::run(|| {
+        let blocked = "203.0.113.11, 203.0.113.128/25, 2001:db8:1::/64";
+        let site = Site::new(&[("BLOCKED_ADDRESSES", blocked), ("PROXY_HOST", "::")]);
+        for (source, drops) in [
+            (ONE, true),
+            (OTHER, false),
+            ("203.0.113.127".parse().unwrap(), false),
+            ("203.0.113.128".parse().unwrap(), true),
+            (of_first_network("1"), true),
+            (of_first_network("ffff:3"), true),
+            (of_second_network(), false),
+            (LOOPBACK, false),
+        ] {
+            assert_eq!(site.drops(source), drops, "{source}");
+        }
+        // The close does not wait for a request.
+        assert!(site.connect(ONE).rest_or_error().0.is_empty());
+    });
+}
+
+#[test]
+fn with_allowed_addresses_all_others_are_closed_without_a_byte() {
+    namespace::run(|| {
+        let set = [
+            ("ALLOWED_ADDRESSES", "203.0.113.8/29, 2001:db8:2::/48"),
+            ("BLOCKED_ADDRESSES", "203.0.113.12"),
+            ("PROXY_HOST", "::"),
+        ];
+        let site = Site::new(&set);
+        for (source, drops) in [
+            (ONE, false),
+            // Blocked among the allowed ones.
+            (OTHER, true),
+            ("203.0.113.16".parse().unwrap(), true),
+            (of_first_network("1"), true),
+            (of_second_network(), false),
+            (LOOPBACK, false),
+        ] {
+            assert_eq!(site.drops(source), drops, "{source}");
+        }
+    });
+}
+
+#[test]
+fn loopback_and_trusted_fronts_are_never_limited() {
+    namespace::run(|| {
+        let front: IpAddr = "203.0.113.99".parse().unwrap();
+        let site = Site::new(&[
+            ("TRUSTED_PROXIES", "203.0.113.99"),
+            ("PROXY_HOST", "::"),
+            ("MAX_CONNECTIONS_PER_ADDRESS", "1"),
+            ("CONNECTION_RATE", "1/h burst=1"),
+            ("REQUEST_RATE", "1/h burst=1"),
+            ("BAN_AFTER", "1"),
+            ("ALLOWED_ADDRESSES", "203.0.113.11"),
+            ("BLOCKED_ADDRESSES", "203.0.113.12"),
+        ]);
+        let sources = [LOOPBACK, "127.0.0.1".parse().unwrap(), "::1".parse().unwrap(), front];
+        for source in sources {
+            drop(site.guess(source, 5));
+            let mut held: Vec<_> = (0..5).map(|_| site.served(source)).collect();
+            assert!(held.iter_mut().all(|client| client.get("/v4/info", "").status == 200), "{source}");
+        }
+        // The limits hold for everybody else.
+        let mut kept = site.served(ONE);
+        assert_over(&kept.get("/v4/info", ""), "REQUEST_RATE");
+        assert!(site.drops(OTHER));
+    });
+}
+
+#[test]
+fn only_a_trusted_front_names_the_client_that_is_limited() {
+    namespace::run(|| {
+        let site = Site::new(&[("REQUEST_RATE", "1/h burst=3"), ("BAN_AFTER", "2"), ANY_RATE]);
+        let mut liar = site.connect(ONE);
+        for number in 0..3 {
+            let claim = format!("X-Forwarded-For: 203.0.113.12\r\nForwarded: for=203.0.113.{number}\r\n");
+            assert_eq!(liar.get("/v4/info", &claim).status, 200);
+        }
+        assert_over(&liar.get("/v4/info", "X-Forwarded-For: 203.0.113.77\r\n"), "REQUEST_RATE");
+        assert_eq!(site.only_status(OTHER), Some(200));
+        // The peer that guesses is banned, not the address that it names.
+        let other = of_first_network("1");
+        let site = Site::new(&[("PROXY_HOST", "::"), ("BAN_AFTER", "2"), ANY_RATE]);
+        let mut liar = site.connect(other);
+        for _ in 0..2 {
+            liar.send(guess("X-Forwarded-For: 203.0.113.12\r\n").as_bytes());
+            assert_eq!(liar.response().status, 403);
+        }
+        assert_eq!((site.drops(other), site.drops(OTHER)), (true, false));
+    });
+}
