@@ -1,5 +1,4 @@
-//! The attacker, a process of its own: one thread and epoll, so that it gets as many connections out as the machine
-//! lets it.
+//! The attacker, a process of its own: one thread and epoll, so that it gets many connections out.
 
 use std::collections::VecDeque;
 use std::env;
@@ -25,8 +24,12 @@ pub const BAN_AFTER: usize = 20;
 const WIDTH: usize = 100;
 /// Half-open heads that it holds at a time; it resets the oldest.
 const HELD: usize = 1000;
-/// A server that is not done with a connection after this time has failed.
+/// The time that its own ban may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest wait for what comes next.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Connections a second, where that is not as many as the machine lets it.
+const RATE: f64 = 10_000.0;
 
 /// What it does, again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,10 @@ impl Kind {
             Self::Guess => "guess",
             Self::Flood => "flood",
         }
+    }
+
+    fn rate(self) -> f64 {
+        if self == Self::Banned { f64::INFINITY } else { RATE }
     }
 }
 
@@ -82,11 +89,11 @@ pub struct Attacker {
 }
 
 impl Attacker {
-    /// Starts it and waits until it attacks. It leaves the processors to others when they want them, as an attacker on
-    /// another machine would.
+    /// Starts it and waits until it attacks. It runs when the processors are idle: an attacker on another machine takes
+    /// no processor from anybody.
     pub fn start(kind: Kind, target: SocketAddr, duration: Duration, directory: &Path) -> io::Result<Self> {
-        let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(env::current_exe()?).args(["attacker", kind.name(), &target.to_string()]);
+        let mut command = Command::new("chrt");
+        command.args(["--idle", "0"]).arg(env::current_exe()?).args(["attacker", kind.name(), &target.to_string()]);
         command.arg(duration.as_millis().to_string());
         let mut process = Process::start(&command, &directory.join("attacker.log"))?;
         match process.first_line()?.as_str() {
@@ -126,7 +133,7 @@ struct Attack {
     kind: Kind,
     target: SocketAddr,
     poll: Poll,
-    connections: Vec<Connection>,
+    connections: Vec<Option<Connection>>,
     held: VecDeque<TcpStream>,
     begun: usize,
     count: Count,
@@ -149,41 +156,40 @@ enum Fate {
 
 impl Attack {
     fn new(kind: Kind, target: SocketAddr) -> io::Result<Self> {
-        let (connections, held, count) = (Vec::new(), VecDeque::new(), Count::default());
+        let (connections, held, count) = ((0..WIDTH).map(|_| None).collect(), VecDeque::new(), Count::default());
         Ok(Self { kind, target, poll: Poll::new()?, connections, held, begun: 0, count })
     }
 
     /// Attacks for so long, with so many connections at most.
     fn go_on(mut self, duration: Duration, at_most: usize) -> io::Result<Count> {
         let start = Instant::now();
-        for index in 0..WIDTH.min(at_most) {
-            let connection = self.connect(index)?;
-            self.connections.push(connection);
-        }
+        let mut free: Vec<_> = (0..self.connections.len()).collect();
         let mut events = Events::with_capacity(1024);
-        let mut under_way = self.connections.len();
-        while under_way > 0 && start.elapsed() < duration {
-            self.poll.poll(&mut events, Some(duration.min(PATIENCE)))?;
+        loop {
+            let due = at_most.min((self.kind.rate() * start.elapsed().as_secs_f64()).ceil() as usize);
+            while self.begun < due {
+                let Some(index) = free.pop() else { break };
+                self.connections[index] = Some(self.connect(index)?);
+            }
+            let is_over = self.begun == at_most && free.len() == self.connections.len();
+            if is_over || start.elapsed() >= duration {
+                self.count.took = start.elapsed();
+                return Ok(self.count);
+            }
+            self.poll.poll(&mut events, Some(PAUSE))?;
             for event in &events {
                 let index = event.token().0;
-                let fate = self.connections[index].advance(self.kind);
-                if matches!(fate, Fate::GoesOn) {
-                    continue;
-                }
-                self.note(index);
-                if self.begun == at_most {
-                    under_way -= 1;
-                    continue;
-                }
-                let next = self.connect(index)?;
-                let old = std::mem::replace(&mut self.connections[index], next);
-                if matches!(fate, Fate::Held) {
-                    self.hold(old.stream)?;
+                let fate = self.connections[index].as_mut().map(|connection| connection.advance(self.kind));
+                let Some(Fate::Over | Fate::Held) = fate else { continue };
+                if let Some(connection) = self.connections[index].take() {
+                    free.push(index);
+                    self.note(&connection.answer);
+                    if matches!(fate, Some(Fate::Held)) {
+                        self.hold(connection.stream)?;
+                    }
                 }
             }
         }
-        self.count.took = start.elapsed();
-        Ok(self.count)
     }
 
     fn connect(&mut self, index: usize) -> io::Result<Connection> {
@@ -194,8 +200,7 @@ impl Attack {
         Ok(Connection { stream, number: self.begun, has_sent: false, answer: Vec::new() })
     }
 
-    fn note(&mut self, index: usize) {
-        let answer = &self.connections[index].answer;
+    fn note(&mut self, answer: &[u8]) {
         self.count.connections += 1;
         self.count.answered += usize::from(!answer.is_empty());
         self.count.served += usize::from(answer.starts_with(b"HTTP/1.1 200 "));
