@@ -21,7 +21,7 @@ fn an_address_is_banned_for_twenty_wrong_passwords_on_a_connection() {
     namespace::run(|| {
         let site = Site::new(&[ANY_RATE]);
         let mut kept = site.served(ONE);
-        let accepted = site.backend.accepted();
+        let requests = site.requests();
         let mut guesser = site.guess(ONE, 20);
         for client in [&mut guesser, &mut kept] {
             assert_forbidden(&client.get("/v4/info", ""), "banned");
@@ -29,7 +29,7 @@ fn an_address_is_banned_for_twenty_wrong_passwords_on_a_connection() {
         for _ in 0..3 {
             assert!(site.drops(ONE));
         }
-        assert_eq!(site.backend.accepted(), accepted, "no request of a banned client reaches a node");
+        assert_eq!(site.requests(), requests, "no request of a banned client reaches a node");
         assert_eq!((site.only_status(OTHER), site.only_status(LOOPBACK)), (Some(200), Some(200)));
     });
 }

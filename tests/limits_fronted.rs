@@ -83,12 +83,21 @@ impl Site {
 /// Requests of one front on one connection, each for a client.
 trait Ask {
     fn ask(&mut self, client: &str) -> Response;
+    /// Asks, and waits until the request counts no more, which may be a moment after its answer has come.
+    fn ask_and_wait(&mut self, client: &str) -> Response;
     fn guess(&mut self, client: &str, count: usize);
 }
 
 impl Ask for Client {
     fn ask(&mut self, client: &str) -> Response {
         self.get("/v4/info", &named(client))
+    }
+
+    fn ask_and_wait(&mut self, client: &str) -> Response {
+        let answer = self.ask(client);
+        // The connection reads its next request after that.
+        assert_eq!(self.get("/v4/info", "").status, 200);
+        answer
     }
 
     fn guess(&mut self, client: &str, count: usize) {
@@ -127,7 +136,8 @@ fn the_request_rate_is_that_of_the_named_client() {
 fn a_request_counts_for_its_client_only_while_it_is_under_way() {
     let site = Site::new(&[TRUSTED, ("MAX_CONNECTIONS_PER_ADDRESS", "1"), ANY_RATE]);
     let (mut first, mut second) = (site.proxy.connect(), site.proxy.connect());
-    assert_eq!((first.ask(ONE).status, second.ask(ONE).status), (200, 200), "an idle connection counts for nobody");
+    let answers = [first.ask_and_wait(ONE), second.ask_and_wait(ONE)];
+    assert!(answers.iter().all(|answer| answer.status == 200), "an idle connection counts for nobody");
     site.begin(&mut first, &named(ONE));
     let answer = second.ask(ONE);
     assert_over(&answer, "MAX_CONNECTIONS_PER_ADDRESS");
@@ -136,7 +146,7 @@ fn a_request_counts_for_its_client_only_while_it_is_under_way() {
     assert_eq!(second.get("/v4/info", "").status, 200);
     site.release.send(()).unwrap();
     assert_eq!(first.response().status, 200);
-    eventually("the first is over", || second.ask(ONE).status == 200);
+    eventually("the first is over", || second.ask_and_wait(ONE).status == 200);
     assert_eq!(first.ask(ONE).status, 200);
 }
 
@@ -154,7 +164,7 @@ fn a_request_that_its_client_or_front_gave_up_counts_no_more() {
             drop(first)
         }
         site.release.send(()).unwrap();
-        eventually("it counts no more", || second.ask(ONE).status == 200);
+        eventually("it counts no more", || second.ask_and_wait(ONE).status == 200);
     }
     // One whose body never comes whole.
     let mut first = site.proxy.connect();
@@ -162,7 +172,7 @@ fn a_request_that_its_client_or_front_gave_up_counts_no_more() {
     first.send(format!("{head}123").as_bytes());
     eventually("it is under way", || second.ask(ONE).status == 429);
     drop(first);
-    eventually("it counts no more", || second.ask(ONE).status == 200);
+    eventually("it counts no more", || second.ask_and_wait(ONE).status == 200);
 }
 
 #[test]
@@ -184,7 +194,7 @@ fn a_tunnel_counts_for_its_client_while_it_stands() {
         } else {
             drop(tunnel)
         }
-        eventually("the tunnel is over", || second.ask(ONE).status == 200);
+        eventually("the tunnel is over", || second.ask_and_wait(ONE).status == 200);
     }
 }
 

@@ -2,6 +2,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use crate::refused::{guess, is_dropped, last_status, request};
 use crate::support::*;
@@ -21,10 +23,11 @@ pub fn of_second_network() -> IpAddr {
     "2001:db8:2::1".parse().unwrap()
 }
 
-/// Answers each request, and sends back what comes in tunnels.
-pub fn backend() -> Backend {
-    Backend::start(|mut client, _| {
+/// Counts and answers each request, and sends back what comes in tunnels.
+fn backend(requests: Arc<AtomicUsize>) -> Backend {
+    Backend::start(move |mut client, _| {
         while let Some(request) = client.next_request() {
+            requests.fetch_add(1, SeqCst);
             if find(&request, b"Upgrade: websocket").is_some() {
                 client.send(SWITCHING);
                 return client.echo();
@@ -39,12 +42,23 @@ pub fn backend() -> Backend {
 pub struct Site {
     pub proxy: Proxy,
     pub backend: Backend,
+    /// Requests that reached the backend.
+    requests: Arc<AtomicUsize>,
 }
 
 impl Site {
     pub fn new(set: &[(&str, &str)]) -> Self {
-        let backend = backend();
-        Self { proxy: Proxy::before(backend.address, backend.address, set), backend }
+        let requests = Arc::default();
+        Self { requests: Arc::clone(&requests), ..Self::before(backend(requests), set) }
+    }
+
+    /// Before a backend of the test's own, whose requests are not counted.
+    pub fn before(backend: Backend, set: &[(&str, &str)]) -> Self {
+        Self { proxy: Proxy::before(backend.address, backend.address, set), backend, requests: Arc::default() }
+    }
+
+    pub fn requests(&self) -> usize {
+        self.requests.load(SeqCst)
     }
 
     pub fn connect(&self, source: IpAddr) -> Client {
@@ -62,6 +76,18 @@ impl Site {
         let answer = client.get("/v4/info", "");
         assert_eq!(answer.status, 200, "{source}: {}", answer.text());
         client
+    }
+
+    /// The same, where an earlier connection of this address may count for a moment yet.
+    pub fn served_at_last(&self, source: IpAddr) -> Client {
+        let mut served = None;
+        eventually("it is served", || {
+            let mut client = self.connect(source);
+            let status = client.get("/v4/info", "").status;
+            served = (status == 200).then_some(client);
+            served.is_some()
+        });
+        served.unwrap()
     }
 
     /// The answer to the first request of a new connection.

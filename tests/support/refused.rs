@@ -28,7 +28,7 @@ pub fn last_status(client: &mut Client, request: &str) -> Option<u16> {
 
 /// True when the connection was closed before a byte was sent to the client.
 pub fn is_dropped(mut client: Client) -> bool {
-    let _ = client.try_send(request("").as_bytes());
+    let _ = client.try_send(request("Connection: close\r\n").as_bytes());
     client.rest_or_error().0.is_empty()
 }
 
