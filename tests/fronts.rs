@@ -251,7 +251,8 @@ fn limits_hold_behind(front: impl Fn(SocketAddr) -> Front, proxy_protocol: &str)
     let site = Site::limited(proxy_protocol, &[("MAX_CONNECTIONS_PER_ADDRESS", "1")]);
     let running = front(site.proxy.address());
     let handshake = format!(
-        "GET /v4/websocket HTTP/1.1\r\nHost: lava.example\r\nAuthorization: {PASSWORD}\r\n{}\r\n",
+        "GET /v4/websocket HTTP/1.1\r\nHost: {}\r\nAuthorization: {PASSWORD}\r\n{}\r\n",
+        running.address,
         support::HANDSHAKE
     );
     let mut tunnel = running.send(EAGER, &handshake);

@@ -144,7 +144,9 @@ impl Workshop {
                 let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                     .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
                     .concat();
-                let around = format!("daemon off;\nmaster_process off;\npid {directory}/pid;\nevents {{}}\n");
+                // In a user namespace there is no other user.
+                let around =
+                    format!("user root;\ndaemon off;\nmaster_process off;\npid {directory}/pid;\nevents {{}}\n");
                 match snippet.contains("stream {") {
                     true => format!("load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n{around}{snippet}"),
                     false => format!("{around}http {{\naccess_log off;\n{temporary}{snippet}}}\n"),
@@ -227,12 +229,11 @@ impl Front {
 
     /// The status of the only request of a connection, and whatever lavaproxy says about it.
     pub fn get(&self, from: Ipv4Addr, password: &str) -> (u16, String) {
-        let answer = self.ask(
-            from,
-            &format!(
-                "GET /v4/info HTTP/1.1\r\nHost: lava.example\r\nAuthorization: {password}\r\nConnection: close\r\n\r\n"
-            ),
+        let request = format!(
+            "GET /v4/info HTTP/1.1\r\nHost: {}\r\nAuthorization: {password}\r\nConnection: close\r\n\r\n",
+            self.address
         );
+        let answer = self.ask(from, &request);
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.unwrap_or_else(|| panic!("no answer: {answer:?}")), answer)
     }
