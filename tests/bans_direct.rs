@@ -4,6 +4,8 @@
 
 #[path = "support/direct.rs"]
 mod direct;
+#[path = "support/logged.rs"]
+mod logged;
 #[path = "support/namespace.rs"]
 mod namespace;
 #[path = "support/refused.rs"]
@@ -11,8 +13,10 @@ mod refused;
 mod support;
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use direct::*;
+use logged::{lines, logged};
 use refused::{assert_forbidden, assert_over, guess};
 use support::*;
 
@@ -171,5 +175,41 @@ fn only_a_trusted_front_names_the_client_that_is_limited() {
             assert_eq!(liar.response().status, 403);
         }
         assert_eq!((site.drops(other), site.drops(OTHER)), (true, false));
+    });
+}
+
+#[test]
+fn a_front_is_served_from_the_moment_that_it_is_trusted() {
+    namespace::run(|| {
+        let site = Site::new(&[("BAN_AFTER", "3"), ANY_RATE]);
+        drop(site.guess(ONE, 3));
+        assert!(site.drops(ONE));
+        let port = site.backend.address.port().to_string();
+        let nodes = [("LAVALINK_V3_PORT", port.as_str()), ("LAVALINK_V4_PORT", port.as_str()), ANY_RATE];
+        let trusted = [&nodes[..], &[("TRUSTED_PROXIES", "203.0.113.11"), ("BAN_AFTER", "3")]].concat();
+        site.proxy.server.reload(&settings(&trusted)).unwrap();
+        assert_eq!(site.only_status(ONE), Some(200));
+    });
+}
+
+#[test]
+fn a_ban_and_its_refusals_are_logged() {
+    namespace::run(|| {
+        logged(&[]);
+        let site = Site::new(&[ANY_RATE]);
+        let begun = Instant::now();
+        drop(site.guess(ONE, 20));
+        let mut dropped = 0;
+        eventually("a dropped connection is logged", || {
+            assert!(site.drops(ONE));
+            dropped += 1;
+            dropped >= 100 && logged(&["event=dropped ", "address=203.0.113.11 ", "count="]) > 0
+        });
+        let seconds = begun.elapsed().as_secs() as usize;
+        let ban = ["event=ban ", "address=203.0.113.11 ", "until=", "reason=", "by=rule"];
+        assert_eq!((logged(&["event=ban "]), logged(&ban)), (1, 1), "{:?}", lines());
+        // At most one a second, whatever was refused.
+        let refusals = logged(&["event=refused"]) + logged(&["event=dropped"]);
+        assert!(refusals <= seconds + 2, "{refusals} lines in {seconds} s");
     });
 }

@@ -107,7 +107,8 @@ fn an_ipv6_network_of_64_bits_counts_as_one_address() {
 
 #[test]
 fn a_connection_that_ended_counts_no_more() {
-    const ENDINGS: [(&str, fn(Client)); 7] = [
+    type Ending = fn(Client);
+    const ENDINGS: [(&str, Ending); 7] = [
         ("closed", drop::<Client>),
         ("reset", |client| client.reset()),
         ("half-closed", |mut client| {
@@ -140,7 +141,8 @@ fn a_connection_that_ended_counts_no_more() {
 
 #[test]
 fn a_tunnel_counts_until_it_ended() {
-    const ENDINGS: [(&str, fn(Client, Client)); 5] = [
+    type Ending = fn(Client, Client);
+    const ENDINGS: [(&str, Ending); 5] = [
         ("closed by the client", |client, _| drop(client)),
         ("reset by the client", |client, _| client.reset()),
         ("closed by the node", |_, node| drop(node)),
@@ -262,6 +264,21 @@ fn an_address_has_so_many_requests() {
         assert_eq!(other.exactly(4), b"ping");
         drop((first, second, other));
         site.proxy.wait_until_empty();
+    });
+}
+
+#[test]
+fn requests_that_are_sent_at_once_are_answered_in_their_order() {
+    namespace::run(|| {
+        let site = Site::new(&[("REQUEST_RATE", "1/h burst=4"), ANY_RATE]);
+        let mut client = site.connect(ONE);
+        client.send(request("").repeat(7).as_bytes());
+        let statuses: Vec<_> = (0..7).map(|_| client.response().status).collect();
+        assert_eq!(statuses, [200, 200, 200, 200, 429, 429, 429]);
+        client.send(b"HEAD /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: DevamOP\r\n\r\n");
+        let answer = client.response_to("HEAD");
+        assert!(answer.status == 429 && answer.field("retry-after").is_some(), "{}", answer.head);
+        assert_over(&client.get("/v4/info", ""), "REQUEST_RATE");
     });
 }
 

@@ -199,6 +199,22 @@ fn a_tunnel_counts_for_its_client_while_it_stands() {
 }
 
 #[test]
+fn a_handshake_through_a_front_counts_as_a_new_connection_of_its_client() {
+    let site = Site::new(&[TRUSTED, ("CONNECTION_RATE", "1/h burst=2")]);
+    let handshake =
+        |front: &mut Client, client: &str| front.get("/v4/websocket", &format!("{HANDSHAKE}{}", named(client)));
+    let mut front = site.proxy.connect();
+    for _ in 0..2 {
+        assert_eq!(handshake(&mut site.proxy.connect(), ONE).status, 101);
+    }
+    let answer = handshake(&mut front, ONE);
+    assert_over(&answer, "CONNECTION_RATE");
+    assert!(!answer.closes(), "{}", answer.head);
+    assert!((0..5).all(|_| front.ask(ONE).status == 200), "a request on a connection of the front is none");
+    assert_eq!(handshake(&mut front, OTHER).status, 101);
+}
+
+#[test]
 fn only_the_guesser_behind_a_front_is_banned() {
     let site = Site::new(&[TRUSTED]);
     let mut front = site.proxy.connect();
@@ -294,10 +310,16 @@ fn with_a_proxy_header_each_connection_counts_for_its_client() {
     drop(held);
     eventually("the first is over", || site.only_status_for(ONE) == Some(200));
     // One that has sent no request counts as well.
-    let silent = site.connect_for(ONE);
-    eventually("it counts", || site.only_status_for(ONE) == Some(429));
+    let third = "203.0.113.13";
+    let silent = site.connect_for(third);
+    eventually("its header is read", || {
+        let stats = site.proxy.stats();
+        let rows = stats["connections"].as_array().unwrap();
+        rows.iter().any(|row| row["address"] == third && row["bytesIn"] == silent.sent)
+    });
+    assert_eq!(site.only_status_for(third), Some(429));
     drop(silent);
-    eventually("it is over", || site.only_status_for(ONE) == Some(200));
+    eventually("it is over", || site.only_status_for(third) == Some(200));
     let mut tunnel = site.connect_for("2001:db8:1::1");
     assert_eq!(tunnel.upgrade("/v4/websocket").status, 101);
     assert_eq!(site.only_status_for("2001:db8:1::2"), Some(429));
