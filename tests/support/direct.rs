@@ -1,6 +1,7 @@
 //! A proxy whose clients connect without a front, each from an address that has limits. For tests in a network namespace.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -62,12 +63,20 @@ impl Site {
     }
 
     pub fn connect(&self, source: IpAddr) -> Client {
+        self.try_connect(source).unwrap_or_else(|| panic!("{source} was reset at once"))
+    }
+
+    /// `None` for a client that was reset at once.
+    pub fn try_connect(&self, source: IpAddr) -> Option<Client> {
         // Where it listens on every address, IPv4 clients connect to an IPv4 address.
         let address = match (self.proxy.address(), source) {
             (address, IpAddr::V4(_)) => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
             (address, IpAddr::V6(_)) => SocketAddr::new("::1".parse().unwrap(), address.port()),
         };
-        Client::connect_from(source, address)
+        match Client::try_connect_from(source, address) {
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            client => Some(client.unwrap()),
+        }
     }
 
     /// A connection that was served and stays.
@@ -97,11 +106,11 @@ impl Site {
 
     /// The answer to the only request of a new connection; `None` when it is closed without one.
     pub fn only_status(&self, source: IpAddr) -> Option<u16> {
-        last_status(&mut self.connect(source), &request("Connection: close\r\n"))
+        last_status(&mut self.try_connect(source)?, &request("Connection: close\r\n"))
     }
 
     pub fn drops(&self, source: IpAddr) -> bool {
-        is_dropped(self.connect(source))
+        self.try_connect(source).is_none_or(is_dropped)
     }
 
     /// Sends so many wrong passwords on one connection.

@@ -146,11 +146,16 @@ impl Client {
 
     /// The same from this address.
     pub fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> Self {
+        Self::try_connect_from(source, address).unwrap()
+    }
+
+    /// The same to a peer that may reset the connection at once: on a busy machine even before `connect` has returned.
+    pub fn try_connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> io::Result<Self> {
         let source = SocketAddr::new(source.into(), 0);
-        let socket = Socket::new(Domain::for_address(source), Type::STREAM, None).unwrap();
-        socket.bind(&source.into()).unwrap();
-        socket.connect(&address.into()).unwrap();
-        Self::over(socket.into())
+        let socket = Socket::new(Domain::for_address(source), Type::STREAM, None)?;
+        socket.bind(&source.into())?;
+        socket.connect(&address.into())?;
+        Ok(Self::over(socket.into()))
     }
 
     pub fn over(stream: TcpStream) -> Self {
