@@ -6,6 +6,8 @@
 mod attack;
 #[path = "support/direct.rs"]
 mod direct;
+#[path = "support/logged.rs"]
+mod logged;
 #[path = "support/namespace.rs"]
 mod namespace;
 #[path = "support/refused.rs"]
@@ -20,10 +22,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attack::while_under_fire;
 use direct::*;
+use logged::logged;
 use refused::{assert_forbidden, assert_over, guess, last_status, request};
 use support::*;
 
@@ -265,6 +268,24 @@ fn an_address_has_so_many_requests() {
         assert_eq!(other.exactly(4), b"ping");
         drop((first, second, other));
         site.proxy.wait_until_empty();
+    });
+}
+
+#[test]
+fn refused_connections_are_logged_at_most_once_a_second() {
+    namespace::run(|| {
+        logged(&[]);
+        let site = Site::new(&[("CONNECTION_RATE", "1/h burst=1")]);
+        assert_eq!(site.only_status(ONE), Some(200));
+        let begun = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(site.only_status(ONE), Some(429));
+        }
+        site.proxy.wait_until_empty();
+        let seconds = begun.elapsed().as_secs() as usize;
+        let count = logged(&["203.0.113.11", "rejected-connection-rate"]);
+        assert!((1..=seconds + 2).contains(&count), "{count} lines in {seconds} s");
+        assert_eq!(site.proxy.ended("rejected-connection-rate"), 100);
     });
 }
 

@@ -329,6 +329,24 @@ fn with_a_proxy_header_each_connection_counts_for_its_client() {
 }
 
 #[test]
+fn with_a_proxy_header_a_refused_client_keeps_no_slots() {
+    let per_address = "MAX_CONNECTIONS_PER_ADDRESS";
+    for limits in [
+        [(per_address, "2"), ("CONNECTION_RATE", "off")],
+        [(per_address, "off"), ("CONNECTION_RATE", "1/h burst=2")],
+        [(per_address, "off"), ("BLOCKED_ADDRESSES", ONE)],
+    ] {
+        let set = [("MAX_CONNECTIONS", "64"), ("HEAD_TIMEOUT", "1h")];
+        let site = Site::new(&[&PROXY_HEADERS[..], &set, &limits].concat());
+        // They send no request, so that no answer ends them.
+        let silent: Vec<_> = (0..200).map(|_| site.connect_for(ONE)).collect();
+        eventually("another client is served", || site.only_status_for(OTHER) == Some(200));
+        eventually("few are left", || site.proxy.server.ledger().snapshot().totals.active <= 2);
+        drop(silent);
+    }
+}
+
+#[test]
 fn with_a_proxy_header_the_rates_are_those_of_its_client() {
     let set = [("CONNECTION_RATE", "1/h burst=3"), ("REQUEST_RATE", "1/h burst=4")];
     let site = Site::new(&[&PROXY_HEADERS[..], &set].concat());
