@@ -26,6 +26,7 @@ use crate::nodes::backend;
 use crate::proxy::Buffers;
 use crate::proxy::connection::{self, Admitted};
 use crate::proxy::limits::Holds;
+use crate::proxy::refuse;
 use crate::proxy::service::{Rules, Service};
 
 /// The stack of a worker. Its deepest frames are in the head parser and the logger.
@@ -215,7 +216,7 @@ impl Listener {
             Screened::Admit(holds) => self.serve(stream, client, holds, arriving, successor.is_ok(), buffers),
             Screened::Refuse(fault, _permit) => {
                 let entry = self.service.ledger().open(client, self.service.name());
-                connection::refuse(&self.service, &stream, &entry, &fault, true, buffers);
+                refuse::connection(&self.service, &stream, &entry, &fault, true, buffers);
             }
         });
         buffers.clear();
@@ -239,7 +240,7 @@ impl Listener {
         let stream = Arc::new(stream);
         let entry = service.ledger().open(client, service.name());
         if !has_successor {
-            return connection::refuse(service, &stream, &entry, &Fault::NoThread, false, buffers);
+            return refuse::connection(service, &stream, &entry, &Fault::NoThread, false, buffers);
         }
         let permit = service.admission().admit(Arc::clone(&stream));
         drop(arriving);
@@ -248,7 +249,7 @@ impl Listener {
             None => {
                 let fault = service.admission().capacity().fault();
                 let linger = service.admission().linger_permit();
-                connection::refuse(service, &stream, &entry, &fault, linger.is_some(), buffers);
+                refuse::connection(service, &stream, &entry, &fault, linger.is_some(), buffers);
             }
         }
     }

@@ -30,13 +30,15 @@ const MAX_ACCOUNTS: usize = 10_000;
 const MAX_NAME: usize = 64;
 /// The account whose password is `PROXY_PASSWORD`.
 pub const DEFAULT_ACCOUNT: &str = "default";
+/// The name of the row that stands for all rows that usage has no room for.
+const OTHERS: &str = "others";
 /// What clients may send before a password.
 const SCHEME: &str = "Bearer ";
 
 /// One entry of the accounts file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its name in logs, on the pages and in the API. Unique, and never `default`.
+    /// Its name in logs, on the pages and in the API. Unique, and neither `default` nor `others`.
     pub name: Arc<str>,
     /// What its clients send as `Authorization`. No other account has it, and it is not `PROXY_PASSWORD`.
     pub password: Secret,
@@ -298,6 +300,9 @@ fn name(value: &Value) -> Result<&str, String> {
     })?;
     if name == DEFAULT_ACCOUNT {
         return Err("the account of PROXY_PASSWORD has this name (write another name)".to_owned());
+    }
+    if name == OTHERS {
+        return Err("the sum of forgotten accounts has this name (write another name)".to_owned());
     }
     Ok(name)
 }

@@ -166,21 +166,31 @@ impl Limits {
         self.holds.take(Prefix::of(client), most).map(Some).map_err(fault)
     }
 
+    /// Checks whether this client may connect at all.
+    ///
+    /// # Errors
+    /// [`Fault::Banned`] or [`Fault::NotAllowed`].
+    pub fn check(&self, client: IpAddr) -> Result<(), Fault> {
+        let rules = self.rules.read();
+        if rules.is_exempt(client) {
+            return Ok(());
+        }
+        if let Some(until) = self.bans.end(client) {
+            return Err(Fault::Banned { until });
+        }
+        rules.refuses(client).map_or(Ok(()), |setting| Err(Fault::NotAllowed { setting }))
+    }
+
     /// One more request of this client.
     ///
     /// # Errors
-    /// [`Fault::Banned`], [`Fault::NotAllowed`], or [`Fault::OverLimit`] when it has sent too many in a short time.
+    /// As for [`check`](Self::check), and [`Fault::OverLimit`] when it has sent too many in a short time.
     pub fn request(&self, client: IpAddr) -> Result<(), Fault> {
+        self.check(client)?;
         let rate = {
             let rules = self.rules.read();
             if rules.is_exempt(client) {
                 return Ok(());
-            }
-            if let Some(until) = self.bans.end(client) {
-                return Err(Fault::Banned { until });
-            }
-            if let Some(setting) = rules.refuses(client) {
-                return Err(Fault::NotAllowed { setting });
             }
             rules.request_rate
         };

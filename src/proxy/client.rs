@@ -8,6 +8,11 @@ use crate::error::is_timeout;
 use crate::ledger::{Meter, Metered};
 use crate::nodes::backend;
 
+/// The longest wait for the client to end its side when much of a node's answer may still be on its way,
+pub const LINGER: Duration = Duration::from_secs(30);
+/// and when only answers of our own were sent, or lavaproxy is stopping.
+pub const SHORT_LINGER: Duration = Duration::from_secs(2);
+
 /// The most bytes that are read from a client after its last answer.
 const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 

@@ -10,43 +10,38 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::warn;
 use socket2::Socket;
 
 use super::buffers::Buffers;
-use super::client::Client;
+use super::client::{Client, LINGER, SHORT_LINGER};
+use super::closing_line::log_end;
 use super::exchange::{self, Outcome, Ready};
 use super::forward::Cuts;
 use super::forwarded::Source;
 use super::limits::{self, Holds};
-use super::proxy_protocol::{self, HEADER_TIME, HeaderError};
+use super::proxy_protocol::HEADER_TIME;
 use super::reply::{self, RequestSummary};
 use super::service::{Routes, Rules, Service};
+use super::source::read_proxy_header;
 use super::tunnel::{self, Switch, Watches};
-use super::{choose, forward, route};
+use super::{choose, forward, refuse, route};
 use crate::admission::{Admission, GOING_AWAY, Holder, Permit, Phase, SERVICE_RESTART};
 use crate::config::Lavalink;
 use crate::error::{BackendFault, End, Fault, is_timeout};
 use crate::http::body::Framing;
 use crate::http::head::{self, HeadError, ReadError, Request, Slots};
 use crate::ledger::{ClientInfo, Entry};
-use crate::logfmt::Quoted;
 use crate::nodes::backend::{Backend, Link};
 use crate::nodes::load::{Session, UnderWay};
 use crate::sessions::watch::Watch;
 
 /// A refused request's body is read up to this many bytes, so that the connection can go on.
 const MAX_DISCARD: u64 = 64 * 1024;
-/// The longest wait for the request of a client that gets no slot. It reads the refusal only after it has sent one.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// The delay of the answer to a wrong password for the web pages. It slows guessing down.
 const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
 /// A client that is silent for so long keeps no memory of a large body.
 const LARGE_TIME: Duration = Duration::from_secs(1);
-/// The longest wait for the client to end its side when much of a node's answer may still be on its way,
-const LINGER: Duration = Duration::from_secs(30);
-/// and when only answers of our own were sent, or lavaproxy is stopping.
-const SHORT_LINGER: Duration = Duration::from_secs(2);
 /// The stack of the thread that carries a tunnel: the copy's buffer, a few frames, and in the end a log line's.
 const CARRIER_STACK: usize = 96 * 1024;
 
@@ -70,28 +65,6 @@ pub fn serve(service: &Arc<Service>, admitted: Admitted, holds: Holds, buffers: 
     }
 }
 
-/// Answers a client that gets no slot with the reason. `wait` is false when no time can be spent on it.
-pub fn refuse(service: &Service, stream: &TcpStream, entry: &Entry, fault: &Fault, wait: bool, buffers: &mut Buffers) {
-    let mut client = Client::new(stream, entry.meter());
-    if !wait {
-        client.set_impatient();
-    }
-    // The request is read so that no byte of it is left unread when the connection closes.
-    let begun = Instant::now();
-    let _ = read_proxy_header(&service.rules(), entry, &mut client, buffers, REFUSAL_TIME);
-    let _ = head::read(&mut client, &mut buffers.client, |client, _| {
-        client.set_time_left(REFUSAL_TIME.saturating_sub(begun.elapsed()))
-    });
-    let mut summary = RequestSummary::default();
-    summary.guess(buffers.client.data());
-    entry.count_refusal(fault.end());
-    if client.write_all(&reply::error(service.error_format(), fault, &summary, true)).is_ok() {
-        client.linger(SHORT_LINGER);
-    }
-    log_end(service, entry, fault.end(), &fault.to_string());
-    entry.ends_as(fault.end());
-}
-
 struct Connection<'s> {
     service: &'s Arc<Service>,
     /// Those that hold for the present request.
@@ -110,6 +83,8 @@ struct Connection<'s> {
     summary: RequestSummary,
     /// True once a node's answer was relayed.
     has_relayed: bool,
+    /// True when the limits refused the connection, which has a log line of its own.
+    is_refused: bool,
     detail: String,
 }
 
@@ -125,26 +100,6 @@ enum Next {
     Request,
     End(End),
     Tunnel(Arc<Backend>, Link, Switch),
-}
-
-/// Reads the client's address from the PROXY header, where one is due.
-fn read_proxy_header(
-    rules: &Rules,
-    entry: &Entry,
-    client: &mut Client<'_>,
-    buffers: &mut Buffers,
-    time: Duration,
-) -> Result<Source, HeaderError> {
-    let peer = entry.client();
-    if !rules.expects_proxy_header(peer.address) {
-        return Ok(Source::plain(peer));
-    }
-    let announced = proxy_protocol::read(client, &mut buffers.client, |client| {
-        client.set_time_left(time.saturating_sub(entry.age()))
-    })?;
-    let source = Source::announced(peer, announced);
-    entry.attribute_to(source.client(), buffers.client.data().len());
-    Ok(source)
 }
 
 impl<'s> Connection<'s> {
@@ -164,6 +119,7 @@ impl<'s> Connection<'s> {
             last_version: None,
             summary: RequestSummary::default(),
             has_relayed: false,
+            is_refused: false,
             detail: String::new(),
         }
     }
@@ -171,7 +127,9 @@ impl<'s> Connection<'s> {
     /// Writes the closing log line and closes the ledger row.
     fn close(&self, end: End) {
         let end = if self.permit.is_kicked() { End::Kicked } else { end };
-        log_end(self.service, self.entry, end, &self.detail);
+        if !self.is_refused {
+            log_end(self.service, self.entry, end, &self.detail);
+        }
         self.entry.ends_as(end);
     }
 
@@ -187,9 +145,9 @@ impl<'s> Connection<'s> {
             }
         }
         if let Err(fault) = self.count_announced() {
-            // The request is read so that the answer is not lost.
-            let _ = self.await_head();
-            return Some(self.answer(&fault).map_or(fault.end(), |end| self.finish(end)));
+            self.is_refused = true;
+            refuse::announced(self.service, &mut self.client, self.entry, &fault, self.buffers);
+            return Some(fault.end());
         }
         loop {
             let fault = match self.serve_request() {
@@ -212,6 +170,7 @@ impl<'s> Connection<'s> {
         let address = self.source.client().address;
         self.permit.belongs_to(Holder { address, account: 0 });
         if let Some(limits) = self.service.limits().filter(|_| self.source.is_announced()) {
+            limits.check(address)?;
             self.holds = Holds::connect(limits, address)?;
         }
         Ok(())
@@ -466,27 +425,4 @@ fn carry(service: &Arc<Service>, admitted: &Arc<Admitted>, backend: &Socket, swi
 fn client_info<'b>(request: &Request<'_, 'b>) -> ClientInfo<'b> {
     let sent = |name| head::values(request.fields, name).next().unwrap_or_default();
     ClientInfo { user_id: sent("user-id"), client_name: sent("client-name"), user_agent: sent("user-agent") }
-}
-
-/// One line per ended connection: its client, its backend, its use, its duration and the reason of its end.
-fn log_end(service: &Service, entry: &Entry, end: End, detail: &str) {
-    if !log::log_enabled!(log::Level::Info) {
-        return;
-    }
-    let (version, node, backend) = entry.destination();
-    info!(
-        "event=ended id={} listener={} client={} kind={} version={} node={} backend={} requests={} in={} out={} ms={} reason={end}{}",
-        entry.id(),
-        service.name(),
-        entry.client(),
-        if entry.is_websocket() { "websocket" } else { "http" },
-        version.map_or("none", Lavalink::name),
-        node.as_deref().unwrap_or("none"),
-        backend.as_deref().unwrap_or("none"),
-        entry.requests(),
-        entry.meter().bytes_in(),
-        entry.meter().bytes_out(),
-        entry.age().as_millis(),
-        if detail.is_empty() { String::new() } else { format!(" detail={}", Quoted(detail)) },
-    );
 }

@@ -1,17 +1,18 @@
 //! The way of a connection, one file per stage, in their order:
 //!
 //! ```text
-//! connection: proxy_protocol, [ head (client) -> forwarded -> limits -> auth -> route -> forward
+//! connection: source (proxy_protocol), [ head (client) -> forwarded -> limits -> auth -> route -> forward
 //!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> tunnel (frames) -> ledger
 //! ```
 //!
-//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. `reply` writes
-//! lavaproxy's own answers. Nothing here knows a listener.
+//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. `refuse` turns whole
+//! connections away, `reply` writes lavaproxy's own answers. Nothing here knows a listener.
 
 pub mod auth;
 mod buffers;
 mod choose;
 mod client;
+mod closing_line;
 pub mod connection;
 mod exchange;
 mod forward;
@@ -20,9 +21,11 @@ mod frames;
 pub mod limits;
 mod load;
 mod proxy_protocol;
+pub mod refuse;
 mod reply;
 mod route;
 pub mod service;
+mod source;
 mod tunnel;
 mod upload;
 

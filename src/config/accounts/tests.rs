@@ -155,6 +155,10 @@ fn each_fault_of_a_name_has_its_text() {
         of_name(r#""default""#),
         ["entry 1: name: the account of PROXY_PASSWORD has this name (write another name)"]
     );
+    assert_eq!(
+        of_name(r#""others""#),
+        ["entry 1: name: the sum of forgotten accounts has this name (write another name)"]
+    );
     assert_eq!(faults(r#"[{"password":"hunter2"}]"#), ["entry 1: it has no name (add the field name)"]);
 }
 
