@@ -15,12 +15,12 @@ SETTINGS := /etc/lavaproxy/lavaproxy.env
 # skips with a line what it does not find.
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 TEST_LONG := image release soak
-TEST_TOOLS := browser compose fronts libraries prometheus service
-# TEST_CROWDS opens thousands of tunnels: too much for each save.
-TEST_CROWDS := many_tunnels nodes_crowd limits_memory
+TEST_TOOLS := browser compose fronts libraries prometheus service state_faults
+# TEST_CROWDS opens thousands of tunnels or starts hundreds of processes: too much for each save.
+TEST_CROWDS := many_tunnels nodes_crowd limits_memory state_killed
 # Most of them wait most of the time, so that several run at once; those that take longest start first.
 JOBS ?= 8
-TEST_SLOW := browser fronts libraries web_listener_workers stopping web_listener exhaustion command tunnel
+TEST_SLOW := browser fronts libraries state_killed web_listener_workers stopping web_listener exhaustion command tunnel
 SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
 
 .DEFAULT_GOAL := help

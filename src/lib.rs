@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | 8 | [`signals`] | what a running lavaproxy does on a signal |
 //! | 7 | [`server`] | puts everything together from the settings |
-//! | 6 | [`process`] | inherited sockets, the successor, the supervisor |
+//! | 6 | [`process`], [`state`] | inherited sockets, the successor, the supervisor; what outlives a process |
 //! | 5 | [`listener`] | the accept loops |
 //! | 4 | [`proxy`], [`monitor`] | the stages of a connection; the web pages and the API |
 //! | 3 | [`sessions`], [`admission`], [`limits`] | Lavalink sessions and their nodes; slots for connections; limits, bans, accounts |
@@ -39,3 +39,4 @@ pub mod proxy;
 pub mod server;
 pub mod sessions;
 pub mod signals;
+pub mod state;

@@ -9,11 +9,13 @@ use lavaproxy::config::{self, Loaded};
 use lavaproxy::demo::{Bots, Node};
 use lavaproxy::healthcheck;
 use lavaproxy::logfmt::{self, Quoted};
-use lavaproxy::process::notify::{Notify, State};
+use lavaproxy::process::notify::{Notify, State, Watchdog};
 use lavaproxy::process::sockets::{Inherited, LISTENERS};
-use lavaproxy::process::upgrade::{Binary, Predecessor};
+use lavaproxy::process::upgrade::{Binary, Follower, Predecessor};
 use lavaproxy::server::Server;
 use lavaproxy::signals::{FURTHER, Running, Signals};
+use lavaproxy::state::file::StateFile;
+use lavaproxy::state::saver::{self, Saver};
 use log::{error, info, warn};
 
 /// The exit code for wrong flags or settings.
@@ -135,6 +137,38 @@ fn begin(loaded: &Loaded) {
     }
 }
 
+/// What a start leads to.
+struct Started {
+    signals: Signals,
+    server: Server,
+    saver: Option<Saver>,
+    predecessor: Option<Follower>,
+}
+
+/// Starts the server on the state that another process has left: a predecessor, or the last one by its file.
+fn start(
+    settings: &config::Settings,
+    predecessor: Option<&Predecessor>,
+    watchdog: Option<Watchdog>,
+) -> Result<Started, Box<dyn std::error::Error>> {
+    let inherited = Inherited::from_environment(predecessor.is_some())?;
+    let signals = Signals::register(&FURTHER)?;
+    let mut file = settings.state_dir.as_deref().map(StateFile::new);
+    let state = match (predecessor, &mut file) {
+        (Some(predecessor), file) => {
+            file.iter_mut().for_each(|file| drop(file.check()));
+            Some(predecessor.state()?)
+        }
+        (None, Some(file)) => file.read(),
+        (None, None) => None,
+    };
+    let server = Server::start_on(settings, inherited, state, watchdog)?;
+    let lasting = server.lasting();
+    let saver = file.map(|file| Saver::start(file, saver::INTERVAL, move || lasting.state())).transpose()?;
+    let predecessor = predecessor.map(|predecessor| predecessor.follow(server.ledger())).transpose()?;
+    Ok(Started { signals, server, saver, predecessor })
+}
+
 fn run(
     loaded: Loaded,
     env_file: Option<PathBuf>,
@@ -143,12 +177,7 @@ fn run(
     begin(&loaded);
     let binary = Binary::of_this_process();
     let notify = Notify::from_environment()?;
-    let started = Inherited::from_environment(predecessor.is_some()).map_err(Into::into).and_then(|inherited| {
-        let signals = Signals::register(&FURTHER)?;
-        let draining = predecessor.as_ref().map_or(&[][..], |predecessor| predecessor.draining());
-        Ok((signals, Server::start_on(&loaded.settings, inherited, draining, notify.watchdog())?))
-    });
-    let (mut signals, server) = match (started, predecessor) {
+    let started = match (start(&loaded.settings, predecessor.as_ref(), notify.watchdog()), predecessor) {
         (Ok(started), Some(predecessor)) => {
             predecessor.tell_ready();
             started
@@ -158,15 +187,15 @@ fn run(
             started
         }
         (Err(error), predecessor) => {
-            let error: Box<dyn std::error::Error> = error;
             if let Some(predecessor) = predecessor {
                 predecessor.tell_failure(&error);
             }
             return Err(error);
         }
     };
+    let Started { mut signals, server, saver, predecessor } = started;
     let settings = loaded.settings;
-    Running { server: &server, settings, env_file, binary, notify: &notify }.run(&mut signals);
+    Running { server: &server, settings, env_file, binary, notify: &notify, saver, predecessor }.run(&mut signals);
     drop(server);
     info!("event=stopped");
     Ok(())

@@ -1,5 +1,7 @@
 //! Puts lavaproxy together from the settings: ledgers, nodes, listeners, monitor. Reloads the settings and stops it.
 
+mod lasting;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use crate::process::sockets::{self, Inherited, WEB};
 use crate::proxy::auth::Auth;
 use crate::proxy::service::{ErrorFormat, LavalinkRoutes, Routes, Rules, Service};
 use crate::sessions::table::Sessions;
+use crate::state::State;
+pub use lasting::Lasting;
 
 /// The slots of the web listener. They are its own, so that it cannot take those of the proxy listeners.
 const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share of the web pages" };
@@ -135,36 +139,33 @@ impl Server {
     /// # Errors
     /// When a listener cannot be opened, or the machine lacks threads or descriptors for the start.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        Self::start_on(settings, Inherited::default(), &[], None)
+        Self::start_on(settings, Inherited::default(), None, None)
     }
 
-    /// Like [`start`](Self::start), but uses the inherited sockets, drains the nodes that the predecessor was draining,
-    /// and notifies the supervisor's watchdog.
+    /// Like [`start`](Self::start), but uses the inherited sockets, goes on from the state that another process has
+    /// left, and notifies the supervisor's watchdog.
     ///
     /// # Errors
     /// As there, and when an inherited socket fits no listener.
     pub fn start_on(
         settings: &Settings,
         inherited: Inherited,
-        draining: &[String],
+        state: Option<State>,
         watchdog: Option<Watchdog>,
     ) -> Result<Self, StartError> {
         let sockets = sockets::listen(settings, inherited)?;
         let current = Current::new(settings, node_handles(settings, &[])?, Vec::new(), None);
-        for node in current.nodes.iter().filter(|node| draining.iter().any(|name| **name == *node.node.name)) {
-            node.backend.set_draining(true, "the predecessor");
-        }
         let sessions = Arc::new(Sessions::default());
         let machine = Machine::measure().capacity();
         let capacity = capacity(machine, settings);
         let (proxy, web) = (Admission::new(capacity), Admission::evicting(WEB_CONNECTIONS));
         let limits = Limits::new(&settings.limits, &settings.trusted_proxies, capacity.connections);
         let (ledger, web_ledger) = (Ledger::new(), Ledger::new());
+        if let Some(state) = state {
+            lasting::restore(state, &ledger, &limits, &sessions, &current.nodes);
+        }
 
-        let addresses: Vec<_> = sockets
-            .iter()
-            .map(|(name, socket)| Ok((*name, socket.local_addr().map_err(lacking(name))?)))
-            .collect::<Result<_, StartError>>()?;
+        let addresses = addresses(&sockets)?;
         let monitor = Monitor::start(Sources {
             ledger: Arc::clone(&ledger),
             web_ledger: Arc::clone(&web_ledger),
@@ -254,11 +255,14 @@ impl Server {
         self.listeners.iter().filter_map(|listener| Some((listener.name(), listener.socket()?))).collect()
     }
 
-    /// The names of the draining nodes.
-    pub fn draining(&self) -> Vec<Arc<str>> {
-        let current = self.current.lock();
-        let drains = |node: &&NodeHandle| node.backend.health().is_draining();
-        current.nodes.iter().filter(drains).map(|node| Arc::clone(&node.node.name)).collect()
+    /// What the next process goes on from.
+    pub fn lasting(&self) -> Lasting {
+        Lasting {
+            ledger: Arc::clone(&self.ledger),
+            limits: Arc::clone(&self.limits),
+            sessions: Arc::clone(&self.sessions),
+            current: Arc::clone(&self.current),
+        }
     }
 
     /// The ledger of the proxy listeners.
@@ -413,6 +417,11 @@ fn web_rules(settings: &Settings, pages: &Arc<Backend>, proxy: &Arc<Admission>) 
 
 fn web_timeouts(proxy: Timeouts) -> Timeouts {
     Timeouts { connect: WEB_TIMEOUT, response: WEB_TIMEOUT, head: proxy.head.min(WEB_TIMEOUT), ..proxy }
+}
+
+/// The addresses of the listeners.
+fn addresses(sockets: &[(&'static str, TcpListener)]) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+    sockets.iter().map(|(name, socket)| Ok((*name, socket.local_addr().map_err(lacking(name))?))).collect()
 }
 
 fn open(socket: TcpListener, service: Arc<Service>) -> Result<Arc<Listener>, StartError> {

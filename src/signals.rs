@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc;
 use std::thread;
 
 use log::{error, info, warn};
@@ -15,8 +16,9 @@ use signal_hook::low_level::signal_name;
 use crate::config::{self, Settings};
 use crate::logfmt::{self, Quoted};
 use crate::process::notify::{Notify, State};
-use crate::process::upgrade::Binary;
+use crate::process::upgrade::{Binary, Follower, Successor};
 use crate::server::Server;
+use crate::state::saver::Saver;
 
 /// The registered signals. The first SIGTERM or SIGINT goes to [`Running`]; a second one ends the process at once.
 pub struct Signals {
@@ -64,6 +66,10 @@ pub struct Running<'r> {
     pub binary: io::Result<Binary>,
     /// The supervisor, if there is one.
     pub notify: &'r Notify,
+    /// The thread that saves the state, if there is a STATE_DIR.
+    pub saver: Option<Saver>,
+    /// The thread that follows a predecessor, if there was one.
+    pub predecessor: Option<Follower>,
 }
 
 impl Running<'_> {
@@ -73,14 +79,15 @@ impl Running<'_> {
             match signals.incoming.forever().next() {
                 Some(SIGHUP) => self.reload(),
                 Some(SIGUSR2) => {
-                    if self.start_successor() {
-                        return self.hand_over(signals);
+                    if let Some(successor) = self.start_successor() {
+                        return self.hand_over(successor, signals);
                     }
                 }
                 signal => {
                     log_stop(signal);
                     self.notify.say(State::Stopping);
-                    return self.server.stop();
+                    self.server.stop();
+                    return self.saver.into_iter().for_each(Saver::finish);
                 }
             }
         }
@@ -115,47 +122,70 @@ impl Running<'_> {
         }
         if !loaded.need_restart.is_empty() {
             let settings = loaded.need_restart.join(",");
-            warn!("event=restart-needed settings={settings} hint=\"a listener moves only in a restart\"");
+            warn!("event=restart-needed settings={settings} hint=\"listeners and the state move only in a restart\"");
         }
         self.settings = loaded.settings;
     }
 
-    /// Starts the successor. True once it serves.
-    fn start_successor(&self) -> bool {
+    /// Starts the successor, which goes on from the state of this moment. Returns it once it serves.
+    fn start_successor(&self) -> Option<Successor> {
         info!("event=upgrade");
-        let started = match &self.binary {
-            Ok(binary) => binary
-                .start_successor(&self.server.listeners(), &self.server.draining())
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(format!("the path of this process's binary is not known: {error}")),
-        };
-        match started {
-            Ok(pid) => {
-                info!("event=upgraded successor={pid}");
-                self.notify.say(State::Successor(pid));
-                true
+        match self.try_successor() {
+            Ok(successor) => {
+                info!("event=upgraded successor={}", successor.pid());
+                self.notify.say(State::Successor(successor.pid()));
+                Some(successor)
             }
             Err(error) => {
                 error!("event=upgrade-failed error={} hint=\"this process goes on to serve\"", Quoted(error));
-                false
+                None
             }
         }
     }
 
+    /// From here on the successor saves the state. If there is none, this process goes on to save it.
+    fn try_successor(&self) -> Result<Successor, String> {
+        let binary = self.binary.as_ref();
+        let binary = binary.map_err(|error| format!("the path of this process's binary is not known: {error}"))?;
+        if let Some(saver) = &self.saver {
+            saver.pause().map_err(|error| error.to_string())?;
+        }
+        let state = self.server.lasting().hand_over();
+        let started = binary.start_successor(&self.server.listeners(), &state);
+        if let (Err(_), Some(saver)) = (&started, &self.saver) {
+            saver.resume();
+        }
+        started.map_err(|error| error.to_string())
+    }
+
     /// Serves the remaining connections until they end, until DRAIN_TIMEOUT, or until a signal stops this process.
-    fn hand_over(&self, signals: &mut Signals) {
+    /// Reports to the successor what they use, and what those of a predecessor use that is not at its end either.
+    fn hand_over(&self, successor: Successor, signals: &mut Signals) {
         let handle = signals.incoming.handle();
+        let (server, predecessor) = (self.server, self.predecessor.as_ref());
+        let (ends, ended) = mpsc::channel();
         thread::scope(|scope| {
-            let leaving = thread::Builder::new().spawn_scoped(scope, || {
-                self.server.hand_over();
+            let reporting = thread::Builder::new()
+                .spawn_scoped(scope, move || successor.report(|| server.ledger().remainder(), &ended));
+            if let Err(error) = reporting {
+                warn!(
+                    "event=report-failed error={} hint=\"the use of the last connections here is not counted\"",
+                    Quoted(error)
+                );
+            }
+            let leaving = thread::Builder::new().spawn_scoped(scope, move || {
+                server.hand_over();
+                predecessor.into_iter().for_each(Follower::wait);
+                drop(ends);
                 handle.close();
             });
             if leaving.is_err() {
-                return self.server.stop();
+                return server.stop();
             }
             let stopped = signals.incoming.forever().any(|signal| matches!(signal, SIGINT | SIGTERM));
             if stopped || signals.stop.load(SeqCst) {
-                self.server.hurry();
+                server.hurry();
+                predecessor.into_iter().for_each(Follower::give_up);
             }
         });
     }

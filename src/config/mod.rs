@@ -100,7 +100,7 @@ fn load_from(
     };
     let outcome = Settings::from_lookup(lookup).and_then(|settings| match present {
         None => Ok((settings, Vec::new())),
-        Some(present) => settings.with_listeners_of(present, lookup),
+        Some(present) => settings.with_fixed_of(present, lookup),
     });
     match outcome {
         Ok((settings, need_restart)) if file.faults.is_empty() && of_accounts.is_empty() => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::names::{
     self, ACCOUNTS_FILE, DEFAULT_PASSWORD, DEFAULT_VERSION, FAILOVER_AFTER, HEALTH_INTERVAL, LISTENER_SETTINGS,
     LOAD_RETRY, MAX_BODY, PROXY_HOST, PROXY_PASSWORD, PROXY_PORT, PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT,
-    Setting, TRUSTED_PROXIES, WEB_HOST, WEB_PASSWORD, WEB_PORT,
+    STATE_DIR, Setting, TRUSTED_PROXIES, WEB_HOST, WEB_PASSWORD, WEB_PORT,
 };
 use super::reader::Reader;
 use super::{Account, Fault, Faults, Lavalink, LimitSettings, Networks, Node, PerVersion, Secret, value};
@@ -174,15 +174,17 @@ impl Settings {
         })
     }
 
-    /// These settings with the listeners of `present`, and the names of the settings that would move a listener.
-    pub(super) fn with_listeners_of(
+    /// These settings with the listeners and the state's folder of `present`, and the names of the settings that would
+    /// move one of them.
+    pub(super) fn with_fixed_of(
         self,
         present: &Self,
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Self, Vec<&'static str>), Faults> {
         let is_of_a_listener = |name: &str| LISTENER_SETTINGS.iter().any(|setting| setting.name == name);
         let is_moved = |name: &&str| self.value(name) != present.value(name);
-        let moved: Vec<_> = LISTENER_SETTINGS.iter().map(|setting| setting.name).filter(is_moved).collect();
+        let fixed = LISTENER_SETTINGS.iter().chain([&STATE_DIR]).map(|setting| setting.name);
+        let moved: Vec<_> = fixed.filter(is_moved).collect();
         if moved.is_empty() {
             return Ok((self, moved));
         }
@@ -195,7 +197,7 @@ impl Settings {
                 |fault: Fault| Fault { reason: format!("which holds until a restart: {}", fault.reason), ..fault };
             Faults(faults.into_iter().map(until_restart).collect())
         })?;
-        Ok((settings, moved))
+        Ok((Self { state_dir: present.state_dir.clone(), ..settings }, moved))
     }
 
     /// The nodes of a version, none when it is off.

@@ -54,10 +54,26 @@ impl Sessions {
     pub fn node_of_key<'n>(&self, key: KeyHash, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
         self.keys.lock().known(key, names)
     }
+
+    /// The hashes of all keys with the names of their nodes, oldest first, for the next process.
+    pub fn save_keys(&self) -> Vec<(String, Arc<str>)> {
+        self.keys.lock().iter().map(|(key, node)| (key.to_hex(), Arc::clone(node))).collect()
+    }
+
+    /// Notes what [`save_keys`](Self::save_keys) returned in another process. What is no hash is left out.
+    pub fn restore_keys(&self, keys: &[(String, Arc<str>)]) {
+        let mut known = self.keys.lock();
+        for (hex, node) in keys {
+            if let Some(key) = KeyHash::from_hex(hex) {
+                known.remember(key, node);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -71,5 +87,19 @@ mod tests {
         sessions.note(b"10", 8);
         assert_eq!(sessions.backend_of(b"10"), Some(8));
         assert_eq!(sessions.ids.lock().nodes.len(), MAX_IDS);
+    }
+
+    #[test]
+    fn keys_are_the_same_in_the_next_process() {
+        let (before, after) = (Sessions::default(), Sessions::default());
+        let key = |text: &str| KeyHash::of(text.as_bytes()).unwrap();
+        before.note_key(key("one"), &"eu1".into());
+        before.note_key(key("two"), &"eu2".into());
+        let mut saved = before.save_keys();
+        assert!(!saved.iter().any(|(hex, _)| hex.contains("one")));
+        saved.push(("no hash".to_owned(), "eu1".into()));
+        after.restore_keys(&saved);
+        assert_eq!(after.save_keys(), before.save_keys());
+        assert_eq!(after.node_of_key(key("two"), ["eu1", "eu2"]), Some("eu2"));
     }
 }

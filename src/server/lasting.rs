@@ -1,0 +1,49 @@
+//! What the next process goes on from: collected for the state file and for a successor, and taken up at the start.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Current, NodeHandle};
+use crate::ledger::{Ledger, Saved};
+use crate::limits::Limits;
+use crate::sessions::table::Sessions;
+use crate::state::State;
+
+/// What the next process goes on from, for the thread that saves it and for a successor.
+pub struct Lasting {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) current: Arc<Mutex<Current>>,
+}
+
+impl Lasting {
+    /// The state of this moment, to be saved.
+    pub fn state(&self) -> State {
+        self.with(self.ledger.save())
+    }
+
+    /// The state of this moment, for a successor. From then on the ledger keeps apart what it has not handed over.
+    pub fn hand_over(&self) -> State {
+        self.with(self.ledger.hand_over())
+    }
+
+    fn with(&self, ledger: Saved) -> State {
+        let current = self.current.lock();
+        let drains = |node: &&NodeHandle| node.backend.health().is_draining();
+        let draining = current.nodes.iter().filter(drains).map(|node| Arc::clone(&node.node.name)).collect();
+        drop(current);
+        State::new(ledger, self.limits.bans().save(), draining, self.sessions.save_keys())
+    }
+}
+
+/// Goes on from this state. To be called before the first connection.
+pub(super) fn restore(state: State, ledger: &Ledger, limits: &Limits, sessions: &Sessions, nodes: &[NodeHandle]) {
+    ledger.restore(state.ledger);
+    limits.bans().restore(state.bans);
+    sessions.restore_keys(&state.resume_keys);
+    for node in nodes.iter().filter(|node| state.draining.contains(&node.node.name)) {
+        node.backend.set_draining(true, "the process before this one");
+    }
+}

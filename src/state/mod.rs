@@ -1,0 +1,103 @@
+//! What outlives a process: the figures of the ledger, the bans, the draining nodes and where v3's sessions are. One
+//! file in STATE_DIR holds it, and a predecessor sends it to its successor.
+//!
+//! It holds no passwords and no tokens. Of a `Resume-Key` it holds a hash.
+
+pub mod file;
+pub mod saver;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger;
+use crate::limits::SavedBans;
+
+/// The version of the form. A form that an older lavaproxy would misread needs a higher one.
+const VERSION: u64 = 1;
+/// A larger state is not read, in bytes.
+pub const MAX_SIZE: u64 = 64 * 1024 * 1024;
+
+/// What a process leaves to the next one.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    version: u64,
+    /// When it was written, in milliseconds since the epoch; 0 until then.
+    pub saved_at: u64,
+    /// All figures.
+    pub ledger: ledger::Saved,
+    /// The bans in force, and what decides how long the next ones last.
+    pub bans: SavedBans,
+    /// The names of the draining nodes.
+    pub draining: Vec<Arc<str>>,
+    /// Hashes of v3's resume keys, with the names of the nodes that have their sessions, oldest first.
+    pub resume_keys: Vec<(String, Arc<str>)>,
+}
+
+/// The field that every form has.
+#[derive(Deserialize)]
+struct Form {
+    version: u64,
+}
+
+/// Why a text is no state.
+#[derive(Debug)]
+pub enum ParseError {
+    /// It is not what lavaproxy writes.
+    Garbled(serde_json::Error),
+    /// A later lavaproxy wrote it.
+    Newer(u64),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Garbled(error) => write!(out, "it is damaged: {error}"),
+            Self::Newer(version) => {
+                write!(out, "its form has version {version}, and this lavaproxy reads version {VERSION}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+impl State {
+    /// The state of this moment.
+    pub fn new(
+        ledger: ledger::Saved,
+        bans: SavedBans,
+        draining: Vec<Arc<str>>,
+        resume_keys: Vec<(String, Arc<str>)>,
+    ) -> Self {
+        Self { version: VERSION, saved_at: 0, ledger, bans, draining, resume_keys }
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    /// When the text is anything else.
+    pub fn parse(json: &[u8]) -> Result<Self, ParseError> {
+        let form: Form = serde_json::from_slice(json).map_err(ParseError::Garbled)?;
+        if form.version > VERSION {
+            return Err(ParseError::Newer(form.version));
+        }
+        serde_json::from_slice(json).map_err(ParseError::Garbled)
+    }
+
+    /// The state as one line of JSON, without a line end.
+    ///
+    /// # Errors
+    /// When a part of it cannot be written as JSON, which is a defect in lavaproxy.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+}
+
+fn unix_millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
