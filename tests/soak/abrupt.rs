@@ -3,12 +3,12 @@
 
 use std::io::ErrorKind;
 
-use crate::connection::{Answer, Connection, Request};
+use crate::connection::{Answer, Connection, Request, check_origin};
 use crate::ledger::Group;
 use crate::load::Load;
 use crate::random::{Pattern, Random};
 use crate::rest::{any, body_fields, send_body};
-use crate::wire::{Tried, Trouble};
+use crate::wire::{Tried, Trouble, value};
 use crate::{MAX_BODY, RESPONSE_TIMEOUT};
 
 /// Ends a connection in the middle of something, with a reset or with a close that often comes to one.
@@ -31,11 +31,12 @@ pub fn within_a_head(load: &Load, random: &mut Random) -> Tried<()> {
 
 /// A part of a head, and then nothing until lavaproxy has had enough.
 pub fn slow_head(load: &Load, random: &mut Random) -> Tried<()> {
+    let _steady = load.steady();
     let mut connection = Connection::open(load, Group::Abrupt)?;
     let (begun, rest) = (b"GET /v4/info HTTP/1.1\r\nHost: ", [b"s", b"l", b"o", b"w"]);
     connection.send_raw(begun, false)?;
     for byte in rest {
-        if load.pause(random.millis(100, 2000)) {
+        if load.pause(random.millis(100, 2000)) || load.is_upgrading() {
             return break_off(connection, random);
         }
         connection.send_raw(byte, false)?;
@@ -72,7 +73,9 @@ pub fn too_large(load: &Load, random: &mut Random) -> Tried<()> {
     let before = load.weather("v4");
     connection.send_head(&ask, b"")?;
     let sent = send_body(&mut connection, &mut Pattern::up(nonce), length, chunked, random);
-    match (sent, connection.answer(&ask)) {
+    let answer = connection.answer(&ask);
+    connection.rest_may_be_unread();
+    match (sent, answer) {
         (_, Ok(Answer { status: 413, closes: true })) => Ok(()),
         (_, Ok(Answer { status: 502, .. })) if !load.was_fair_since("v4", before) => Ok(()),
         // The answer may be lost to a reset over what was still being sent.
@@ -92,7 +95,12 @@ pub fn within_an_answer(load: &Load, random: &mut Random) -> Tried<()> {
         return break_off(connection, random);
     }
     let head = connection.answer_head()?;
-    if crate::wire::value(&head, "content-length").is_some_and(|length| length == ask.length.to_string()) {
+    // An error of lavaproxy's own may happen to have the length that was asked for.
+    let is_from_node = value(&head, "x-node").is_some();
+    if is_from_node {
+        check_origin(&head, &ask)?;
+    }
+    if is_from_node && value(&head, "content-length").is_some_and(|length| length == ask.length.to_string()) {
         connection.wire.expect(&mut Pattern::down(ask.nonce), random.between(0, ask.length))?;
     }
     break_off(connection, random)

@@ -173,6 +173,11 @@ impl<'l> Connection<'l> {
         self.read = self.wire.sent;
     }
 
+    /// The answer came before all was read, and lavaproxy need not read the rest to its end.
+    pub fn rest_may_be_unread(&mut self) {
+        self.read = 0;
+    }
+
     pub fn answer_head(&mut self) -> Tried<String> {
         Ok(self.wire.head()?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?)
     }

@@ -1,10 +1,12 @@
-//! The real lavaproxy as a process of its own: its start, its log, its figures in /proc and in the API, its stop.
+//! The real lavaproxy as a process of its own: its start, its log, its figures in /proc and in the API, its successors,
+//! its stop.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -12,7 +14,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::ledger::{Counted, Group, Port};
+use crate::load::{Load, within};
+use crate::random::Random;
 use crate::support::Client;
+use crate::wire::PATIENCE;
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,11 +36,22 @@ pub struct Log {
     pub ended: HashMap<Port, Vec<Counted>>,
     pub reasons: BTreeMap<String, u64>,
     listeners: HashMap<String, SocketAddr>,
-    stopped: bool,
+    /// The process numbers of those that took over.
+    successors: Vec<u32>,
+    /// Predecessors that accept no more clients.
+    closed: usize,
+    /// Processes that have stopped as they should.
+    stopped: usize,
 }
 
 pub struct Lavaproxy {
+    set: Vec<(String, String)>,
+    /// The process that was started here.
     child: Child,
+    /// The one that serves now: the child, or its latest successor.
+    serving: AtomicU32,
+    /// Starts and upgrades so far.
+    begun: AtomicU32,
     log: Arc<Mutex<Log>>,
     reader: Option<JoinHandle<()>>,
     pub proxy: SocketAddr,
@@ -44,33 +60,72 @@ pub struct Lavaproxy {
 
 impl Lavaproxy {
     pub fn start(set: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lavaproxy"));
-        // Of what is freed glibc keeps much, in up to eight arenas a core, and a leak would hide in that: here it has one,
-        // and maps each buffer by itself.
-        command.env_clear().env("MALLOC_ARENA_MAX", "1").env("MALLOC_MMAP_THRESHOLD_", "4096");
-        command.envs(set.iter().copied());
-        command.current_dir(env!("CARGO_TARGET_TMPDIR"));
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut first = Log::default();
-        while !first.listeners.contains_key("proxy") || !first.listeners.contains_key("web") {
-            first.read(&lines.next().expect("it ended before its listeners were open").unwrap());
-        }
-        let (proxy, web) = (first.listeners["proxy"], first.listeners["web"]);
-        let log = Arc::new(Mutex::new(first));
-        let reader = thread::spawn({
-            let log = Arc::clone(&log);
-            move || lines.map_while(Result::ok).for_each(|line| log.lock().unwrap().read(&line))
-        });
-        Self { child, log, reader: Some(reader), proxy, web }
+        let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let log = Arc::default();
+        let (child, reader) = spawn(&set, &log);
+        let listener = |name| log.lock().unwrap().listeners[name];
+        let (proxy, web, serving) = (listener("proxy"), listener("web"), child.id().into());
+        Self { set, child, serving, begun: 1.into(), log, reader: Some(reader), proxy, web }
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.serving.load(SeqCst)
     }
 
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    pub fn is_running(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
+    }
+
+    /// Replaces it by a successor now and then.
+    pub fn upgrade_now_and_then(&self, load: &Load, seed: u64) {
+        let mut random = Random::new(seed);
+        while !load.pause(random.millis(1000, 4000)) {
+            load.upgrade(|| self.upgrade());
+        }
+    }
+
+    /// Replaces it by a successor, whose figures are never behind those that were shown before.
+    fn upgrade(&self) {
+        let shown = |stats: &serde_json::Value| stats["totals"]["bytesOut"].as_u64().unwrap();
+        let (before, known) = (self.stats(), self.log(|log| log.successors.len()));
+        self.signal(Signal::SIGUSR2);
+        assert!(within(PATIENCE, || self.log(|log| log.successors.len() > known)), "no successor");
+        self.serving.store(self.log(|log| log.successors[known]), SeqCst);
+        self.begun.fetch_add(1, SeqCst);
+        // Until then a predecessor takes new clients, for one request each.
+        assert!(within(PATIENCE, || self.log(|log| log.closed > known)), "the predecessor still accepts");
+        let has_taken_over = || {
+            let now = self.stats();
+            now["startedAt"] != before["startedAt"] && shown(&now) >= shown(&before)
+        };
+        assert!(within(PATIENCE, has_taken_over), "{} instead of {}", self.stats()["totals"], before["totals"]);
+    }
+
+    /// How often a successor took over.
+    pub fn upgrades(&self) -> usize {
+        self.log(|log| log.successors.len())
+    }
+
+    /// True when every process has ended but the one that serves.
+    pub fn is_alone(&self) -> bool {
+        self.log(|log| log.stopped) + 1 == self.begun.load(SeqCst) as usize
+    }
+
+    /// A stop and a start at the same addresses.
+    pub fn restart(&mut self) {
+        assert!(self.stop(), "it has not stopped as it should");
+        for (name, value) in &mut self.set {
+            match &**name {
+                "PROXY_PORT" => *value = self.proxy.port().to_string(),
+                "WEB_PORT" => *value = self.web.port().to_string(),
+                _ => {}
+            }
+        }
+        let (child, reader) = spawn(&self.set, &self.log);
+        self.serving.store(child.id(), SeqCst);
+        self.begun.fetch_add(1, SeqCst);
+        (self.child, self.reader) = (child, Some(reader));
     }
 
     pub fn held(&self) -> Held {
@@ -116,19 +171,42 @@ impl Lavaproxy {
         look(&self.log.lock().unwrap())
     }
 
-    /// SIGTERM; how it ended, and whether its log's last word was that it did.
-    pub fn stop(&mut self) -> (ExitStatus, bool) {
-        kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).unwrap();
-        let status = self.child.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
-        let stopped = self.log.lock().unwrap().stopped;
-        (status, stopped)
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
+
+    /// SIGTERM; whether every process has ended well, and its log's last word was that it did.
+    pub fn stop(&mut self) -> bool {
+        self.signal(Signal::SIGTERM);
+        let status = self.child.wait().unwrap();
+        // The log ends with the last process.
+        self.reader.take().unwrap().join().unwrap();
+        status.success() && self.log(|log| log.stopped) == self.begun.load(SeqCst) as usize
+    }
+}
+
+/// Starts the process and the thread that reads its log. Returns once its listeners are open.
+fn spawn(set: &[(String, String)], log: &Arc<Mutex<Log>>) -> (Child, JoinHandle<()>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lavaproxy"));
+    // Of what is freed glibc keeps much, in up to eight arenas a core, and a leak would hide in that: here it has one,
+    // and maps each buffer by itself.
+    command.env_clear().env("MALLOC_ARENA_MAX", "1").env("MALLOC_MMAP_THRESHOLD_", "4096");
+    command.envs(set.iter().map(|(name, value)| (name, value))).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    log.lock().unwrap().listeners.clear();
+    while log.lock().unwrap().listeners.len() < 2 {
+        let line = lines.next().expect("it ended before its listeners were open").unwrap();
+        log.lock().unwrap().read(&line);
+    }
+    let log = Arc::clone(log);
+    (child, thread::spawn(move || lines.map_while(Result::ok).for_each(|line| log.lock().unwrap().read(&line))))
 }
 
 impl Drop for Lavaproxy {
     fn drop(&mut self) {
-        // It has ended already unless the test failed.
+        // They have ended already unless the test failed.
+        let _ = kill(Pid::from_raw(self.pid() as i32), Signal::SIGKILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -156,7 +234,9 @@ impl Log {
                 }
                 *self.reasons.entry(value("reason").unwrap_or_default().to_owned()).or_default() += 1;
             }
-            "stopped" => self.stopped = true,
+            "upgraded" => self.successors.push(value("successor").unwrap().parse().unwrap()),
+            "listeners-closed" => self.closed += 1,
+            "stopped" => self.stopped += 1,
             _ => {}
         }
         // A node that restarts is down for a while.

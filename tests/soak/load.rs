@@ -1,8 +1,8 @@
 //! What every thread of the load shares, and the loop that each of them runs.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,10 @@ pub struct Load {
     pub findings: Arc<Findings>,
     /// Connections that are open on the clients' side.
     pub open: AtomicUsize,
+    /// No upgrade of lavaproxy while a reader has it.
+    steady: RwLock<()>,
+    /// True while an upgrade waits for its readers.
+    upgrading: AtomicBool,
     over: Mutex<bool>,
     ending: Condvar,
 }
@@ -38,7 +42,9 @@ pub struct Kind {
 impl Load {
     pub fn new(proxy: SocketAddr, web: SocketAddr, nodes: Vec<Arc<Node>>, findings: Arc<Findings>) -> Self {
         let (ledger, open) = (Ledger::default(), AtomicUsize::new(0));
-        Self { proxy, web, nodes, ledger, findings, open, over: Mutex::new(true), ending: Condvar::new() }
+        let (steady, upgrading) = (RwLock::default(), AtomicBool::new(false));
+        let (over, ending) = (Mutex::new(true), Condvar::new());
+        Self { proxy, web, nodes, ledger, findings, open, steady, upgrading, over, ending }
     }
 
     fn nodes_of<'l>(&'l self, version: &'l str) -> impl Iterator<Item = &'l Arc<Node>> {
@@ -48,6 +54,24 @@ impl Load {
     /// No restart of a node of this version while this is held. Where both versions are held, v3 must come first.
     pub fn calm(&self, version: &str) -> Vec<RwLockReadGuard<'_, ()>> {
         self.nodes.iter().filter(|node| node.version == version).map(|node| node.calm()).collect()
+    }
+
+    /// No upgrade of lavaproxy while this is held. An upgrade ends connections between two of their requests.
+    pub fn steady(&self) -> RwLockReadGuard<'_, ()> {
+        self.steady.read().unwrap()
+    }
+
+    /// True when an upgrade waits for connections with several requests to end.
+    pub fn is_upgrading(&self) -> bool {
+        self.upgrading.load(SeqCst)
+    }
+
+    /// Upgrades lavaproxy once no connection with several requests is open.
+    pub fn upgrade(&self, act: impl FnOnce()) {
+        self.upgrading.store(true, SeqCst);
+        let _nobody_wants_it_steady = self.steady.write().unwrap();
+        act();
+        self.upgrading.store(false, SeqCst);
     }
 
     /// The weather of the nodes of this version.

@@ -3,7 +3,8 @@
 //!
 //! Clients come from 127.0.0.2 when they end every connection properly and from 127.0.0.3 when they do not: of the
 //! former lavaproxy's ledger must say exactly what the clients counted, of the latter what they cannot rule out. There
-//! are one node of v3 and two of v4, which restart now and then.
+//! are one node of v3 and two of v4, which restart now and then. At first lavaproxy is upgraded again and again under the
+//! load, then it is restarted; its figures go on from process to process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../support/mod.rs"]
@@ -25,6 +26,8 @@ mod web;
 mod wire;
 
 use std::env;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -46,6 +49,8 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Long enough for every thread, buffer and page of the allocators to have been used once.
 const WARM_UP: Duration = Duration::from_secs(10);
+/// The part of the time that is added before it with upgrades.
+const UPGRADING: u32 = 4;
 /// How long idle workers stay, and much more.
 const REST: Duration = Duration::from_secs(60);
 /// What allocators may keep beyond what they kept after the warm-up, in KiB.
@@ -102,30 +107,39 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
     let mut lavaproxy = start(&nodes);
     let load = Load::new(lavaproxy.proxy, lavaproxy.web, nodes.into(), findings);
 
-    let start = rest(&load, &lavaproxy, None);
     let mut peak = Peak::default();
-    run(&load, &lavaproxy, WARM_UP.min(time), seed, &mut peak);
+    run(&load, &lavaproxy, WARM_UP.max(time / UPGRADING), mix(!seed), &mut peak, true);
+    let _ = rest(&load, &lavaproxy, None);
+    lavaproxy.restart();
+
+    let start = rest(&load, &lavaproxy, None);
+    run(&load, &lavaproxy, WARM_UP.min(time), seed, &mut peak, false);
     let warm = rest(&load, &lavaproxy, Some(start));
-    run(&load, &lavaproxy, time.saturating_sub(WARM_UP), mix(seed), &mut peak);
+    run(&load, &lavaproxy, time.saturating_sub(WARM_UP), mix(seed), &mut peak, false);
     let end = rest(&load, &lavaproxy, Some(start));
 
     assert!(lavaproxy.is_running(), "it has ended");
     let cpu = lavaproxy.cpu_seconds();
     let ledger = compare(&load, &lavaproxy);
-    println!("\n{}", report::markdown(&Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, ledger }));
+    let upgrades = lavaproxy.upgrades();
+    let run = Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, upgrades, ledger };
+    println!("\n{}", report::markdown(&run));
 
+    assert!(upgrades > 0, "no successor took over");
     assert!(lavaproxy.loads_retried(&V4_NODES) > 0.0, "no load was tried on another node");
     assert!(end.memory <= warm.memory + SLACK, "memory grew from {} to {} KiB", warm.memory, end.memory);
     let alarming = lavaproxy.log(|log| log.alarming.clone());
     assert!(alarming.is_empty(), "{alarming:#?}");
-    let (status, stopped) = lavaproxy.stop();
-    assert!(status.success() && stopped, "{status}");
+    assert!(lavaproxy.stop(), "it has not stopped as it should");
 }
 
 fn start([v3, a4, b4]: &[Arc<Node>; 3]) -> Lavaproxy {
     let (v3_host, v3_port) = (v3.address.ip().to_string(), v3.address.port().to_string());
     let v4_nodes = [a4, b4].map(|node| format!("{}={}", node.name, node.address)).join(", ");
     let response_timeout = format!("{}s", RESPONSE_TIMEOUT.as_secs());
+    let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak-state");
+    let _ = fs::remove_dir_all(&state);
+    fs::create_dir_all(&state).unwrap();
     Lavaproxy::start(&[
         ("PROXY_HOST", "127.0.0.1"),
         ("PROXY_PORT", "0"),
@@ -136,11 +150,14 @@ fn start([v3, a4, b4]: &[Arc<Node>; 3]) -> Lavaproxy {
         ("LAVALINK_V4_NODES", &v4_nodes),
         ("MAX_BODY", &MAX_BODY.to_string()),
         ("RESPONSE_TIMEOUT", &response_timeout),
+        // Longer than any tunnel: a predecessor carries its own to their ends.
+        ("DRAIN_TIMEOUT", "1h"),
+        ("STATE_DIR", state.to_str().unwrap()),
     ])
 }
 
-/// All kinds at once for so long.
-fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut Peak) {
+/// All kinds at once for so long, and upgrades under them if there shall be any.
+fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut Peak, upgrades: bool) {
     let started = Instant::now();
     load.begin();
     thread::scope(|scope| {
@@ -149,6 +166,9 @@ fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut
         }
         for (number, version) in [(100, "v3"), (101, "v4")] {
             scope.spawn(move || load.restart_now_and_then(version, mix(seed ^ number)));
+        }
+        if upgrades {
+            scope.spawn(|| lavaproxy.upgrade_now_and_then(load, mix(seed ^ 102)));
         }
         let mut said = 0;
         while started.elapsed() < time && load.findings.all_wrong().is_empty() {
@@ -167,7 +187,7 @@ fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut
 /// All clients have left: what lavaproxy holds once it has noticed, which must not be more than `before`. The idle
 /// connections that it keeps to its nodes are closed there, and a request to each makes it find out.
 fn rest(load: &Load, lavaproxy: &Lavaproxy, before: Option<Held>) -> Held {
-    let is_empty = || lavaproxy.stats()["totals"]["active"] == 0;
+    let is_empty = || lavaproxy.is_alone() && lavaproxy.stats()["totals"]["active"] == 0;
     assert!(within(REST, is_empty), "connections are still in the ledger: {}", lavaproxy.stats()["connections"]);
     let mut random = Random::new(0);
     for node in &load.nodes {

@@ -46,12 +46,13 @@ pub struct Run<'r> {
     pub peak: &'r Peak,
     pub end: Held,
     pub cpu: f64,
+    pub upgrades: usize,
     pub ledger: [(Group, u64, Known, Counted); 2],
 }
 
 pub fn markdown(run: &Run<'_>) -> String {
     let mut out = String::new();
-    let Run { seed, time, load, start, warm, peak, end, cpu, ledger } = run;
+    let Run { seed, time, load, start, warm, peak, end, cpu, upgrades, ledger } = run;
     let minutes = time.as_secs_f64() / 60.0;
     let _ = writeln!(out, "### {minutes:.1} minutes, seed {seed}\n");
     let _ = writeln!(
@@ -82,6 +83,10 @@ pub fn markdown(run: &Run<'_>) -> String {
         let _ = writeln!(out, "| {what} | {count} |");
     }
     let restarts = load.restarts();
-    let _ = writeln!(out, "\n{restarts} restarts of nodes; {} connections at once; {cpu:.0} s of CPU.", peak.open);
+    let _ = writeln!(
+        out,
+        "\n{restarts} restarts of nodes; {upgrades} upgrades of lavaproxy and a restart; {} connections at once; {cpu:.0} s of CPU since the restart.",
+        peak.open
+    );
     out
 }

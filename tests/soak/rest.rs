@@ -73,6 +73,7 @@ fn end(connection: Connection<'_>, next: &Next) -> Tried<()> {
 
 /// One connection for many requests, to both nodes in turn.
 pub fn kept_alive(load: &Load, random: &mut Random) -> Tried<()> {
+    let _steady = load.steady();
     let mut connection = Connection::open(load, Group::Clean)?;
     for left in (0..random.between(1, 50)).rev() {
         let fields = if left == 0 && random.one_in(2) { "Connection: close\r\n" } else { "" };
@@ -90,7 +91,7 @@ pub fn kept_alive(load: &Load, random: &mut Random) -> Tried<()> {
             return end(connection, &next);
         }
         load.done("REST requests, kept alive");
-        if load.pause(random.millis(20, 300)) {
+        if load.pause(random.millis(20, 300)) || load.is_upgrading() {
             break;
         }
     }
@@ -125,6 +126,7 @@ pub fn slow_reader(load: &Load, random: &mut Random) -> Tried<()> {
 
 /// Several requests at once on one connection; their answers come in order.
 pub fn pipelined(load: &Load, random: &mut Random) -> Tried<()> {
+    let _steady = load.steady();
     let (_calm3, _calm4) = (load.calm("v3"), load.calm("v4"));
     let mut connection = Connection::open(load, Group::Clean)?;
     let asks: Vec<Request<'_>> = (0..random.between(2, 12)).map(|_| any(random, 4096, "", "")).collect();
@@ -163,6 +165,7 @@ pub fn about_session(load: &Load, version: &str, session: &str, random: &mut Ran
 /// read, so there is none meanwhile.
 pub fn upload(load: &Load, random: &mut Random) -> Tried<()> {
     let version = random.pick(&["v3", "v4"]);
+    let _steady = load.steady();
     let _calm = load.calm(version);
     let mut connection = Connection::open(load, Group::Clean)?;
     for _ in 0..random.between(1, 4) {
@@ -241,6 +244,7 @@ pub fn refused(load: &Load, random: &mut Random) -> Tried<()> {
         (b"GET  /v4/info HTTP/1.1\r\nHost: a\r\n\r\n", 400, true),
         (b"GET /v4/\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400, false),
     ];
+    let _steady = load.steady();
     let mut connection = Connection::open(load, Group::Clean)?;
     if random.one_in(3) {
         let (bytes, status, counts) = random.pick(&LAST);

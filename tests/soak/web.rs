@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use crate::V4_NODES;
 use crate::load::Load;
@@ -28,6 +29,7 @@ static SHOWN: AtomicU64 = AtomicU64::new(0);
 
 /// One of two nodes gets no new sessions for a while, in which the other one is not restarted.
 pub fn drain(load: &Load, random: &mut Random) -> Tried<()> {
+    let _steady = load.steady();
     let _calm = load.calm("v4");
     let node = random.pick(&V4_NODES);
     for action in ["drain", "activate"] {
@@ -40,13 +42,15 @@ pub fn drain(load: &Load, random: &mut Random) -> Tried<()> {
         if response.status != 200 {
             return Err(Trouble::wrong(format!("{} to {action} {node}", response.status)));
         }
-        load.pause(random.millis(500, 4000));
+        let until = Instant::now() + random.millis(500, 4000);
+        while Instant::now() < until && !load.is_upgrading() && !load.pause(Duration::from_millis(100)) {}
     }
     Ok(())
 }
 
 /// One page, list or scrape.
 pub fn look(load: &Load, random: &mut Random) -> Tried<()> {
+    let _steady = load.steady();
     let (path, part) = random.pick(&PATHS);
     let shown = SHOWN.load(SeqCst);
     let mut stream = TcpStream::connect(load.web)?;
