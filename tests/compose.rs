@@ -29,6 +29,13 @@ fn compose(set: &[(&str, &str)]) -> Option<(bool, String)> {
     Some((output.status.success(), said(&output)))
 }
 
+/// The folder in the image that its user may write to.
+fn state_folder() -> String {
+    let dockerfile = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/Dockerfile")).unwrap();
+    let line = dockerfile.lines().find(|line| line.contains("--chown=")).unwrap();
+    line.rsplit(' ').next().unwrap().to_owned()
+}
+
 #[test]
 fn compose_reads_its_file_and_lavaproxy_accepts_the_settings_in_it() {
     let set = [("PROXY_PASSWORD", "for bots"), ("WEB_PASSWORD", "for the pages")];
@@ -50,9 +57,15 @@ fn compose_reads_its_file_and_lavaproxy_accepts_the_settings_in_it() {
         check.arg("--check").env_clear().envs(settings).current_dir(env!("CARGO_TARGET_TMPDIR")).output().unwrap();
     let checked = said(&output);
     assert!(output.status.success(), "{checked}");
-    for line in ["WEB_HOST=0.0.0.0", "LAVALINK_V3_HOST=", "LAVALINK_V4_HOST=lavalink", "LAVALINK_V4_PORT=2333"] {
+    let state = format!("STATE_DIR={}", state_folder());
+    for line in ["WEB_HOST=0.0.0.0", "LAVALINK_V3_HOST=", "LAVALINK_V4_HOST=lavalink", "LAVALINK_V4_PORT=2333", &state]
+    {
         assert!(checked.lines().any(|own| own == line), "{line} in {checked}");
     }
+    let volumes: String = text.split_once("\n    volumes:\n").unwrap().1.lines().take(5).collect();
+    assert!(volumes.contains(&state_folder()), "{text}");
+    let (_, named) = text.split_once("\nvolumes:\n").unwrap();
+    assert!(named.trim_start().starts_with("state:"), "{text}");
 
     let (accepted, text) = compose(&set[..1]).unwrap();
     assert!(!accepted && text.contains("WEB_PASSWORD"), "{text}");

@@ -92,11 +92,36 @@ fn assemble(build: &[(String, String)], image: &[(String, String)], context: &Pa
     fs::create_dir_all(&root).unwrap();
     assert_eq!(only(image, "FROM"), "scratch");
     for (_, names) in image.iter().filter(|(word, _)| word == "COPY") {
-        let (source, destination) = names.strip_prefix("--from=build ").unwrap().split_once(' ').unwrap();
-        let source = Path::new(source).strip_prefix(only(build, "WORKDIR")).unwrap();
-        fs::copy(context.join(source), root.join(destination.strip_prefix('/').unwrap())).unwrap();
+        let names = names.strip_prefix("--from=build ").unwrap();
+        let names =
+            names.strip_prefix("--chown=").and_then(|rest| rest.split_once(' ')).map_or(names, |(_, names)| names);
+        let (source, destination) = names.split_once(' ').unwrap();
+        let source = context.join(Path::new(source).strip_prefix(only(build, "WORKDIR")).unwrap());
+        let destination = root.join(destination.strip_prefix('/').unwrap());
+        match source.is_dir() {
+            // Empty, and a volume is mounted there.
+            true => fs::create_dir_all(destination).unwrap(),
+            false => drop(fs::copy(source, destination).unwrap()),
+        }
     }
     root
+}
+
+/// The folder for a volume with the state, and the user and group that the image gives it.
+fn state_folder(image: &[(String, String)]) -> (String, String) {
+    let copies = image.iter().filter(|(word, _)| word == "COPY");
+    let owned: Vec<_> = copies.filter_map(|(_, names)| names.split_once("--chown=")?.1.split_once(' ')).collect();
+    assert_eq!(owned.len(), 1, "one folder has an owner");
+    let (owner, names) = owned[0];
+    (names.split_once(' ').unwrap().1.to_owned(), owner.to_owned())
+}
+
+/// What an engine does with a new volume: it gets the owner of the folder in the image.
+fn mount_volume(at: &Path, owner: &str) {
+    let (user, group) = owner.split_once(':').unwrap();
+    let options = format!("uid={user},gid={group},mode=0755");
+    let mut mount = tool::command(&["mount", "-t", "tmpfs", "-o", &options, "none"]);
+    assert!(mount.arg(at).status().unwrap().success());
 }
 
 #[test]
@@ -147,7 +172,12 @@ fn serve(root: &Path) {
     let ports: Vec<u16> = only(&image, "EXPOSE").split(' ').map(|port| port.parse().unwrap()).collect();
     let [bots, web] = [ports[0], ports[1]].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let node = Node::start(Lavalink::V4, PASSWORD).unwrap();
+    let (folder, owner) = state_folder(&image);
+    assert_eq!(owner, only(&image, "USER"));
+    let volume = root.join(folder.strip_prefix('/').unwrap());
+    mount_volume(&volume, &owner);
     let settings = HashMap::from([
+        ("STATE_DIR", folder),
         ("WEB_HOST", "0.0.0.0".to_owned()),
         ("WEB_PASSWORD", WEB_PASSWORD.to_owned()),
         ("LAVALINK_V3_HOST", "a-name-that-does-not-resolve".to_owned()),
@@ -199,6 +229,8 @@ fn serve(root: &Path) {
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(status.success() && log.contains("event=stopped"), "{log}");
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(volume.join("state.json")).unwrap()).unwrap();
+    assert_eq!(state["ledger"]["addresses"]["rows"][0]["key"], "127.0.0.1", "{state}");
     assert!(log.contains("event=monitor-exposed"), "there was no folder to write to: {log}");
     assert_eq!(healthcheck().status.code(), Some(1));
 }

@@ -132,6 +132,15 @@ fn systemd_waits_longer_than_lavaproxy_drains() {
 }
 
 #[test]
+fn the_state_has_a_folder_of_its_own() {
+    let service = unit("lavaproxy.service");
+    assert_eq!((value(&service, "StateDirectory"), value(&service, "StateDirectoryMode")), ("lavaproxy", "0700"));
+    // The folder is known from STATE_DIRECTORY, which systemd sets, so the settings need not name it.
+    let example = fs::read_to_string(file("lavaproxy.env.example")).unwrap();
+    assert!(example.lines().any(|line| line == "#STATE_DIR="), "{example}");
+}
+
+#[test]
 fn install_and_uninstall_leave_what_they_should() {
     let root = folder("install");
     let binary = format!("BINARY={}", env!("CARGO_BIN_EXE_lavaproxy"));
