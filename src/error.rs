@@ -459,7 +459,7 @@ impl fmt::Display for Fault {
             }
             Self::Body(BodyError::TooLarge, 0) => out.write_str("no body is taken here; send the request without one"),
             Self::Body(BodyError::TooLarge, limit) => {
-                write!(out, "the body is over the {limit} bytes of MAX_BODY; send less or raise it")
+                write!(out, "the body is over {limit} bytes; send less, or raise MAX_BODY if it is for Lavalink")
             }
             Self::Body(error, _) => write!(out, "{error}"),
             Self::BodyTimeout => out.write_str("the request body stalled; send it without a pause"),

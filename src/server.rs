@@ -34,8 +34,8 @@ pub use lasting::Lasting;
 
 /// The slots of the web listener. They are its own, so that it cannot take those of the proxy listeners.
 const WEB_CONNECTIONS: Capacity = Capacity { connections: 32, rule: "the share of the web pages" };
-/// The largest request body at the web listener, in bytes: no request there needs one.
-const WEB_MAX_BODY: u64 = 0;
+/// The largest request body at the web listener, in bytes: that of a ban is the only one.
+const WEB_MAX_BODY: u64 = 4096;
 /// The longest wait of the web listener for a client or for the monitor.
 const WEB_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait of a stop for connections of the web listener.
@@ -170,6 +170,7 @@ impl Server {
             ledger: Arc::clone(&ledger),
             web_ledger: Arc::clone(&web_ledger),
             proxy: Arc::clone(&proxy),
+            limits: Arc::clone(&limits),
             listeners: addresses
                 .iter()
                 .filter(|(name, _)| *name != WEB)
@@ -383,7 +384,12 @@ fn capacity(machine: Capacity, settings: &Settings) -> Capacity {
 
 fn setup(settings: &Settings, current: &Current) -> Setup {
     let backends = |nodes: &[NodeHandle]| nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
-    Setup { nodes: backends(&current.nodes), leaving: backends(&current.leaving), settings: settings.describe() }
+    Setup {
+        nodes: backends(&current.nodes),
+        leaving: backends(&current.leaving),
+        accounts: Arc::clone(&current.accounts),
+        settings: settings.describe(),
+    }
 }
 
 fn proxy_rules(name: &str, settings: &Settings, current: &Current, sessions: &Arc<Sessions>) -> Rules {

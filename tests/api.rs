@@ -12,15 +12,19 @@ use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
 use serde_json::{Value, json};
 use support::*;
-use web::{BASIC, WEB_PASSWORD, ask, ask_at, get};
+use web::{BASIC, WEB_PASSWORD, ask, ask_at, get, post};
 
-const READ: [&str; 10] = [
+const READ: [&str; 14] = [
     "/",
     "/health",
     "/data-usage",
+    "/security",
     "/api/stats",
     "/api/connections",
     "/api/data-usage",
+    "/api/bots",
+    "/api/accounts",
+    "/api/security",
     "/api/health",
     "/api/version",
     "/metrics",
@@ -282,7 +286,8 @@ fn every_path_has_its_methods_and_no_answer_is_cached() {
             assert_eq!((&error["status"], &error["path"]), (&json!(404), &json!(path)));
         }
     }
-    assert_eq!(ask(&proxy, "POST", "/api/health/check", "Content-Length: 5\r\n").status, 413);
+    let refusal = post(&proxy, "/api/health/check", "", "{}");
+    assert_eq!((refusal.status, refusal.text().contains("no body is taken here")), (413, true));
 }
 
 #[test]
@@ -382,7 +387,7 @@ fn every_error_under_api_is_json() {
         (&proxy, "GET", "/api/stats?version=5", "", 400),
         (&proxy, "GET", "/api/stats", "Host: evil.example\r\n", 421),
         (&proxy, "POST", "/api/health/check", "Origin: http://evil.example\r\nContent-Length: 0\r\n", 403),
-        (&proxy, "POST", "/api/health/check", "Content-Length: 5\r\n", 413),
+        (&proxy, "POST", "/api/health/check", "Content-Length: 4097\r\n", 413),
         (&locked, "GET", "/api/stats", "", 401),
     ] {
         let answer = ask(proxy, method, target, fields);

@@ -1,5 +1,5 @@
 //! The web pages in a real Chromium: with the traffic of the demo, with a real bot library, without bots, with several
-//! nodes, and with hostile names.
+//! nodes, with bans, and with hostile names.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/driver.rs"]
@@ -30,6 +30,7 @@ fn browser() -> Option<MutexGuard<'static, ()>> {
 /// A proxy in front of pretend nodes, which can be stopped and started again at the same addresses.
 struct Site {
     nodes: Vec<Node>,
+    trusted: &'static str,
     ports: Option<[String; 2]>,
     proxy: Option<Proxy>,
 }
@@ -37,11 +38,20 @@ struct Site {
 impl Site {
     /// With one node of each version.
     fn new() -> Self {
-        Self::before(Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap()).into())
+        Self::behind("", Self::one_of_each())
+    }
+
+    fn one_of_each() -> Vec<Node> {
+        Lavalink::ALL.map(|version| Node::start(version, PASSWORD).unwrap()).into()
     }
 
     fn before(nodes: Vec<Node>) -> Self {
-        let mut site = Self { nodes, ports: None, proxy: None };
+        Self::behind("", nodes)
+    }
+
+    /// With these trusted fronts.
+    fn behind(trusted: &'static str, nodes: Vec<Node>) -> Self {
+        let mut site = Self { nodes, trusted, ports: None, proxy: None };
         site.start();
         site.ports = Some(["proxy", "web"].map(|name| site.proxy().listener(name).port().to_string()));
         site
@@ -50,6 +60,7 @@ impl Site {
     fn start(&mut self) {
         let [proxy, web] = self.ports.clone().unwrap_or_else(|| ["0", "0"].map(str::to_owned));
         let mut set = vec![("PROXY_PORT", proxy), ("WEB_PORT", web), ("WEB_PASSWORD", WEB_PASSWORD.to_owned())];
+        set.push(("TRUSTED_PROXIES", self.trusted.to_owned()));
         for (version, names) in Lavalink::ALL
             .into_iter()
             .zip([["LAVALINK_V3_PORT", "LAVALINK_V3_NODES"], ["LAVALINK_V4_PORT", "LAVALINK_V4_NODES"]])
@@ -123,6 +134,22 @@ fn the_pages_show_several_nodes_and_drain_them() {
     eventually("the bots are connected", || site.proxy().server.ledger().snapshot().totals.websockets >= 8);
     site.browse("nodes", &[]);
     drop(bots);
+}
+
+#[test]
+fn the_security_page_bans_and_lifts() {
+    let Some(_guard) = browser() else { return };
+    let mut site = Site::behind("127.0.0.1", Site::one_of_each());
+    let mut guesser = site.proxy().connect();
+    for _ in 0..3 {
+        guesser
+            .send(b"GET /v4/info HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\nAuthorization: wrong\r\n\r\n");
+        assert_eq!(guesser.response().status, 403);
+    }
+    let mut bot = site.proxy().connect();
+    bot.get("/v4/info", "User-Id: 80351110224678912\r\nClient-Name: tester\r\n");
+    site.browse("security", &[]);
+    drop((guesser, bot));
 }
 
 #[test]

@@ -321,7 +321,7 @@ fn a_body_over_the_limit_is_refused_by_its_length_and_by_its_chunks() {
     let backend = Backend::answering(OK);
     let tap = Tap::silent();
     let proxy = Proxy::before(tap.backend.address, backend.address, &[("MAX_BODY", "1000B")]);
-    let says = "over the 1000 bytes of MAX_BODY; send less or raise it";
+    let says = "over 1000 bytes; send less, or raise MAX_BODY";
     let body = "x".repeat(1000);
     for lines in ["Content-Length: 1001\r\n", "Content-Length: 9999999999999999\r\n"] {
         check_refused(&proxy, format!("{POST}{lines}\r\n").as_bytes(), 413, says);

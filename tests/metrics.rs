@@ -87,6 +87,7 @@ fn every_family_is_described_and_every_label_is_bounded() {
                 "listener" => lavaproxy::process::sockets::LISTENERS.contains(&text.as_str()),
                 "reason" => End::ALL.iter().any(|end| end.name() == text),
                 "node" => ["v3", "v4"].contains(&text.as_str()),
+                "account" => text == "default",
                 "le" => text == "+Inf" || text.parse::<f64>().is_ok(),
                 _ => false,
             };
@@ -97,6 +98,8 @@ fn every_family_is_described_and_every_label_is_bounded() {
         assert_eq!(scrape.family(name).count(), End::ALL.len(), "{name}: every reason, from the start");
     }
     for name in [
+        "lavaproxy_bans",
+        "lavaproxy_dropped_connections_total",
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",
         "process_virtual_memory_bytes",

@@ -57,7 +57,7 @@ fn version(value: &str) -> Option<&'static str> {
 }
 
 /// Percent-decodes; a plus sign is kept, as no value here contains a blank.
-fn decode(value: &str) -> Option<String> {
+pub fn decode(value: &str) -> Option<String> {
     let mut bytes = value.bytes();
     let mut decoded = Vec::with_capacity(value.len());
     while let Some(byte) = bytes.next() {

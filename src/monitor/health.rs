@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::VERSION;
+use super::answer::Refusal;
 use super::process::Process;
 use super::{Setup, Sources, named};
 use crate::admission::capacity::Capacity;
@@ -153,6 +154,18 @@ pub fn check(sources: &Sources) {
     let setup = sources.setup();
     let asked: Vec<_> = setup.nodes.iter().filter(|node| node.schedule().ask()).collect();
     wait(&asked, CHECK);
+}
+
+/// Drains a node of the settings, or takes it back.
+pub fn set_draining(sources: &Sources, name: &str, draining: bool) -> Result<(), Refusal> {
+    let setup = sources.setup();
+    let Some(node) = setup.nodes.iter().find(|node| **node.name() == *name) else {
+        let known: Vec<&str> = setup.nodes.iter().map(|node| &**node.name()).collect();
+        let message = format!("there is no node of this name; the nodes are {}", known.join(", "));
+        return Err(Refusal::new(404, message));
+    };
+    node.set_draining(draining, "the API");
+    Ok(())
 }
 
 fn wait(nodes: &[&Arc<Backend>], time: Duration) {

@@ -14,12 +14,16 @@ use crate::nodes::health::{CONNECT_BOUNDS, NodeState};
 /// The media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// The most accounts that have samples of their own.
+const MAX_ACCOUNTS: usize = 100;
+
 /// All metrics.
 pub fn text(sources: &Sources, process: &Process) -> String {
     let mut out = Families(String::new());
     out.family("lavaproxy_build_info", "gauge", "Always 1; the version is a label.");
     out.sample("lavaproxy_build_info", &[("version", VERSION)], 1);
     connections(&mut out, sources, &sources.ledger.tallies());
+    limits(&mut out, sources);
     nodes(&mut out, sources);
     of_process(&mut out, process);
     out.0
@@ -81,6 +85,22 @@ fn connections(out: &mut Families, sources: &Sources, tallies: &Tallies) {
     out.family(name, "counter", "Bytes sent to bots, by the Lavalink version of the connection.");
     for tally in &tallies.versions {
         out.sample(name, &[version(tally.version)], tally.amount.bytes_out);
+    }
+}
+
+fn limits(out: &mut Families, sources: &Sources) {
+    let limits = &sources.limits;
+    out.single("lavaproxy_bans", "gauge", "Bans in force.", Some(limits.bans().count()));
+    let help = "Connections from banned, blocked or not allowed addresses that were closed without an answer.";
+    out.single("lavaproxy_dropped_connections_total", "counter", help, Some(limits.dropped()));
+    let setup = sources.setup();
+    let accounts = setup.accounts.all();
+    if accounts.len() <= MAX_ACCOUNTS {
+        let name = "lavaproxy_account_connections";
+        out.family(name, "gauge", "Open connections from bots, by account; absent with more than 100 accounts.");
+        for account in accounts {
+            out.sample(name, &[("account", account.name())], account.connections());
+        }
     }
 }
 

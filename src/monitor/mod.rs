@@ -4,13 +4,18 @@
 //! tiny_http listens on a private Unix socket behind the web listener, never on the network. On the network it would
 //! abort on absurd lengths, leak threads on `HTTP/2.0` and wait without a limit for a silent client.
 
+mod accounts;
+mod answer;
 mod api;
+mod bans;
 mod filter;
 mod guard;
 mod health;
+mod lists;
 mod metrics;
 mod pages;
 mod process;
+mod security;
 mod socket;
 
 use std::io;
@@ -31,9 +36,11 @@ use crate::admission::Admission;
 use crate::config::Lavalink;
 use crate::error::End;
 use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::limits::accounts::Accounts;
 use crate::logfmt::Quoted;
 use crate::nodes::backend::Backend;
-use api::Answer;
+use answer::Answer;
 use process::Load;
 use socket::PrivateSocket;
 
@@ -56,6 +63,8 @@ pub struct Sources {
     pub listeners: Vec<(&'static str, SocketAddr, Option<Lavalink>)>,
     /// True when the web listener has a loopback address.
     pub loopback: bool,
+    /// The limits of the proxy listeners, and the bans.
+    pub limits: Arc<Limits>,
     /// What follows from the current settings.
     pub setup: Mutex<Arc<Setup>>,
 }
@@ -66,11 +75,18 @@ pub struct Setup {
     pub nodes: Vec<Arc<Backend>>,
     /// Nodes that a reload removed; they count as long as they have sessions.
     pub leaving: Vec<Arc<Backend>>,
+    /// The accounts of bots.
+    pub accounts: Arc<Accounts>,
     /// Every setting with its value, secrets hidden.
     pub settings: Vec<(String, String)>,
 }
 
 impl Setup {
+    /// The value of a setting as the manual writes it; empty for none.
+    fn setting(&self, name: &str) -> &str {
+        self.settings.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
     /// The nodes of the settings, and those that a reload removed and that still have sessions. No name comes twice.
     fn shown(&self) -> impl Iterator<Item = &Arc<Backend>> {
         let is_alone = |node: &&Arc<Backend>| self.nodes.iter().all(|other| other.name() != node.name());
@@ -192,17 +208,17 @@ impl Site {
             Ok(_) => drop(sender.send(request)),
             Err(error) => {
                 warn!("event=no-thread listener=web error={}", Quoted(error));
-                respond(request, api::unavailable);
+                respond(request, |request| answer::unavailable(request));
             }
         }
     }
 }
 
 /// Sends what `answer` returns; a 500 when it panics.
-fn respond(request: Request, answer: impl FnOnce(&Request) -> Answer) {
-    let answer = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|_| {
+fn respond(mut request: Request, answer: impl FnOnce(&mut Request) -> Answer) {
+    let answer = catch_unwind(AssertUnwindSafe(|| answer(&mut request))).unwrap_or_else(|_| {
         error!("event=panic listener=web hint=\"a defect in lavaproxy; please report it\"");
-        api::internal_error(request.url())
+        answer::internal_error(request.url())
     });
     // Fails when the client is gone.
     let _ = request.respond(answer);

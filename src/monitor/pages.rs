@@ -14,6 +14,7 @@ pub fn page(path: &str) -> Option<(&'static str, &'static str)> {
         "/" => (HTML, include_str!("../../static/index.html")),
         "/health" => (HTML, include_str!("../../static/health.html")),
         "/data-usage" => (HTML, include_str!("../../static/data-usage.html")),
+        "/security" => (HTML, include_str!("../../static/security.html")),
         "/lavaproxy.css" => (CSS, include_str!("../../static/lavaproxy.css")),
         "/icon.svg" => (SVG, include_str!("../../static/icon.svg")),
         _ => return None,
@@ -23,8 +24,13 @@ pub fn page(path: &str) -> Option<(&'static str, &'static str)> {
 /// The text of a script's module.
 fn module(name: &str) -> Option<&'static str> {
     Some(match name {
+        "account-cell.js" => include_str!("../../static/js/account-cell.js"),
+        "accounts.js" => include_str!("../../static/js/accounts.js"),
         "announce.js" => include_str!("../../static/js/announce.js"),
         "api.js" => include_str!("../../static/js/api.js"),
+        "ban-dialog.js" => include_str!("../../static/js/ban-dialog.js"),
+        "bans.js" => include_str!("../../static/js/bans.js"),
+        "bot-cell.js" => include_str!("../../static/js/bot-cell.js"),
         "bot-settings.js" => include_str!("../../static/js/bot-settings.js"),
         "choice.js" => include_str!("../../static/js/choice.js"),
         "clipboard.js" => include_str!("../../static/js/clipboard.js"),
@@ -40,14 +46,21 @@ fn module(name: &str) -> Option<&'static str> {
         "format.js" => include_str!("../../static/js/format.js"),
         "header.js" => include_str!("../../static/js/header.js"),
         "health.js" => include_str!("../../static/js/health.js"),
+        "lift-dialog.js" => include_str!("../../static/js/lift-dialog.js"),
+        "limits.js" => include_str!("../../static/js/limits.js"),
+        "minute-bars.js" => include_str!("../../static/js/minute-bars.js"),
         "node-card.js" => include_str!("../../static/js/node-card.js"),
         "node-state.js" => include_str!("../../static/js/node-state.js"),
         "page.js" => include_str!("../../static/js/page.js"),
+        "panel.js" => include_str!("../../static/js/panel.js"),
         "preferences.js" => include_str!("../../static/js/preferences.js"),
+        "refusals.js" => include_str!("../../static/js/refusals.js"),
+        "security.js" => include_str!("../../static/js/security.js"),
         "sparkline.js" => include_str!("../../static/js/sparkline.js"),
         "table.js" => include_str!("../../static/js/table.js"),
         "theme.js" => include_str!("../../static/js/theme.js"),
         "traffic.js" => include_str!("../../static/js/traffic.js"),
+        "usage-views.js" => include_str!("../../static/js/usage-views.js"),
         _ => return None,
     })
 }
@@ -92,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_page_loads_its_module_and_every_import_is_served() {
-        for path in ["/", "/health", "/data-usage"] {
+        for path in ["/", "/health", "/data-usage", "/security"] {
             let (_, html) = page(path).unwrap();
             let script = html.split("<script type=\"module\" src=\"").nth(1).unwrap().split('"').next().unwrap();
             assert!(page(&format!("/{script}")).is_some(), "{script}");

@@ -10,6 +10,7 @@ use super::service::LavalinkRoutes;
 use super::upload::Upload;
 use crate::config::Lavalink;
 use crate::error::Fault;
+use crate::http::body::{BodyError, Framing};
 use crate::http::head::{self, Request};
 use crate::nodes::backend::{Backend, Link};
 use crate::nodes::pool::{Pool, Purpose};
@@ -49,11 +50,15 @@ pub fn for_node(
     Ok((Ready { plan, upload, backend, link, followup: Followup { retry, keys } }, choice.cuts))
 }
 
-/// A request to the web pages.
+/// A request to the web pages. Only a POST may have a body there.
 ///
 /// # Errors
 /// 413, 502, 503 or 504.
 pub fn for_monitor(pages: &Arc<Backend>, request: &Request<'_, '_>, max_body: u64) -> Result<Ready, Fault> {
+    let has_body = !matches!(request.framing, Framing::None | Framing::Length(0));
+    if has_body && request.method != "POST" {
+        return Err(Fault::Body(BodyError::TooLarge, 0));
+    }
     let upload = Upload::new(request.framing, max_body, false)?;
     let link = pages.link(pages.connect_timeout())?;
     let (plan, followup) = (Plan::new(request, false), Followup::default());

@@ -185,7 +185,7 @@ impl Service {
             "TRACE" | "CONNECT" => Err(Fault::Method {
                 allow: match self.error_format {
                     ErrorFormat::Lavalink => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-                    ErrorFormat::Plain => "GET, HEAD, POST",
+                    ErrorFormat::Plain => "GET, HEAD, POST, DELETE",
                 },
             }),
             _ => Ok(()),

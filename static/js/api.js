@@ -32,7 +32,16 @@ export async function readJson(path, options) {
   throw new ApiError(response.status === 401 ? "locked" : "failing", await messageOf(response));
 }
 
-export const post = (path) => readJson(path, { method: "POST", headers: { "X-Requested-With": "lavaproxy" } });
+const HEADERS = { "X-Requested-With": "lavaproxy" };
+
+// `body` is sent as JSON, if there is one.
+export const post = (path, body) =>
+  readJson(path, {
+    method: "POST",
+    ...(body ? { headers: { ...HEADERS, "Content-Type": "application/json" }, body: JSON.stringify(body) } : { headers: HEADERS }),
+  });
+
+export const remove = (path) => readJson(path, { method: "DELETE", headers: HEADERS });
 
 // A proxy in front of lavaproxy may answer with something else than JSON.
 async function messageOf(response) {

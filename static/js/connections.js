@@ -1,10 +1,11 @@
 // The page "Connections": the live connections, and how to connect a bot.
 
+import { botCell } from "./bot-cell.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
 import { byId, el, setFigure, setText, setTitle } from "./dom.js";
-import { bytes, count, duration, fullTime, integer, plural, productName, sortable, time, visible } from "./format.js";
+import { bytes, count, duration, fullTime, integer, plural, sortable, time } from "./format.js";
 import { STATES, labelOf, stateOf } from "./node-state.js";
 import { startPage } from "./page.js";
 import { History, sparkline } from "./sparkline.js";
@@ -73,18 +74,6 @@ function columnsWith(rates) {
     rateColumn("rateOut", "Out now", RATES_HINT),
     { name: "minute", label: "Last 60 s", cell: (td) => sparklineCell(td, rates) },
   ];
-}
-
-// The client's name without its comment, and the user's id below it; the title has all that the client said of itself.
-function botCell(td) {
-  const [name, user] = [el("bdi", { class: "name" }), el("bdi", { class: "user" })];
-  td.append(el("div", {}, name, " ", user));
-  return ({ clientName, userAgent, userId }) => {
-    setText(name, visible(productName(clientName || userAgent || (userId ? "" : "unnamed"))));
-    name.classList.toggle("idle", !clientName);
-    setText(user, visible(userId));
-    setTitle(td, [clientName, userId && `user ${userId}`, userAgent].filter(Boolean).map(visible).join("\n"));
-  };
 }
 
 const nodeLabel = ({ node, version, backend }) => (node ? labelOf({ name: node, version, address: backend }) : "");

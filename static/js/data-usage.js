@@ -1,55 +1,73 @@
-// The page "Data usage": what each client address has used.
+// The page "Data usage": what each client address, each bot or each account has used.
 
+import { announce } from "./announce.js";
+import { fillChoice } from "./choice.js";
 import { figureCell, liveCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { csv, saveFile } from "./csv.js";
 import { byId, el, setFigure, setText } from "./dom.js";
-import { bytes, count, duration, fullTime, integer, percent, sortable } from "./format.js";
+import { bytes, count, duration, fullTime, integer, percent } from "./format.js";
 import { startPage } from "./page.js";
+import { recall, remember } from "./preferences.js";
 import { DataTable } from "./table.js";
 import { RATES_HINT, fillUnitChoice, showTraffic } from "./traffic.js";
+import { VIEWS } from "./usage-views.js";
 
-const CSV_COLUMNS = ["address", "bytesIn", "bytesOut", "rateIn", "rateOut", "active", "connections", "requests", "lastSeen"];
+const CSV_FIGURES = ["bytesIn", "bytesOut", "rateIn", "rateOut", "active", "connections", "requests", "lastSeen"];
 
-function createPage() {
+function createPage(refresh) {
+  const names = Object.keys(VIEWS);
+  let name = recall("usage.by", names, names[0]);
   let stats;
   let most;
-  const columns = [
-    { name: "address", label: "Address", value: (row) => sortable(row.address), cell: figureCell((row) => ({ text: row.address, title: row.address })) },
+  const paths = [];
+  const figures = [
     { name: "share", label: "Share", hint: "Of all bytes in both directions", value: bothWays, first: "descending", cell: figureCell((row) => ({ text: percent(bothWays(row) / (most.all || 1)) })) },
     { ...numberColumn("bytesIn", "From bots"), cell: barCell((row) => [row.bytesIn, most.in]) },
     { ...numberColumn("bytesOut", "To bots"), cell: barCell((row) => [row.bytesOut, most.out]) },
     rateColumn("rateIn", "In now", RATES_HINT),
     rateColumn("rateOut", "Out now", RATES_HINT),
     { ...numberColumn("active", "Open"), cell: liveCell((row) => row.active, count) },
-    sumColumn("connections", "Connections", count, "Since the start, ended ones included"),
+    sumColumn("connections", "Connections", count, "Since the figures began, ended ones included"),
     sumColumn("requests", "Requests", count),
     { ...numberColumn("lastSeen", "Last seen"), cell: figureCell((row) => lastSeen(row, stats.now)) },
   ];
-  const table = new DataTable({
-    name: "data-usage",
-    table: byId("table"),
-    columns,
-    key: (row) => row.address,
-    text: (row) => row.address,
-    sort: "share descending",
-    empty: { one: "address", many: "addresses", draw: noUsage },
+  const views = Object.fromEntries(Object.entries(VIEWS).map(([by, { columns, one, many, key, text, empty, sortedAs }]) =>
+    [by, { name: sortedAs, columns: [...columns, ...figures], key, text, sort: "share descending", empty: { one, many, draw: () => noUsage(empty) } }]));
+
+  const table = new DataTable({ table: byId("table"), ...views[name] });
+  const choose = (by) => {
+    const { title, many, path } = VIEWS[by];
+    name = by;
+    paths.splice(0, Infinity, "api/stats", ...(path ? [path] : []), "api/health");
+    setText(byId("rows-label"), title);
+    setText(byId("caption"), `Data usage by ${by}`);
+    setText(byId("search-label"), `Search ${many}`);
+    byId("search").placeholder = `Search ${many}`;
+  };
+  choose(name);
+  fillChoice(byId("by"), Object.entries(VIEWS).map(([by, { label }]) => [by, label]), name, (by) => {
+    remember("usage.by", by);
+    choose(by);
+    table.use(views[by]);
+    announce(`Data usage by ${by}`);
+    refresh();
   });
   const redraw = () => {
-    showTotals(stats);
+    showTotals(stats, table.rows);
     table.view();
   };
   fillUnitChoice(() => stats && redraw());
-  byId("download").addEventListener("click", () => download(table.shown));
+  byId("download").addEventListener("click", () => download(table.shown, name));
 
   return {
-    paths: ["api/stats", "api/health"],
-    show(next) {
-      stats = next;
-      table.rows = stats.usage;
+    paths,
+    show(...answers) {
+      stats = answers[0];
+      table.rows = VIEWS[name].path ? answers[1] : stats.usage;
       most = {
-        all: stats.usage.reduce((all, row) => all + bothWays(row), 0),
-        in: stats.usage.reduce((top, row) => Math.max(top, row.bytesIn), 0),
-        out: stats.usage.reduce((top, row) => Math.max(top, row.bytesOut), 0),
+        all: table.rows.reduce((all, row) => all + bothWays(row), 0),
+        in: table.rows.reduce((top, row) => Math.max(top, row.bytesIn), 0),
+        out: table.rows.reduce((top, row) => Math.max(top, row.bytesOut), 0),
       };
       redraw();
     },
@@ -73,30 +91,33 @@ function barCell(read) {
   };
 }
 
+// An account that was never used has no time.
 function lastSeen({ active, lastSeen: time }, now) {
-  return { text: active ? "now" : `${duration(now - time)} ago`, title: fullTime(time) };
+  if (active) return { text: "now", title: fullTime(now) };
+  return time ? { text: `${duration(now - time)} ago`, title: fullTime(time) } : { text: "never" };
 }
 
-function showTotals({ totals, usage }) {
-  setFigure(byId("addresses"), count(usage.length));
-  setText(byId("addresses-sub"), `${integer(usage.filter(({ active }) => active).length)} connected`);
+function showTotals({ totals }, rows) {
+  setFigure(byId("rows"), count(rows.length));
+  setText(byId("rows-sub"), `${integer(rows.filter(({ active }) => active).length)} connected`);
   setFigure(byId("connections"), count(totals.connections));
   setText(byId("connections-sub"), `${integer(totals.active)} open now`);
   setFigure(byId("requests"), count(totals.requests));
   showTraffic(totals);
 }
 
-function noUsage() {
+function noUsage({ title, hint }) {
   return [
-    el("h2", {}, "No address has used anything yet"),
-    el("p", {}, "Each client address is listed here from its first connection on, also after it has disconnected."),
+    el("h2", {}, title),
+    el("p", {}, hint),
     el("a", { class: "button primary", href: "./" }, "See how to connect a bot"),
   ];
 }
 
-function download(rows) {
-  const lines = rows.map((row) => ({ ...row, lastSeen: new Date(row.lastSeen).toISOString() }));
-  saveFile(csv(CSV_COLUMNS, lines), `lavaproxy-data-usage-${new Date().toISOString().slice(0, 10)}.csv`);
+function download(rows, name) {
+  const { csvColumns, file } = VIEWS[name];
+  const lines = rows.map((row) => ({ ...row, lastSeen: row.lastSeen ? new Date(row.lastSeen).toISOString() : "" }));
+  saveFile(csv([...csvColumns, ...CSV_FIGURES], lines), `lavaproxy-${file}-${new Date().toISOString().slice(0, 10)}.csv`);
 }
 
 startPage("data-usage", createPage);

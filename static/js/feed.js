@@ -10,6 +10,7 @@ export class Feed {
   paused = false;
   #busy = false;
   #timer = 0;
+  #round = 0;
 
   // `show(...answers)` gets one answer per path, `showState(state)` each state of the feed.
   constructor(paths, show, showState) {
@@ -32,21 +33,30 @@ export class Feed {
     this.resume();
   }
 
+  // Reads at once; answers that are on their way are out of date.
+  restart() {
+    this.#round++;
+    this.refresh();
+  }
+
   async refresh() {
     clearTimeout(this.#timer);
     if (this.#busy) return;
     this.#busy = true;
+    const round = this.#round;
     const late = setTimeout(() => this.#waits || this.showState("late"), LATE);
     let state = "live";
     try {
-      this.show(...(await Promise.all(this.paths.map((path) => readJson(path)))));
+      const answers = await Promise.all(this.paths.map((path) => readJson(path)));
+      if (round === this.#round) this.show(...answers);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       ({ state } = error);
     } finally {
       clearTimeout(late);
       this.#busy = false;
-      this.#schedule(state);
+      if (round === this.#round) this.#schedule(state);
+      else this.refresh();
     }
     this.showState(this.paused ? "paused" : state);
   }

@@ -7,6 +7,7 @@ const rounded = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 }
 const percentage = new Intl.NumberFormat(undefined, { style: "percent", maximumSignificantDigits: 2 });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const dayOfYear = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const long = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "long" });
 
 const BYTES = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -64,6 +65,8 @@ export function time(milliseconds) {
   const isToday = date.toDateString() === new Date().toDateString();
   return { text: (isToday ? clock : day).format(date), title: long.format(date) };
 }
+
+export const date = (milliseconds) => ({ text: dayOfYear.format(milliseconds), title: long.format(milliseconds) });
 
 // A dash for what is not known.
 export const orDash = (value, format) => (value === null ? { text: "–" } : format(value));

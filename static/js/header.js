@@ -11,6 +11,7 @@ import { connectThemeSwitch } from "./theme.js";
 const PAGES = [
   ["connections", "./", "Connections"],
   ["data-usage", "data-usage", "Data usage"],
+  ["security", "security", "Security"],
   ["health", "health", "Health"],
 ];
 

@@ -4,16 +4,18 @@ import { Feed } from "./feed.js";
 import { connectControls, drawHeader, showState, showSummary } from "./header.js";
 import { applyTheme } from "./theme.js";
 
-// `create()` wires the page and returns `paths` of the API, the last of which is api/health, and `show(...answers)`.
+// `create(refresh)` wires the page and returns `paths` of the API, the last of which is api/health, and `show(...answers)`.
+// `refresh()` is for a page that has changed its `paths`, or something at the proxy.
 export function startPage(name, create) {
   applyTheme();
   drawHeader(name);
-  const page = create();
+  let feed;
+  const page = create(() => feed.restart());
   const show = (...answers) => {
     showSummary(answers.at(-1));
     page.show(...answers);
   };
-  const feed = new Feed(page.paths, show, showState);
+  feed = new Feed(page.paths, show, showState);
   connectControls(feed);
   showState("connecting");
   feed.refresh();

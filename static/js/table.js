@@ -5,12 +5,14 @@ import { byId, el, setText } from "./dom.js";
 import { integer, plural } from "./format.js";
 import { recall, remember } from "./preferences.js";
 
+const MORE = 5; // rows above and below those in sight
+
 // A column has `name`, `label`, `value(row)` to sort by (without it the column cannot be sorted), `first` ("descending"
 // for numbers), and `cell(td)`, which prepares a cell and returns the function that shows a row in it.
 //
 // `name` is what the order is remembered under, `key(row)` identifies a row, `text(row)` is what the search reads, `sort` is
 // the first order, as in "bytesOut descending". `empty` has the words for `one` and `many` rows, and `draw()` for the page
-// without any.
+// without any. These make a view; `use(view)` changes to another one.
 export class DataTable {
   rows = [];
   shown = [];
@@ -19,19 +21,30 @@ export class DataTable {
   #views = new Map();
   #terms = [];
 
-  constructor({ name, table, columns, key, text, sort, empty }) {
-    Object.assign(this, { name, table, columns, key, text, empty });
-    const names = columns.filter((column) => column.value).flatMap(({ name }) => [`${name} ascending`, `${name} descending`]);
-    [this.sortName, this.sortOrder] = recall(`sort.${this.name}`, names, sort).split(" ");
-    this.#drawHead();
+  constructor({ table, ...view }) {
+    this.table = table;
     this.above = el("tr", { class: "spacer", "aria-hidden": "true" });
     this.below = el("tr", { class: "spacer", "aria-hidden": "true" });
     this.body = el("tbody", { role: "rowgroup" }, this.above, this.below);
     table.setAttribute("role", "table");
     table.append(this.body);
-    this.#markSort();
+    this.use(view);
     for (const event of ["scroll", "resize"]) addEventListener(event, () => this.#drawSoon(), { passive: true });
     byId("search").addEventListener("input", ({ target }) => this.search(target.value));
+  }
+
+  // Changes the columns and forgets the rows.
+  use({ name, columns, key, text, sort, empty }) {
+    Object.assign(this, { name, columns, key, text, empty, rows: [], shown: [], filters: {}, emptyFor: undefined });
+    const names = columns.filter((column) => column.value).flatMap(({ name }) => [`${name} ascending`, `${name} descending`]);
+    [this.sortName, this.sortOrder] = recall(`sort.${name}`, names, sort).split(" ");
+    for (const { tr } of this.#views.values()) tr.remove();
+    this.#views.clear();
+    this.#drawHead();
+    this.#markSort();
+    this.table.hidden = false;
+    byId("empty").hidden = true;
+    setText(byId("count"), "Loading");
   }
 
   #drawHead() {
@@ -46,10 +59,11 @@ export class DataTable {
       } else cell.append(label);
       head.append(cell);
     }
-    this.table.append(el("thead", { role: "rowgroup" }, head));
+    this.table.querySelector("thead")?.remove();
+    this.body.before(el("thead", { role: "rowgroup" }, head));
     select.addEventListener("change", () => this.sortBy(select.value));
     const reverse = el("button", { type: "button", id: "sort-reverse", onclick: () => this.sortBy(this.sortName) });
-    byId("sorting").append(el("label", { class: "unseen", for: "sort-by" }, "Sort by"), select, reverse);
+    byId("sorting").replaceChildren(el("label", { class: "unseen", for: "sort-by" }, "Sort by"), select, reverse);
   }
 
   search(words) {
@@ -153,8 +167,9 @@ export class DataTable {
     if (this.table.hidden) return;
     const height = parseFloat(getComputedStyle(this.table).getPropertyValue("--row"));
     const hiddenAbove = -this.body.getBoundingClientRect().top;
-    const from = Math.min(Math.max(0, Math.floor(hiddenAbove / height) - 5), this.shown.length);
-    const to = Math.min(this.shown.length, Math.max(from, Math.ceil((hiddenAbove + innerHeight) / height) + 5));
+    const from = Math.min(Math.max(0, Math.floor(hiddenAbove / height) - MORE), this.shown.length);
+    // A table that is out of sight has rows all the same, for screen readers.
+    const to = Math.min(this.shown.length, Math.max(from, Math.ceil((hiddenAbove + innerHeight) / height)) + MORE);
     this.above.style.height = `${from * height}px`;
     this.below.style.height = `${(this.shown.length - to) * height}px`;
     this.#drawRows(this.shown.slice(from, to), from);

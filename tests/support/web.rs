@@ -23,6 +23,20 @@ pub fn ask_at(listener: SocketAddr, method: &str, target: &str, fields: &str) ->
     response
 }
 
+/// One request with a JSON body, on a connection of its own.
+pub fn post(proxy: &Proxy, target: &str, fields: &str, body: &str) -> Response {
+    let listener = proxy.listener("web");
+    let mut client = Client::connect(listener);
+    let length = body.len();
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: {listener}\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    client.send(format!("{head}{body}").as_bytes());
+    let response = client.response_to("POST");
+    assert!(client.is_at_end(), "POST {target}: bytes behind the answer");
+    response
+}
+
 pub fn get(proxy: &Proxy, target: &str) -> Response {
     ask(proxy, "GET", target, "")
 }

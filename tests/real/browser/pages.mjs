@@ -3,6 +3,8 @@
 // SCENARIO names what is tested, and what must be there for it:
 //   live     everything that the pages do; connections of both versions and both kinds, with traffic (the default)
 //   nodes    several nodes; eu1 and eu2 of version v4 and one of v3, as in the demo, with traffic
+//   security the page /security and the switch of /data-usage; refused requests of 203.0.113.9 behind a trusted front, and
+//            a bot with the User-Id 80351110224678912 and the Client-Name tester; no STATE_DIR, no accounts
 //   empty    the pages without rows; no bot has connected yet
 //   hostile  names of clients stay text; one connection has each of NAMES, a JSON array, as its Client-Name
 //   many     5,000 rows cost little more than 10; one connection or more, which this script repeats in the answers
@@ -18,8 +20,9 @@ import { readFileSync } from "node:fs";
 import { DESK, PHONE, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, lasting, open, password, pause, repeated, rows, run, step, text, texts, tick, until } from "./chromium.mjs";
 import { many } from "./many.mjs";
 import { nodes } from "./nodes.mjs";
+import { security } from "./security.mjs";
 
-const PAGES = ["/", "/data-usage", "/health"];
+const PAGES = ["/", "/data-usage", "/security", "/health"];
 
 // ---- Live ----
 
@@ -405,8 +408,8 @@ async function hostile() {
 
 // ---- Start ----
 
-const scenario = { live, nodes, empty, hostile, many }[process.env.SCENARIO ?? "live"];
+const scenario = { live, nodes, security, empty, hostile, many }[process.env.SCENARIO ?? "live"];
 await run(() => {
-  check(scenario, "SCENARIO to be live, nodes, empty, hostile or many");
+  check(scenario, "SCENARIO to be live, nodes, security, empty, hostile or many");
   return scenario();
 });

@@ -1,0 +1,104 @@
+//! The JSON of /api/accounts: what each account may use, and what it has used. No password is in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::Sources;
+use crate::config::{self, Lavalink};
+use crate::error::AccountFault;
+use crate::ledger::Used;
+
+/// An account, or what the ledger has of one that is gone.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountRow {
+    account: Arc<str>,
+    state: State,
+    versions: Vec<&'static str>,
+    limits: Limits,
+    /// In milliseconds since the epoch.
+    expires: Option<u64>,
+    enabled: bool,
+    /// Its `lastSeen` is 0 where nothing was used.
+    #[serde(flatten)]
+    used: Used,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Active,
+    Expired,
+    Disabled,
+    /// No longer in the accounts file.
+    Removed,
+}
+
+/// `null` where there is no limit.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Limits {
+    connections: Option<usize>,
+    requests_per_second: Option<u32>,
+}
+
+/// The accounts of the settings in their order, then those that only the ledger has.
+pub fn rows(sources: &Sources) -> Vec<AccountRow> {
+    let mut used = used(sources);
+    let mut rows = of_settings(sources, &mut used);
+    let mut gone: Vec<_> = used.into_iter().map(|(account, used)| AccountRow::gone(account, used)).collect();
+    gone.sort_by(|one, other| one.account.cmp(&other.account));
+    rows.append(&mut gone);
+    rows
+}
+
+/// The accounts of the settings in their order.
+pub fn current(sources: &Sources) -> Vec<AccountRow> {
+    of_settings(sources, &mut used(sources))
+}
+
+fn used(sources: &Sources) -> HashMap<Arc<str>, Used> {
+    sources.ledger.accounts().into_iter().map(|row| (row.account, row.used)).collect()
+}
+
+/// Takes what they used out of `used`.
+fn of_settings(sources: &Sources, used: &mut HashMap<Arc<str>, Used>) -> Vec<AccountRow> {
+    let now = SystemTime::now();
+    let setup = sources.setup();
+    let row = |account: &Arc<crate::limits::accounts::Account>| {
+        let state = match account.refusal(now) {
+            None => State::Active,
+            Some(AccountFault::Disabled) => State::Disabled,
+            Some(_) => State::Expired,
+        };
+        AccountRow::of(account.settings(), state, used.remove(account.name()).unwrap_or_default())
+    };
+    setup.accounts.all().iter().map(row).collect()
+}
+
+impl AccountRow {
+    fn of(settings: &config::Account, state: State, used: Used) -> Self {
+        let versions = Lavalink::ALL.into_iter().filter(|version| *settings.versions.get(*version));
+        Self {
+            account: Arc::clone(&settings.name),
+            state,
+            versions: versions.map(Lavalink::name).collect(),
+            limits: Limits { connections: settings.connections, requests_per_second: settings.requests_per_second },
+            expires: settings.expires.map(millis),
+            enabled: settings.enabled,
+            used,
+        }
+    }
+
+    fn gone(account: Arc<str>, used: Used) -> Self {
+        let (versions, limits) = (Vec::new(), Limits::default());
+        Self { account, state: State::Removed, versions, limits, expires: None, enabled: false, used }
+    }
+}
+
+fn millis(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}

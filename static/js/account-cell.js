@@ -1,0 +1,21 @@
+// The cell that shows which account a row is about.
+
+import { el, setText, setTitle } from "./dom.js";
+
+// What can be said of an account beside its name; an active one needs no word.
+export const ACCOUNT_STATES = {
+  active: "its password is accepted",
+  expired: "refused: the time of expires has passed",
+  disabled: "refused: enabled is false",
+  removed: "no longer in ACCOUNTS_FILE",
+};
+
+export function accountCell(td) {
+  const [name, state] = [el("span", { class: "name" }), el("span", { class: "user" })];
+  td.append(name, " ", state);
+  return (row) => {
+    setText(name, row.account);
+    setText(state, row.state === "active" ? "" : row.state);
+    setTitle(td, `${row.account}: ${ACCOUNT_STATES[row.state] ?? row.state}`);
+  };
+}

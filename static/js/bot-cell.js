@@ -1,0 +1,16 @@
+// The cell that shows which bot a row is about.
+
+import { el, setText, setTitle } from "./dom.js";
+import { productName, visible } from "./format.js";
+
+// The client's name without its comment, and the user's id below it; the title has all that the client said of itself.
+export function botCell(td) {
+  const [name, user] = [el("bdi", { class: "name" }), el("bdi", { class: "user" })];
+  td.append(el("div", {}, name, " ", user));
+  return ({ clientName, userAgent, userId }) => {
+    setText(name, visible(productName(clientName || userAgent || (userId ? "" : "unnamed"))));
+    name.classList.toggle("idle", !clientName);
+    setText(user, visible(userId));
+    setTitle(td, [clientName, userId && `user ${userId}`, userAgent].filter(Boolean).map(visible).join("\n"));
+  };
+}
