@@ -7,6 +7,7 @@
 //! client, bot and account of that moment, even if they turn out to be the start of another client's request.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::rate::Window;
@@ -89,7 +90,7 @@ impl State {
     }
 
     fn counters(&self, versions: Versions, refused_here: [u64; End::ALL.len()]) -> Counters {
-        let mut refused = self.refused_before.clone();
+        let mut refused = self.inherited.refused.clone();
         refused.add(&refused_here);
         Counters {
             listeners: self.listeners.clone(),
@@ -122,12 +123,17 @@ impl State {
             self.since = self.since.min(since);
         }
         for (listener, count) in counters.listeners {
-            let sum = self.listeners.entry(listener).or_default();
-            *sum = sum.saturating_add(count);
+            for listeners in [&mut self.inherited.listeners, &mut self.listeners] {
+                let sum = listeners.entry(Arc::clone(&listener)).or_default();
+                *sum = sum.saturating_add(count);
+            }
         }
-        self.versions.add_by_name(&counters.versions);
+        for versions in [&mut self.inherited.versions, &mut self.versions] {
+            versions.add_by_name(&counters.versions);
+        }
+        self.inherited.ended.add_by_name(counters.ended.clone());
         self.ended.add_by_name(counters.ended);
-        self.refused_before.add_by_name(counters.refused);
+        self.inherited.refused.add_by_name(counters.refused);
         self.addresses.add(addresses);
         self.bots.add(bots);
         self.accounts.add(accounts);

@@ -35,7 +35,7 @@ pub use meter::{Meter, Metered};
 use rate::{Clock, Window};
 pub use rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow, Used};
 pub use saved::{Counters, Saved, SavedBook, SavedRow, SavedUsage};
-use tally::{Reasons, Versions};
+use tally::{Inherited, Reasons, Versions};
 pub use tally::{Tallies, Tally};
 pub use traffic::{Amount, Counted, Traffic};
 
@@ -63,8 +63,8 @@ struct State {
     /// When the figures began.
     since: u64,
     ended: Reasons,
-    /// Refusals of earlier processes.
-    refused_before: Reasons,
+    /// The part of the counters that other processes have counted.
+    inherited: Inherited,
     listeners: BTreeMap<Arc<str>, u64>,
     versions: Versions,
     /// The part of the counters that a successor counts already.
@@ -90,7 +90,7 @@ impl Ledger {
             accounts: Book::new(rows),
             since: started_at,
             ended: Reasons::default(),
-            refused_before: Reasons::default(),
+            inherited: Inherited::default(),
             listeners: BTreeMap::new(),
             versions: Versions::default(),
             handed_over: Counters::default(),

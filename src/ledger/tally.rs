@@ -1,5 +1,8 @@
 //! Counters that only grow, by listener, version and reason: what metrics are made of.
 //!
+//! Metrics count what this process has counted itself. A counter that fell a little when another process goes on from
+//! saved figures would look to Prometheus as if it had begun anew from zero.
+//!
 //! A connection's bytes count for the version it uses; when that changes, what it used so far stays with the old one.
 //! All of this happens under the ledger's lock, so that no sum ever decreases.
 
@@ -109,7 +112,16 @@ pub struct Tally {
     pub amount: Amount,
 }
 
-/// All counters at one moment.
+/// What came from saved figures and from a predecessor.
+#[derive(Default)]
+pub(super) struct Inherited {
+    pub listeners: BTreeMap<Arc<str>, u64>,
+    pub versions: Versions,
+    pub ended: Reasons,
+    pub refused: Reasons,
+}
+
+/// All counters of this process at one moment.
 #[derive(Debug)]
 pub struct Tallies {
     /// When the process began to count, in milliseconds since the epoch.
@@ -132,8 +144,11 @@ impl Ledger {
     /// The counters as of now.
     pub fn tallies(&self) -> Tallies {
         let state = self.state.lock();
-        let mut versions =
-            VERSIONS.map(|version| Tally { version, http: 0, websockets: 0, amount: state.versions.0[index(version)] });
+        let inherited = &state.inherited;
+        let mut versions = VERSIONS.map(|version| {
+            let of = |versions: &Versions| versions.0[index(version)];
+            Tally { version, http: 0, websockets: 0, amount: of(&state.versions).less(of(&inherited.versions)) }
+        });
         for connection in state.live.values() {
             let notes = connection.notes.lock();
             let tally = &mut versions[index(notes.version)];
@@ -143,16 +158,17 @@ impl Ledger {
                 false => tally.http += 1,
             }
         }
-        let mut refused = state.refused_before.clone();
-        refused.add(&self.refused_here());
+        let less = |sum: u64, before: Option<&u64>| sum.saturating_sub(before.copied().unwrap_or_default());
+        let listeners = state.listeners.iter();
+        let listeners = listeners.map(|(name, sum)| (Arc::clone(name), less(*sum, inherited.listeners.get(name))));
         Tallies {
             started_at: self.started_at,
             now: unix_millis(),
             uptime: millis(self.started.elapsed()),
-            listeners: state.listeners.clone(),
+            listeners: listeners.collect(),
             versions,
-            ended: state.ended.known,
-            refused: refused.known,
+            ended: std::array::from_fn(|at| less(state.ended.known[at], inherited.ended.known.get(at))),
+            refused: self.refused_here(),
         }
     }
 

@@ -343,7 +343,7 @@ impl Model {
         let totals = &snapshot.totals;
         assert_eq!(Counted { connections: totals.connections, amount: totals.traffic.amount }, self.total);
         assert_eq!(snapshot.ended.values().sum::<u64>(), self.ended);
-        assert_eq!(newest.tallies().refused.iter().sum::<u64>(), self.refused);
+        assert_eq!(saved.counters.refused.values().sum::<u64>(), self.refused);
         let shown = |rows: Vec<(String, Used)>| -> Figures {
             let counted = |used: Used| Counted { connections: used.connections, amount: used.traffic.amount };
             rows.into_iter().map(|(name, used)| (name, counted(used))).collect()
