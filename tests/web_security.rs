@@ -132,13 +132,9 @@ fn a_ban_that_cannot_be_made_says_what_to_write() {
 fn a_body_is_json_of_four_kibibytes_at_most() {
     let proxy = Proxy::start(&[]);
     let body = r#"{"address":"203.0.113.7"}"#;
-    for kind in ["", "Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: text/plain\r\n"] {
-        let refusal = post(&proxy, "/api/bans", kind, body);
-        assert_eq!(refusal.status, 415, "{kind}");
-        assert!(message(&refusal).contains("Content-Type: application/json"), "{}", refusal.text());
+    for kind in ["", "Content-Type: application/x-www-form-urlencoded\r\n", JSON] {
+        assert_eq!(post(&proxy, "/api/bans", kind, body).status, 201, "curl -d says that it is a form: {kind}");
     }
-    let kind = "Content-Type: Application/JSON; charset=utf-8\r\n";
-    assert_eq!(post(&proxy, "/api/bans", kind, body).status, 201);
     let padded = |length: usize| format!("{body}{}", " ".repeat(length - body.len()));
     assert_eq!(post(&proxy, "/api/bans", JSON, &padded(4096)).status, 201);
     let refusal = post(&proxy, "/api/bans", JSON, &padded(4097));

@@ -84,7 +84,7 @@ impl Rate {
     }
 }
 
-/// It displays in the form that [`rate`] reads: the burst is left out where it is the usual one.
+/// It displays in the form that the settings have: the burst is left out where it is the usual one.
 impl fmt::Display for Rate {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = PERIODS.iter().find(|(_, period)| *period == self.period).map_or("s", |(unit, _)| *unit);

@@ -85,7 +85,7 @@ pub enum BanError {
     Front(String),
     /// There are as many bans as there may be.
     Full,
-    /// The reason is longer than [`MAX_REASON`].
+    /// The reason is too long.
     Reason,
 }
 

@@ -99,7 +99,6 @@ fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         409 => "Conflict",
         413 => "Content Too Large",
-        415 => "Unsupported Media Type",
         421 => "Misdirected Request",
         500 => "Internal Server Error",
         503 => "Service Unavailable",

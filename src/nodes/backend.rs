@@ -28,7 +28,7 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
 const MAX_IDLE: usize = 128;
 
 /// The request fields that the monitor reads.
-const MONITOR_FIELDS: [&str; 4] = ["Host", "Origin", "Sec-Fetch-Site", "Content-Type"];
+const MONITOR_FIELDS: [&str; 3] = ["Host", "Origin", "Sec-Fetch-Site"];
 
 /// TCP keepalive for all sockets: it finds a dead peer after 60 s of silence and three probes, 10 s apart.
 pub fn keepalive() -> TcpKeepalive {

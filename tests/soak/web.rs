@@ -11,13 +11,17 @@ use crate::random::Random;
 use crate::support::Client;
 use crate::wire::{PATIENCE, Tried, Trouble, send};
 
-const PATHS: [(&str, &str); 10] = [
+const PATHS: [(&str, &str); 14] = [
     ("/", "</html>"),
     ("/health", "</html>"),
     ("/data-usage", "</html>"),
+    ("/security", "</html>"),
     ("/api/stats", "\"totals\":{"),
     ("/api/connections", "["),
     ("/api/data-usage", "["),
+    ("/api/bots", "["),
+    ("/api/accounts", "\"account\":\"default\""),
+    ("/api/security", "\"refusals\":"),
     ("/api/health", "\"status\":"),
     ("/api/version", "lavaproxy"),
     ("/metrics", "lavaproxy_received_bytes_total"),
