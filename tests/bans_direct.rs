@@ -28,7 +28,10 @@ fn an_address_is_banned_for_twenty_wrong_passwords_on_a_connection() {
         let requests = site.requests();
         let mut guesser = site.guess(ONE, 20);
         for client in [&mut guesser, &mut kept] {
-            assert_forbidden(&client.get("/v4/info", ""), "banned");
+            let answer = client.get("/v4/info", "");
+            assert_forbidden(&answer, "banned");
+            // Otherwise it could go on to send requests on connections that it has kept.
+            assert!(answer.closes() && client.is_at_end(), "{}", answer.head);
         }
         for _ in 0..3 {
             assert!(site.drops(ONE));

@@ -380,7 +380,9 @@ fn with_a_proxy_header_only_the_guesser_is_banned() {
         assert_forbidden(&site.connect_for(ONE).get("/v4/info", ""), "banned");
         assert_eq!(site.only_status_for(OTHER), Some(200));
     }
-    assert_forbidden(&kept.get("/v4/info", ""), "banned");
+    let answer = kept.get("/v4/info", "");
+    assert_forbidden(&answer, "banned");
+    assert!(answer.closes() && kept.is_at_end(), "its connection carries no other client: {}", answer.head);
     let mut front = site.proxy.connect();
     front.send(b"PROXY UNKNOWN\r\n");
     assert_eq!(front.get("/v4/info", "").status, 200);
