@@ -286,7 +286,12 @@ impl<'s> Connection<'s> {
                 return Ok(Prepared::Healthz(Arc::clone(proxy)));
             }
         }
-        limits::check_client(service.limits(), &trail, request.upgrade.is_some(), request_holds)?;
+        limits::check_client(service.limits(), &trail, request.upgrade.is_some(), request_holds).inspect_err(
+            |fault| {
+                // A client without a front must not go on over connections that it has kept.
+                summary.keep_alive &= trail.is_fronted || fault.end() != End::RejectedBanned;
+            },
+        )?;
         let account = rules.auth.check(&request).inspect_err(|fault| {
             if let (Fault::PasswordWrong { .. }, Some(limits)) = (fault, service.limits()) {
                 limits.note_wrong_password(trail.client.address);
