@@ -90,7 +90,7 @@ fn every_error_under_api_is_json_and_pages_get_text() {
         (&open, head("POST /api/health/check", "Content-Length: 2\r\n") + "{}", 413, "/api/health/check"),
         (&open, head("GET /api/stats", "Transfer-Encoding: chunked\r\n") + "1\r\nx\r\n0\r\n\r\n", 413, "/api/stats"),
         (&open, head("POST /api/bans", "Content-Length: 4097\r\n"), 413, "/api/bans"),
-        (&open, head("POST /api/bans", "Content-Length: 2\r\n") + "{}", 415, "/api/bans"),
+        (&open, head("POST /api/bans", "Content-Length: 2\r\n") + "{}", 400, "/api/bans"),
         (&open, head("DELETE /api/bans/10.0.0.1", "Content-Length: 2\r\n") + "{}", 413, "/api/bans/10.0.0.1"),
         (&open, head("TRACE /api/stats?x=1", ""), 405, "/api/stats"),
         (&open, head("PUT /api/stats", ""), 405, "/api/stats"),

@@ -367,9 +367,9 @@ impl<'s> Connection<'s> {
             self.slow_down();
         }
         self.entry.count_refusal(fault.end());
-        self.service.note_refusal(fault.end(), self.entry.client());
         self.detail = fault.to_string();
         let close = fault.is_fatal() || self.must_close();
+        self.service.note_refusal(fault.end(), self.entry.client(), close);
         let text = reply::error(self.service.error_format(), fault, &self.summary, close);
         self.send_own(&text, close).err().map(|closed| closed.unwrap_or(fault.end()))
     }

@@ -43,7 +43,7 @@ pub fn connection(
 
 /// Answers a client that a PROXY header names and that the limits refuse. When many are refused, most get a reset.
 pub fn announced(service: &Service, client: &mut Client<'_>, entry: &Entry, fault: &Fault, buffers: &mut Buffers) {
-    service.note_refusal(fault.end(), entry.client());
+    service.note_refusal(fault.end(), entry.client(), false);
     match service.admission().linger_permit() {
         Some(_permit) => answer(service, client, entry, fault, Instant::now(), buffers),
         None => client.reset(),

@@ -151,15 +151,16 @@ impl Service {
         }
         let holds = Holds::connect(limits, address);
         if let Err(fault) = &holds {
-            self.note_refusal(fault.end(), peer.into());
+            self.note_refusal(fault.end(), peer.into(), false);
         }
         holds.map(Some)
     }
 
-    /// Notes that a connection or a request of this client was refused, and logs it now and then.
-    pub(super) fn note_refusal(&self, reason: End, client: ClientAddr) {
+    /// Notes that a connection or a request of this client was refused, and logs it now and then. `has_line` is true
+    /// where the connection's closing line says it.
+    pub(super) fn note_refusal(&self, reason: End, client: ClientAddr, has_line: bool) {
         let Some(limits) = self.limits.as_ref().filter(|_| reason.is_refusal()) else { return };
-        if let Some(count) = limits.note_refusal(reason, client.address) {
+        if let Some(count) = limits.note_refusal(reason, client.address).filter(|_| !has_line) {
             info!("event=refused listener={} client={client} reason={reason} count={count}", self.name);
         }
     }
