@@ -121,7 +121,9 @@ impl Site {
         front.lie();
         eventually("the tunnels are closed", || self.proxy.stats()["totals"]["websockets"] == 0);
         let usage = self.usage();
-        let addresses: Vec<_> = usage.keys().map(String::as_str).collect();
+        // A front may hold a connection ready on which it never sends a request. That one is its own.
+        let has_asked = |row: &&Value| row["requests"].as_u64() > Some(0);
+        let addresses: Vec<_> = usage.values().filter(has_asked).map(|row| row["address"].as_str().unwrap()).collect();
         assert_eq!(addresses, [LIAR.to_string(), BOTS.to_string()].as_slice(), "{usage:?}");
         assert_eq!(usage[&LIAR.to_string()]["requests"], 4);
         let bots = &usage[&BOTS.to_string()];

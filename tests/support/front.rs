@@ -184,6 +184,11 @@ impl Tls {
     fn rest(&mut self) -> String {
         let mut answer = Vec::new();
         self.answer.read_to_end(&mut answer).unwrap();
+        if answer.is_empty() {
+            let mut why = String::new();
+            self.process.stderr.as_mut().unwrap().read_to_string(&mut why).unwrap();
+            eprintln!("no answer, and openssl says: {why}");
+        }
         String::from_utf8_lossy(&answer).into_owned()
     }
 
@@ -214,7 +219,7 @@ impl Front {
             .args(["-bind", &from.to_string(), "-connect", &self.address.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         process.stdin.as_mut().unwrap().write_all(request.as_bytes()).unwrap();
