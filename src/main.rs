@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::{panic, process};
 
 use lavaproxy::config::{self, Loaded};
@@ -203,9 +204,10 @@ fn run(
 
 fn demo(mut loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
     begin(&loaded);
-    let nodes = start_nodes(&mut loaded.settings)?;
+    let nodes = Arc::new(start_nodes(&mut loaded.settings)?);
     let mut signals = Signals::register(&[])?;
     let server = Server::start(&loaded.settings)?;
+    server.show_demo(&nodes);
     let bots = start_bots(&server, &loaded.settings)?;
     signals.wait_for_stop();
     drop(bots);
@@ -242,6 +244,7 @@ fn start_bots(server: &Server, settings: &config::Settings) -> Result<Bots, Box<
     let password =
         if settings.default_password_stands() { settings.proxy_password.expose() } else { "$PROXY_PASSWORD" };
     println!("and       curl -s -H \"Authorization: {password}\" http://127.0.0.1:{}/v4/info", proxy.port());
+    println!("Kill a node and watch its bots stay: curl -X POST http://{web}/api/demo/eu1/kill  (and /revive)");
     println!("Stop it with Ctrl-C.");
     Ok(Bots::start(([127, 0, 0, 1], proxy.port()).into(), settings.proxy_password.expose(), DEMO_BOTS)?)
 }

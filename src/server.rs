@@ -4,8 +4,8 @@ mod lasting;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::admission::capacity::{Capacity, Machine};
 use crate::admission::{Admission, Tunnels};
 use crate::config::{Lavalink, Node, PerVersion, Settings, Timeouts};
+use crate::demo;
 use crate::error::StartError;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
@@ -156,6 +157,7 @@ impl Server {
         let sockets = sockets::listen(settings, inherited)?;
         let current = Current::new(settings, node_handles(settings, &[])?, Vec::new(), None);
         let sessions = Arc::new(Sessions::default());
+        sessions.memory().set_limit(settings.takeover.memory);
         let machine = Machine::measure().capacity();
         let capacity = capacity(machine, settings);
         let (proxy, web) = (Admission::new(capacity), Admission::evicting(WEB_CONNECTIONS));
@@ -177,6 +179,8 @@ impl Server {
                 .map(|(name, address)| (*name, *address, sockets::pinned(name)))
                 .collect(),
             loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
+            sessions: Arc::clone(&sessions),
+            demo: OnceLock::new(),
             setup: Mutex::new(Arc::new(setup(settings, &current))),
         });
         let monitor = monitor.map_err(lacking("the monitor"))?;
@@ -202,6 +206,7 @@ impl Server {
             Arc::clone(&limits),
             Arc::clone(&proxy),
             Arc::clone(&current),
+            Arc::clone(&sessions),
             watchdog,
         );
         let housekeeper = Some(housekeeper.map_err(lacking("the housekeeper"))?);
@@ -233,6 +238,7 @@ impl Server {
         let capacity = capacity(self.machine, settings);
         self.proxy.change_capacity(capacity);
         self.limits.change(&settings.limits, &settings.trusted_proxies, capacity.connections);
+        self.sessions.memory().set_limit(settings.takeover.memory);
         for listener in &self.listeners {
             listener.change_rules(match listener.name() {
                 WEB => web_rules(settings, &self.pages, &self.proxy),
@@ -264,6 +270,11 @@ impl Server {
             sessions: Arc::clone(&self.sessions),
             current: Arc::clone(&self.current),
         }
+    }
+
+    /// Lets the API kill the pretend nodes of `--demo` and start them again.
+    pub fn show_demo(&self, nodes: &Arc<Vec<demo::Node>>) {
+        self.monitor.show_demo(nodes);
     }
 
     /// The ledger of the proxy listeners.
@@ -388,6 +399,7 @@ fn setup(settings: &Settings, current: &Current) -> Setup {
         nodes: backends(&current.nodes),
         leaving: backends(&current.leaving),
         accounts: Arc::clone(&current.accounts),
+        takeover: settings.takeover,
         settings: settings.describe(),
     }
 }
@@ -399,6 +411,7 @@ fn proxy_rules(name: &str, settings: &Settings, current: &Current, sessions: &Ar
         sessions: Arc::clone(sessions),
         paths: settings.paths.clone(),
         load_retry: settings.load_retry,
+        takeover: settings.takeover,
     };
     Rules {
         auth: Auth::Lavalink(Arc::clone(&current.accounts)),
@@ -457,6 +470,7 @@ fn start_housekeeper(
     limits: Arc<Limits>,
     proxy: Arc<Admission>,
     current: Arc<Mutex<Current>>,
+    sessions: Arc<Sessions>,
     mut watchdog: Option<Watchdog>,
 ) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = mpsc::channel();
@@ -471,6 +485,7 @@ fn start_housekeeper(
             proxy.cut_overdue();
             now.leaving.retain(NodeHandle::has_sessions);
             drop(now);
+            sessions.sweep();
             if let Some(watchdog) = &mut watchdog {
                 watchdog.tick();
             }

@@ -101,7 +101,7 @@ fn health_has_exactly_these_fields_and_no_secret() {
         "name": "string", "version": "string", "address": "string", "state": "string", "draining": "bool",
         "since": "number", "responseTime": "null", "lavalinkVersion": "null", "players": "null",
         "playingPlayers": "null", "systemLoad": "null", "sessions": "number", "requests": "number",
-        "loadsRetried": "number", "error": "string",
+        "loadsRetried": "number", "moving": "bool", "moved": "number", "movesFailed": "number", "error": "string",
     });
     let expected = json!({
         "status": "string", "version": "string", "startedAt": "number", "now": "number", "uptime": "number",
@@ -131,7 +131,7 @@ fn health_has_exactly_these_fields_and_no_secret() {
     assert!(v4_row["responseTime"].as_f64().unwrap() > 0.0);
     assert!(v4_row["players"].is_u64() && v4_row["playingPlayers"].is_u64());
     assert!(v4_row["systemLoad"].as_f64().unwrap() >= 0.0);
-    for count in ["sessions", "requests", "loadsRetried"] {
+    for count in ["sessions", "requests", "loadsRetried", "moved", "movesFailed"] {
         assert_eq!(v4_row[count], 0, "{count}");
     }
     assert!(v4_row["since"].as_u64() <= health["now"].as_u64());

@@ -4,8 +4,10 @@
 //! Each library is a process of its own that goes through connect, ready, load, decode, play, destroy, and comes
 //! back by itself after its connections were cut, and once more after its Lavalink was killed while it played. Behind
 //! lavaproxy there is one node of each version, which starts again when it was killed, or there are two, of which one
-//! is dead from then on; the library must see no difference. A real server has no Discord to connect to, so there the
-//! libraries play without a voice connection, and it is their connections that are cut when it should be killed.
+//! is dead from then on; the library must see no difference. That is without takeovers: with them the WebSocket of a
+//! library whose Lavalink was killed stays open, and the library must not notice anything. A real server has no Discord
+//! to connect to, so there the libraries play without a voice connection, and it is their connections that are cut when
+//! it should be killed.
 //! Without Node or Python a test says that it was skipped; where CI is set that is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -41,6 +43,11 @@ const STEPS: [&str; 12] = [
     "play-on",
 ];
 
+/// The last ones where another node takes the session over.
+const LAST_STEPS_OF_A_TAKEOVER: [&str; 3] = ["KILL", "taken-over", "play-on"];
+/// Without takeovers a library must come back by itself.
+const OFF: (&str, &str) = ("SESSION_TAKEOVER", "off");
+
 /// Where a driver's runtime is; `None` is a skip.
 fn runtime(environment: &str) -> Option<PathBuf> {
     let own = || driver::path("target/real").join(environment).join("bin/python");
@@ -52,24 +59,27 @@ struct Site {
     v3: Vec<Server>,
     v4: Vec<Server>,
     proxy: Proxy,
+    takes_over: bool,
 }
 
 impl Site {
     /// One node of each version.
     fn new() -> Self {
         let (v3, v4) = (Server::start(Lavalink::V3), Server::start(Lavalink::V4));
-        let proxy = Proxy::before(v3.address(), v4.address(), &[("PROXY_V4_PORT", "0")]);
-        Self { v3: vec![v3], v4: vec![v4], proxy }
+        let proxy = Proxy::before(v3.address(), v4.address(), &[("PROXY_V4_PORT", "0"), OFF]);
+        Self { v3: vec![v3], v4: vec![v4], proxy, takes_over: false }
     }
 
     /// Two nodes of each version.
-    fn with_two_nodes() -> Self {
+    fn with_two_nodes(takes_over: bool) -> Self {
         let v3 = ["a3", "b3"].map(|name| Server::demo(name, Lavalink::V3));
         let v4 = ["a4", "b4"].map(|name| Server::demo(name, Lavalink::V4));
         let list = |[a, b]: &[Server; 2]| format!("{}={},{}={}", a.name(), a.address(), b.name(), b.address());
-        let nodes = [("LAVALINK_V3_NODES", &*list(&v3)), ("LAVALINK_V4_NODES", &*list(&v4)), ("PROXY_V4_PORT", "0")];
-        let proxy = Proxy::start(&nodes);
-        Self { v3: v3.into(), v4: v4.into(), proxy }
+        let (v3_list, v4_list) = (list(&v3), list(&v4));
+        let mut set = vec![("LAVALINK_V3_NODES", &*v3_list), ("LAVALINK_V4_NODES", &*v4_list), ("PROXY_V4_PORT", "0")];
+        set.extend((!takes_over).then_some(OFF));
+        let proxy = Proxy::start(&set);
+        Self { v3: v3.into(), v4: v4.into(), proxy, takes_over }
     }
 
     /// Kills the node that has the only session there is. A node that is alone starts again, and the library gets no
@@ -103,6 +113,7 @@ impl Site {
             .env("LAVALINK_PORT", relay.address.port().to_string())
             .env("LAVALINK_PASSWORD", PASSWORD)
             .env("LAVALINK_IDENTIFIER", nodes[0].identifier())
+            .env("LAVALINK_TAKEOVER", if self.takes_over { "1" } else { "0" })
             .env("LAVALINK_VOICE", if nodes[0].has_voice() { "1" } else { "0" })
             .env("PYTHONDONTWRITEBYTECODE", "1");
         let driven = driver::drive(&mut command, |command| match command {
@@ -111,7 +122,11 @@ impl Site {
             _ => {}
         });
         let driver::Driven { status, steps, complaints } = driven;
-        assert!(status.success() && steps == STEPS, "{bot}: {status}, steps {steps:?}\n{complaints}");
+        let expected = match self.takes_over {
+            true => [&STEPS[..STEPS.len() - LAST_STEPS_OF_A_TAKEOVER.len()], &LAST_STEPS_OF_A_TAKEOVER].concat(),
+            false => STEPS.to_vec(),
+        };
+        assert!(status.success() && steps == expected, "{bot}: {status}, steps {steps:?}\n{complaints}");
         drop(relay);
         self.proxy.wait_until_empty();
         let stats = self.proxy.stats();
@@ -187,7 +202,22 @@ fn every_library_plays_on_when_one_of_two_nodes_is_killed() {
     ];
     std::thread::scope(|scope| {
         for (environment, bot, listener, pause) in LIBRARIES {
-            scope.spawn(move || Site::with_two_nodes().drive(environment, bot, listener, pause));
+            scope.spawn(move || Site::with_two_nodes(false).drive(environment, bot, listener, pause));
+        }
+    });
+}
+
+#[test]
+fn no_library_notices_that_its_node_was_killed() {
+    const LIBRARIES: [(&str, &str); 4] = [
+        ("node", "node/shoukaku.mjs"),
+        ("node", "node/lavalink_client.mjs"),
+        ("python/v4", "python/lavalink_bot.py"),
+        ("python/v4", "python/wavelink_bot.py"),
+    ];
+    std::thread::scope(|scope| {
+        for (environment, bot) in LIBRARIES {
+            scope.spawn(move || Site::with_two_nodes(true).drive(environment, bot, "proxy", AT_ONCE));
         }
     });
 }

@@ -149,7 +149,7 @@ fn two_thousand_bots_of_three_nodes_are_back_after_one_is_killed() {
     }
     let nodes = Nodes::start(V4, &["eu1", "eu2", "eu3"]);
     // The nodes are in this process too: on a busy machine their queues are full for a while.
-    let proxy = nodes.proxy(&[("CONNECT_TIMEOUT", "60s")]);
+    let proxy = nodes.proxy(&[("CONNECT_TIMEOUT", "60s"), ("SESSION_TAKEOVER", "off")]);
     let web = nodes::web(&proxy);
     let mut crowd = Crowd::start(proxy.address(), count);
     crowd.run(SOON * 2, |_| true);

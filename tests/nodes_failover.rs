@@ -361,7 +361,7 @@ fn a_slow_other_node_leads_to_the_first_answer() {
 #[test]
 fn bots_of_a_node_that_dies_reconnect_elsewhere() {
     let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let proxy = nodes.proxy(&[]);
+    let proxy = nodes.proxy(&[("SESSION_TAKEOVER", "off")]);
     let mut bots: Vec<Bot> = (0..10).map(|_| Bot::open(proxy.address(), V4)).collect();
     nodes.named("eu1").die(lavaproxy::demo::Close::Reset);
     for bot in &mut bots {

@@ -189,7 +189,8 @@ fn a_node_that_hangs_loses_its_tunnels_and_its_bots_reconnect_elsewhere() {
     for version in [V4, V3] {
         let names = if version == V4 { ["hangs1", "hangs2"] } else { ["hangs3", "hangs4"] };
         let nodes = Nodes::start(version, &names);
-        let proxy = nodes.proxy(&[("HEALTH_INTERVAL", "2s"), ("FAILOVER_AFTER", "1s")]);
+        let set = [("HEALTH_INTERVAL", "2s"), ("FAILOVER_AFTER", "1s"), ("SESSION_TAKEOVER", "off")];
+        let proxy = nodes.proxy(&set);
         let web = nodes::web(&proxy);
         for name in names {
             wait_for_state(web, name, "up");

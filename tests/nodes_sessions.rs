@@ -47,7 +47,8 @@ impl Script {
         });
         let other = FakeNode::start(|_, _| false);
         let list = list(&[(name, node.address()), ("other", other.address())]);
-        let proxy = nodes::proxy(version, &list, &[nodes::UNASKED]);
+        // The node ends at once.
+        let proxy = nodes::proxy(version, &list, &[nodes::UNASKED, ("SESSION_TAKEOVER", "off")]);
         Self { version, name, proxy, pieces, _nodes: [node, other] }
     }
 

@@ -37,7 +37,7 @@ fn talk(version: Lavalink, settings: &dyn Fn(&str) -> Vec<(String, String)>) -> 
         if text.contains("\r\nUpgrade:") {
             let answer = [SWITCHING, &text_frame(STATS), &text_frame(ready), &text_frame("{}")].concat();
             answer.chunks(7).for_each(|piece| drop(client.try_send(piece)));
-            client.half_close();
+            // A node that ends first is lost, and its session is taken over.
             own.lock().unwrap().extend(client.rest());
             return false;
         }
@@ -109,6 +109,11 @@ fn one_node_changes_nothing_whichever_setting_names_it() {
         };
         let expected = talk(version, &by_host);
         assert_eq!(talk(version, &by_name), expected);
+        let without_takeovers = |address: &str| {
+            let off = ("SESSION_TAKEOVER".to_owned(), "off".to_owned());
+            by_name(address).into_iter().chain([off]).collect()
+        };
+        assert_eq!(talk(version, &without_takeovers), expected);
         // And the same as ever: nothing is taken off, nothing is put in.
         let v = version.name();
         assert!(expected.to_node[0].starts_with(&format!("GET /{v}/info HTTP/1.1\r\n")));

@@ -34,7 +34,7 @@ pub use names::{SETTINGS, Setting};
 pub use networks::{LOOPBACK, Networks, network, network_text};
 pub use nodes::Node;
 pub use secret::Secret;
-pub use settings::{Listen, Settings, Timeouts};
+pub use settings::{Listen, Settings, TakeoverSettings, Timeouts};
 
 /// What [`load`] or [`reload`] found.
 #[derive(Clone, Debug)]

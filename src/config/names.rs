@@ -74,6 +74,10 @@ pub const ALLOWED_ADDRESSES: Setting<'static> = Setting::new("ALLOWED_ADDRESSES"
 pub const BLOCKED_ADDRESSES: Setting<'static> = Setting::new("BLOCKED_ADDRESSES", "", "addresses");
 pub const ACCOUNTS_FILE: Setting<'static> = Setting::new("ACCOUNTS_FILE", "", "path");
 pub const STATE_DIR: Setting<'static> = Setting::new("STATE_DIR", "", "path");
+pub const SESSION_TAKEOVER: Setting<'static> = Setting::new("SESSION_TAKEOVER", "on", "on or off");
+pub const TAKEOVER_TIMEOUT: Setting<'static> = Setting::new("TAKEOVER_TIMEOUT", "60s", "duration");
+pub const SESSION_MEMORY: Setting<'static> = Setting::new("SESSION_MEMORY", "64MiB", "size");
+pub const MOVE_RATE: Setting<'static> = Setting::new("MOVE_RATE", "5", "number");
 
 /// It is read where `LOG_LEVEL` is unset, as in every program that uses `env_logger`.
 pub const RUST_LOG: Setting<'static> = Setting::new("RUST_LOG", LOG_LEVEL.default, LOG_LEVEL.unit);
@@ -83,7 +87,7 @@ pub const RUST_LOG: Setting<'static> = Setting::new("RUST_LOG", LOG_LEVEL.defaul
 pub const STATE_DIRECTORY: Setting<'static> = Setting::new("STATE_DIRECTORY", STATE_DIR.default, STATE_DIR.unit);
 
 /// Every setting, in the order of the manual.
-pub const SETTINGS: [Setting<'static>; 40] = [
+pub const SETTINGS: [Setting<'static>; 44] = [
     PROXY_HOST,
     PROXY_PORT,
     PROXY_PASSWORD,
@@ -124,6 +128,10 @@ pub const SETTINGS: [Setting<'static>; 40] = [
     BLOCKED_ADDRESSES,
     ACCOUNTS_FILE,
     STATE_DIR,
+    SESSION_TAKEOVER,
+    TAKEOVER_TIMEOUT,
+    SESSION_MEMORY,
+    MOVE_RATE,
 ];
 
 /// The settings that say where the listeners are.

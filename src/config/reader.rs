@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use super::names::{
     ALLOWED_ADDRESSES, BAN_AFTER, BLOCKED_ADDRESSES, CONNECT_TIMEOUT, CONNECTION_RATE, DRAIN_TIMEOUT, HEAD_TIMEOUT,
-    KEEPALIVE_TIMEOUT, LOG_LEVEL, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, REQUEST_RATE, RESPONSE_TIMEOUT,
-    RUST_LOG, STATE_DIR, STATE_DIRECTORY, Setting,
+    KEEPALIVE_TIMEOUT, LOG_LEVEL, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MOVE_RATE, REQUEST_RATE,
+    RESPONSE_TIMEOUT, RUST_LOG, SESSION_MEMORY, SESSION_TAKEOVER, STATE_DIR, STATE_DIRECTORY, Setting,
+    TAKEOVER_TIMEOUT,
 };
 use super::secret::HIDDEN;
-use super::{Fault, LimitSettings, Listen, Networks, Timeouts, limits, value};
+use super::{Fault, LimitSettings, Listen, Networks, TakeoverSettings, Timeouts, limits, value};
 
 /// Reads one setting after the other and collects their faults.
 ///
@@ -94,6 +95,14 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
             allowed: allowed?,
             blocked: blocked?,
         })
+    }
+
+    pub fn takeover(&mut self) -> Option<TakeoverSettings> {
+        let on = self.read(&SESSION_TAKEOVER, value::switch);
+        let timeout = self.read(&TAKEOVER_TIMEOUT, value::timeout);
+        let memory = self.read(&SESSION_MEMORY, value::size);
+        let move_rate = self.read(&MOVE_RATE, value::number);
+        Some(TakeoverSettings { on: on?, timeout: timeout?, memory: memory?, move_rate: move_rate? })
     }
 
     /// `STATE_DIR`, else the first path of `STATE_DIRECTORY`.

@@ -50,6 +50,19 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
+/// How sessions are taken over from nodes that are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakeoverSettings {
+    /// False when no session is taken over, and nothing is kept of any.
+    pub on: bool,
+    /// The longest time until another node has a session.
+    pub timeout: Duration,
+    /// For what is kept of all sessions, in bytes; never 0.
+    pub memory: u64,
+    /// How many sessions of a node that drains are moved in a second; never 0.
+    pub move_rate: usize,
+}
+
 /// The value of every setting; each was checked, alone and together with the others.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -97,6 +110,8 @@ pub struct Settings {
     pub accounts: Vec<Account>,
     /// The folder for the state that outlasts the process.
     pub state_dir: Option<PathBuf>,
+    /// What happens to sessions whose node is lost.
+    pub takeover: TakeoverSettings,
 }
 
 impl Settings {
@@ -134,6 +149,7 @@ impl Settings {
         let limits = reader.limits();
         let accounts_file = reader.read(&ACCOUNTS_FILE, value::optional(value::file));
         let state_dir = reader.state_dir();
+        let takeover = reader.takeover();
 
         reader.check_proxy_protocol(proxy_protocol, trusted_proxies.as_ref());
         reader.check_limits(limits.as_ref(), trusted_proxies.as_ref());
@@ -171,6 +187,7 @@ impl Settings {
             accounts_file: accounts_file?,
             accounts: Vec::new(),
             state_dir: state_dir?,
+            takeover: takeover?,
         })
     }
 

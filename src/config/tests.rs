@@ -171,6 +171,10 @@ fn every_setting_is_read_and_described() {
         ("BLOCKED_ADDRESSES", "192.0.2.7"),
         ("ACCOUNTS_FILE", "/etc/lavaproxy/accounts.json"),
         ("STATE_DIR", "state"),
+        ("SESSION_TAKEOVER", "off"),
+        ("TAKEOVER_TIMEOUT", "15s"),
+        ("SESSION_MEMORY", "17MiB"),
+        ("MOVE_RATE", "18"),
     ];
     let settings = good(&pairs);
     let text = described(&settings);

@@ -202,6 +202,13 @@ impl Entry {
         }
     }
 
+    /// Notes that another node has taken over the session of this tunnel.
+    pub fn note_node(&self, node: &Arc<str>, backend: &Arc<str>) {
+        let mut notes = self.connection.notes.lock();
+        notes.node = Some(Arc::clone(node));
+        notes.backend = Some(Arc::clone(backend));
+    }
+
     /// The version, the node and the backend of the last request.
     pub fn destination(&self) -> (Option<Lavalink>, Option<Arc<str>>, Option<Arc<str>>) {
         let notes = self.connection.notes.lock();

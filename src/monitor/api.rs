@@ -7,7 +7,7 @@ use super::answer::{Answer, Refusal, json, with_body};
 use super::filter::Filter;
 use super::health::{self, Health};
 use super::process::Process;
-use super::{Site, VERSION, accounts, bans, guard, lists, metrics, pages, security};
+use super::{Site, VERSION, accounts, bans, demo, guard, lists, metrics, pages, security};
 
 const READ: &str = "GET, HEAD";
 const ACT: &str = "POST";
@@ -29,6 +29,8 @@ enum Resource<'p> {
     HealthCheck,
     /// The node of this name, and whether it is to drain.
     Node(&'p str, bool),
+    /// The pretend node of this name, and whether it is to die.
+    DemoNode(&'p str, bool),
     Version,
     Metrics,
     /// The type and the text of a page or of a file that a page loads.
@@ -64,13 +66,20 @@ impl<'p> Resource<'p> {
                 _ => None,
             };
         }
+        if let Some(node) = path.strip_prefix("/api/demo/") {
+            return match node.split_once('/')? {
+                (name, "kill") => Some(Self::DemoNode(name, true)),
+                (name, "revive") => Some(Self::DemoNode(name, false)),
+                _ => None,
+            };
+        }
         pages::page(path).map(|(kind, text)| Self::Page(kind, text))
     }
 
     /// The methods that it allows.
     fn allow(&self) -> &'static str {
         match self {
-            Self::HealthCheck | Self::Node(..) => ACT,
+            Self::HealthCheck | Self::Node(..) | Self::DemoNode(..) => ACT,
             Self::Bans => READ_OR_ADD,
             Self::Ban(_) => REMOVE,
             _ => READ,
@@ -136,7 +145,12 @@ fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &S
             health()
         }
         Resource::Node(name, draining) => {
-            health::set_draining(sources, name, draining)?;
+            let moves = draining && query.split('&').any(|pair| pair == "move=true");
+            health::set_draining(sources, name, draining, moves)?;
+            health()
+        }
+        Resource::DemoNode(name, dies) => {
+            demo::act(sources, name, dies)?;
             health()
         }
         Resource::Version => json(200, &Version { name: env!("CARGO_PKG_NAME"), version: VERSION }),

@@ -15,6 +15,7 @@ use crate::admission::capacity::Capacity;
 use crate::config::Lavalink;
 use crate::nodes::backend::Backend;
 use crate::nodes::health::{NodeState, Report};
+use crate::sessions::moves;
 
 /// How long the first call waits for the nodes' answers.
 const FIRST_CHECK: Duration = Duration::from_millis(500);
@@ -106,6 +107,10 @@ pub struct NodeRow {
     sessions: u64,
     requests: u64,
     loads_retried: u64,
+    /// True while the sessions of a draining node are moved to others.
+    moving: bool,
+    moved: u64,
+    moves_failed: u64,
     error: Option<String>,
 }
 
@@ -128,6 +133,9 @@ impl NodeRow {
             sessions: load.sessions(),
             requests: load.requests(),
             loads_retried: load.loads_retried(),
+            moving: load.moves_are_under_way(),
+            moved: load.moves().0,
+            moves_failed: load.moves().1,
             error,
         }
     }
@@ -156,15 +164,21 @@ pub fn check(sources: &Sources) {
     wait(&asked, CHECK);
 }
 
-/// Drains a node of the settings, or takes it back.
-pub fn set_draining(sources: &Sources, name: &str, draining: bool) -> Result<(), Refusal> {
+/// Drains a node of the settings, or takes it back. With `moves` its sessions are moved to other nodes.
+pub fn set_draining(sources: &Sources, name: &str, draining: bool, moves: bool) -> Result<(), Refusal> {
     let setup = sources.setup();
     let Some(node) = setup.nodes.iter().find(|node| **node.name() == *name) else {
         let known: Vec<&str> = setup.nodes.iter().map(|node| &**node.name()).collect();
         let message = format!("there is no node of this name; the nodes are {}", known.join(", "));
         return Err(Refusal::new(404, message));
     };
+    if moves && !setup.takeover.on {
+        return Err(Refusal::new(400, "no session can be moved; set SESSION_TAKEOVER to on"));
+    }
     node.set_draining(draining, "the API");
+    if moves && moves::start(&sources.sessions, node, setup.takeover.move_rate).is_err() {
+        return Err(Refusal::new(503, "no thread can be started for the moves; try again later"));
+    }
     Ok(())
 }
 

@@ -5,11 +5,12 @@ use std::fmt::{Display, Write as _};
 use super::VERSION;
 use super::health::ask_unknown;
 use super::process::Process;
-use super::{Sources, named};
+use super::{Setup, Sources, named};
 use crate::config::Lavalink;
 use crate::ledger::Tallies;
 use crate::nodes::backend::Backend;
 use crate::nodes::health::{CONNECT_BOUNDS, NodeState};
+use crate::nodes::takeovers::GAP_BOUNDS;
 
 /// The media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -132,6 +133,20 @@ fn nodes(out: &mut Families, sources: &Sources) {
     let help = "Connects to a Lavalink node that failed.";
     each("lavaproxy_node_connect_failures_total", "counter", help, &|node| Some(node.health().connects().failures));
 
+    let help = "Sessions of a lost Lavalink node that no node has taken over in time.";
+    each("lavaproxy_node_takeovers_failed_total", "counter", help, &|node| {
+        Some(node.load().takeovers().figures().failed)
+    });
+    let help = "Players of a lost Lavalink node that play on.";
+    each("lavaproxy_node_players_taken_total", "counter", help, &|node| {
+        Some(node.load().takeovers().figures().players)
+    });
+    let help = "Players of a lost Lavalink node that the next node has refused.";
+    each("lavaproxy_node_players_refused_total", "counter", help, &|node| {
+        Some(node.load().takeovers().figures().refused)
+    });
+    takeovers(out, &setup);
+
     let name = "lavaproxy_node_connect_duration_seconds";
     out.family(name, "histogram", "Time that connects to a Lavalink node took, health checks included.");
     for node in setup.shown() {
@@ -144,6 +159,22 @@ fn nodes(out: &mut Families, sources: &Sources) {
         out.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], connects.count);
         out.sample(&format!("{name}_sum"), &[label], connects.sum);
         out.sample(&format!("{name}_count"), &[label], connects.count);
+    }
+}
+
+fn takeovers(out: &mut Families, setup: &Setup) {
+    let name = "lavaproxy_node_takeover_duration_seconds";
+    out.family(name, "histogram", "Time that the sessions of a lost Lavalink node were without a node.");
+    for node in setup.shown() {
+        let (label, figures) = (("node", &**node.name()), node.load().takeovers().figures());
+        let mut so_far = 0;
+        for (bound, count) in GAP_BOUNDS.iter().zip(figures.buckets) {
+            so_far += count;
+            out.sample(&format!("{name}_bucket"), &[label, ("le", &bound.to_string())], so_far);
+        }
+        out.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], figures.taken);
+        out.sample(&format!("{name}_sum"), &[label], figures.sum);
+        out.sample(&format!("{name}_count"), &[label], figures.taken);
     }
 }
 

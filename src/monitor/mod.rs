@@ -8,6 +8,7 @@ mod accounts;
 mod answer;
 mod api;
 mod bans;
+mod demo;
 mod filter;
 mod guard;
 mod health;
@@ -23,7 +24,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -33,13 +34,15 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tiny_http::{Request, Server};
 
 use crate::admission::Admission;
-use crate::config::Lavalink;
+use crate::config::{Lavalink, TakeoverSettings};
+use crate::demo::Node;
 use crate::error::End;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::limits::accounts::Accounts;
 use crate::logfmt::Quoted;
 use crate::nodes::backend::Backend;
+use crate::sessions::table::Sessions;
 use answer::Answer;
 use process::Load;
 use socket::PrivateSocket;
@@ -65,6 +68,10 @@ pub struct Sources {
     pub loopback: bool,
     /// The limits of the proxy listeners, and the bans.
     pub limits: Arc<Limits>,
+    /// The sessions, which can be moved to other nodes.
+    pub sessions: Arc<Sessions>,
+    /// The pretend nodes of `--demo`.
+    pub demo: OnceLock<Arc<Vec<Node>>>,
     /// What follows from the current settings.
     pub setup: Mutex<Arc<Setup>>,
 }
@@ -77,6 +84,8 @@ pub struct Setup {
     pub leaving: Vec<Arc<Backend>>,
     /// The accounts of bots.
     pub accounts: Arc<Accounts>,
+    /// Whether sessions can be moved, and how fast.
+    pub takeover: TakeoverSettings,
     /// Every setting with its value, secrets hidden.
     pub settings: Vec<(String, String)>,
 }
@@ -118,6 +127,12 @@ impl Monitor {
         let served = Arc::clone(&site);
         let thread = thread::Builder::new().name("monitor".to_owned()).spawn(move || served.run(listener))?;
         Ok(Self { site, thread: Some(thread) })
+    }
+
+    /// Lets the API kill these pretend nodes and start them again.
+    pub fn show_demo(&self, nodes: &Arc<Vec<Node>>) {
+        // There is one demo in a process.
+        let _ = self.site.sources.demo.set(Arc::clone(nodes));
     }
 
     /// Replaces what follows from the settings, after a reload.

@@ -158,6 +158,11 @@ impl Backend {
         self.timeouts.connect
     }
 
+    /// The longest wait for its answer to a request.
+    pub fn response_timeout(&self) -> Duration {
+        self.timeouts.response
+    }
+
     /// The password that this backend gets as `Authorization`, if any.
     pub fn password(&self) -> Option<&Secret> {
         self.password.as_ref()
@@ -394,6 +399,15 @@ impl Link {
     /// Sets how long one write may wait for the backend to read.
     pub fn set_write_timeout(&self, time: Duration) -> io::Result<()> {
         self.socket.set_write_timeout(Some(time))
+    }
+
+    /// The socket of a WebSocket whose frames are read as they come: no read or write waits. See
+    /// [`into_tunnel`](Self::into_tunnel) for the time after that.
+    ///
+    /// # Errors
+    /// When the backend is gone already.
+    pub fn set_waiting(&self, waits: bool) -> io::Result<()> {
+        self.socket.set_nonblocking(!waits)
     }
 
     /// The socket for a tunnel. It has no deadlines, as Lavalink may be silent for more than a minute.

@@ -3,9 +3,11 @@
 
 pub mod backend;
 mod choice;
+pub mod gate;
 pub mod health;
 pub mod load;
 pub mod pool;
 pub mod prober;
 mod resolve;
 mod schedule;
+pub mod takeovers;

@@ -1,22 +1,30 @@
 //! The node for a request, and a connection to it. It reads the request's head, the pool and the sessions, and connects.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::exchange::{Followup, Plan, Ready};
 use super::forward::{Cuts, NODE_FIELD};
 use super::forwarded::Trail;
 use super::load::{self, LoadRetry};
 use super::service::LavalinkRoutes;
-use super::upload::Upload;
+use super::session_request::{self, SessionRequest};
+use super::upload::{MAX_COPY, Upload};
 use crate::config::Lavalink;
-use crate::error::Fault;
+use crate::error::{BackendFault, Fault};
 use crate::http::body::{BodyError, Framing};
 use crate::http::head::{self, Request};
 use crate::nodes::backend::{Backend, Link};
 use crate::nodes::pool::{Pool, Purpose};
 use crate::sessions::id;
+use crate::sessions::kept::Kept;
 use crate::sessions::resume::{self, KeyHash};
+use crate::sessions::seat::{Overdue, Place, Visit};
 use crate::sessions::table::Sessions;
+
+/// How long a node that takes no connection may not be known to be lost. Its WebSockets end at once when it dies.
+const LOSS_TIME: Duration = Duration::from_secs(1);
 
 /// A request to a node of this version, with a connection to it. `note` gets the node, also when no connection is to be
 /// had.
@@ -33,21 +41,29 @@ pub fn for_node(
     note: impl Fn(&Backend),
 ) -> Result<(Ready, Cuts), Fault> {
     let pool = routes.pools.get(version).as_ref().ok_or(Fault::NoBackend(version))?;
-    let choice = Choice::of(request, version, pool, &routes.sessions)?;
+    let mut choice = Choice::of(request, version, pool, routes)?;
     let sets_key = version == Lavalink::V3 && choice.is_about_session && request.method == "PATCH";
     let may_retry = routes.load_retry
         && choice.is_free()
         && load::is_load(request.method, request.path(), version)
         && LoadRetry::can_repeat(request.framing);
-    let upload = Upload::new(request.framing, max_body, sets_key || may_retry)?;
+    let session = choice.session_request(request);
+    let max_copy = match &session {
+        Some(_) => session_request::MAX_BODY as u64,
+        None if sets_key || may_retry => MAX_COPY,
+        None => 0,
+    };
+    let upload = Upload::new(request.framing, max_body, max_copy)?;
     let linked = choice.link(pool, &routes.sessions);
+    let visit = choice.visit.take();
     note(linked.as_ref().map_or(choice.expected(pool), |(backend, _)| backend));
     let (backend, link) = linked?;
     let may_retry = may_retry && pool.has_other(&backend);
-    let retry = may_retry.then(|| LoadRetry { head: head.to_vec(), trail: trail.clone(), pool: Arc::clone(pool) });
+    let retry =
+        may_retry.then(|| Box::new(LoadRetry { head: head.to_vec(), trail: trail.clone(), pool: Arc::clone(pool) }));
     let keys = sets_key.then(|| Arc::clone(&routes.sessions));
     let plan = Plan::new(request, request.upgrade.is_some());
-    Ok((Ready { plan, upload, backend, link, followup: Followup { retry, keys } }, choice.cuts))
+    Ok((Ready { plan, upload, backend, link, followup: Followup { retry, keys, session, visit } }, choice.cuts))
 }
 
 /// A request to the web pages. Only a POST may have a body there.
@@ -59,7 +75,7 @@ pub fn for_monitor(pages: &Arc<Backend>, request: &Request<'_, '_>, max_body: u6
     if has_body && request.method != "POST" {
         return Err(Fault::Body(BodyError::TooLarge, 0));
     }
-    let upload = Upload::new(request.framing, max_body, false)?;
+    let upload = Upload::new(request.framing, max_body, 0)?;
     let link = pages.link(pages.connect_timeout())?;
     let (plan, followup) = (Plan::new(request, false), Followup::default());
     Ok(Ready { plan, upload, backend: Arc::clone(pages), link, followup })
@@ -74,6 +90,10 @@ struct Choice {
     cuts: Cuts,
     /// True for a request about a session itself, whose body may set the session's key.
     is_about_session: bool,
+    /// The session in the path, if it can be taken over or was, and where its id stands.
+    session: Option<(Arc<Kept>, Range<usize>)>,
+    /// It is at the node that the request goes to.
+    visit: Option<Visit>,
 }
 
 enum Wanted {
@@ -89,10 +109,11 @@ impl Choice {
     ///
     /// # Errors
     /// 400 for the name of a node that is not there.
-    fn of(request: &Request<'_, '_>, version: Lavalink, pool: &Pool, sessions: &Sessions) -> Result<Self, Fault> {
+    fn of(request: &Request<'_, '_>, version: Lavalink, pool: &Pool, routes: &LavalinkRoutes) -> Result<Self, Fault> {
+        let sessions = &routes.sessions;
         let purpose = if request.upgrade.is_some() { Purpose::Session } else { Purpose::Request };
-        let mut choice =
-            Self { wanted: Wanted::Any, purpose, key: None, cuts: Cuts::default(), is_about_session: false };
+        let (wanted, cuts) = (Wanted::Any, Cuts::default());
+        let mut choice = Self { wanted, purpose, key: None, cuts, is_about_session: false, session: None, visit: None };
         if pool.has_named_sessions() {
             choice.find_session(request, pool, sessions);
             choice.find_session_field(request, pool, sessions);
@@ -101,7 +122,45 @@ impl Choice {
             }
             choice.find_named(request, pool)?;
         }
+        if routes.takeover.on {
+            choice.find_kept(request, pool, sessions);
+        }
         Ok(choice)
+    }
+
+    /// The session of the request, if it can be taken over or was. What names it gets its present id.
+    fn find_kept(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) {
+        let names = || pool.names().filter(|_| pool.has_named_sessions());
+        let is_of_another_node = |node: Option<&str>| match &self.wanted {
+            Wanted::Only(wanted) if self.cuts.node_field => node != Some(wanted.name()),
+            _ => false,
+        };
+        if let Some(found) = id::in_target(request.target.path, names()).filter(|found| !is_of_another_node(found.node))
+        {
+            let own = &request.target.path.as_bytes()[found.own.clone()];
+            let range = found.prefix.start..found.own.end;
+            if let Some(kept) = sessions.kept(own, found.node) {
+                self.session = Some((kept, range));
+            } else if let Some((node, id)) = moved_before(sessions, pool, own, found.node) {
+                (self.cuts.target, self.cuts.id) = (range, Some(id));
+                self.wanted = Wanted::Only(node);
+            }
+        }
+        let Some(sent) = head::values(request.fields, "session-id").next() else { return };
+        let (node, own) = id::split(sent, names());
+        let place = sessions.kept(own, node).and_then(|kept| kept.seat().last_place());
+        let place = place.filter(|place| place.number > 0).map(|place| (place.node, place.id));
+        let Some((node, id)) = place.or_else(|| moved_before(sessions, pool, own, node)) else { return };
+        self.cuts.session_field = Some(id);
+        if let Wanted::Any | Wanted::First(_) = self.wanted {
+            self.wanted = Wanted::First(node);
+        }
+    }
+
+    /// The change that the request makes to its session.
+    fn session_request(&self, request: &Request<'_, '_>) -> Option<Box<SessionRequest>> {
+        let (kept, id) = self.session.as_ref()?;
+        SessionRequest::of(request, &request.path()[id.end..], kept).map(Box::new)
     }
 
     fn find_named(&mut self, request: &Request<'_, '_>, pool: &Pool) -> Result<(), Fault> {
@@ -164,7 +223,10 @@ impl Choice {
     ///
     /// # Errors
     /// 502, 503 or 504 when no node takes it within CONNECT_TIMEOUT.
-    fn link(&self, pool: &Pool, sessions: &Sessions) -> Result<(Arc<Backend>, Link), Fault> {
+    fn link(&mut self, pool: &Pool, sessions: &Sessions) -> Result<(Arc<Backend>, Link), Fault> {
+        if let Some(linked) = self.link_to_session(pool) {
+            return linked;
+        }
         let (node, link) = match &self.wanted {
             Wanted::Only(node) => {
                 let link = pool.link_to(node, self.purpose)?;
@@ -178,6 +240,32 @@ impl Choice {
         }
         Ok((node, link))
     }
+
+    /// A connection to the node that has the session now. While a takeover is under way, waits for its end. `None` when
+    /// nothing is known of the session.
+    fn link_to_session(&mut self, pool: &Pool) -> Option<Result<(Arc<Backend>, Link), Fault>> {
+        let (kept, range) = self.session.take()?;
+        let deadline = Instant::now() + pool.first().response_timeout();
+        loop {
+            let (Place { node, id, number }, visit) = match kept.seat().visit(deadline) {
+                Ok(place) => place?,
+                Err(Overdue) => return Some(Err(BackendFault::ResponseTimeout.into())),
+            };
+            // A reload may have changed its settings.
+            let node = pool.numbered(node.id()).cloned().unwrap_or(node);
+            let linked = pool.link_to(&node, self.purpose);
+            let is_loss = matches!(linked, Err(Fault::Backend(_))) && kept.can_be_taken_over();
+            if is_loss && kept.seat().has_left(number, LOSS_TIME) {
+                continue;
+            }
+            if number > 0 {
+                (self.cuts.target, self.cuts.id) = (range, Some(id));
+            }
+            self.wanted = Wanted::Only(Arc::clone(&node));
+            self.visit = Some(visit);
+            return Some(linked.map(|link| (node, link)));
+        }
+    }
 }
 
 /// The node that the table knows for a session, else the one that its id names, else the first. A node that moved to
@@ -188,6 +276,12 @@ fn node_of(own: &[u8], named: Option<&str>, pool: &Pool, sessions: &Sessions) ->
     let known = known.filter(|node| named.is_none_or(|name| **node.name() == *name));
     let node = known.or_else(|| named.and_then(|name| pool.named(name))).unwrap_or(pool.first());
     Arc::clone(node)
+}
+
+/// Where a session is that an earlier process has taken over.
+fn moved_before(sessions: &Sessions, pool: &Pool, own: &[u8], node: Option<&str>) -> Option<(Arc<Backend>, Arc<str>)> {
+    let moved = sessions.moved(own, node)?;
+    Some((Arc::clone(pool.named(&moved.present_node)?), moved.present_id))
 }
 
 /// The node that the hash of an unknown key leads to; if that node takes no sessions, the next one by hash. Every

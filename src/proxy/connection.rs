@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::warn;
+use parking_lot::Mutex;
 use socket2::Socket;
 
 use super::buffers::Buffers;
@@ -25,7 +26,7 @@ use super::reply::{self, RequestSummary};
 use super::service::{Routes, Rules, Service};
 use super::source::read_proxy_header;
 use super::tunnel::{self, Switch, Watches};
-use super::{choose, forward, refuse, route};
+use super::{choose, forward, refuse, route, takeover};
 use crate::admission::{Admission, GOING_AWAY, Holder, Permit, Phase, SERVICE_RESTART};
 use crate::config::Lavalink;
 use crate::error::{BackendFault, End, Fault, is_timeout};
@@ -34,6 +35,8 @@ use crate::http::head::{self, HeadError, ReadError, Request, Slots};
 use crate::ledger::{ClientInfo, Entry};
 use crate::nodes::backend::{Backend, Link};
 use crate::nodes::load::{Session, UnderWay};
+use crate::sessions::kept::Kept;
+use crate::sessions::opening::Opening;
 use crate::sessions::watch::Watch;
 
 /// A refused request's body is read up to this many bytes, so that the connection can go on.
@@ -81,6 +84,8 @@ struct Connection<'s> {
     request_holds: Holds,
     last_version: Option<Lavalink>,
     summary: RequestSummary,
+    /// The handshake, once one was sent to a node and sessions are taken over.
+    opening: Option<Opening>,
     /// True once a node's answer was relayed.
     has_relayed: bool,
     /// True when the limits refused the connection, which has a log line of its own.
@@ -118,6 +123,7 @@ impl<'s> Connection<'s> {
             request_holds: Holds::default(),
             last_version: None,
             summary: RequestSummary::default(),
+            opening: None,
             has_relayed: false,
             is_refused: false,
             detail: String::new(),
@@ -193,6 +199,7 @@ impl<'s> Connection<'s> {
             Prepared::Exchange(ready) => ready,
             Prepared::Healthz(proxy) => return self.answer_healthz(&proxy),
         };
+        self.opening = takeover::opening(&self.rules, &ready.plan, &self.buffers.head);
         let node = Arc::clone(&ready.backend);
         let under_way = UnderWay::at(node.load());
         let outcome = exchange::run(ready, self.rules.bounds(), self.permit, &mut self.client, self.buffers)?;
@@ -329,33 +336,23 @@ impl<'s> Connection<'s> {
 
     /// Starts the threads that carry the connection on as a tunnel.
     fn hand_to_tunnel(&mut self, node: Arc<Backend>, link: Link, switch: Switch) -> Result<(), Fault> {
-        let watches = self.watches(&node).ok_or(BackendFault::NoResponse(End::InternalError))?;
         let backend = Arc::new(link.into_tunnel().map_err(BackendFault::NoResponse)?);
+        let watches = takeover::watches(&self.rules, &node, &backend, self.opening.take());
+        let watches = watches.ok_or(BackendFault::NoResponse(End::InternalError))?;
         tunnel::without_deadlines(self.client.stream()).map_err(|error| Fault::Gone(End::of_client(&error)))?;
         self.permit.attach(Arc::clone(&backend), node.id());
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
         let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
-        let session = Session::at(node.load());
+        let session = Mutex::new(Session::at(node.load()));
         let holds = (mem::take(&mut self.holds), mem::take(&mut self.request_holds));
         let carry = move || {
-            service.contain(&admitted.entry.client(), || carry(&service, &admitted, &backend, switch, watches));
+            service
+                .contain(&admitted.entry.client(), || carry(&service, &admitted, backend, switch, watches, &session));
             drop((session, holds));
         };
         thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
         Ok(())
-    }
-
-    /// What looks at the frames of a tunnel to this node.
-    fn watches(&self, node: &Arc<Backend>) -> Option<Watches> {
-        let Routes::Lavalink(routes) = &self.rules.routes else { return None };
-        let version = node.version()?;
-        let names_sessions = routes.pools.get(version).as_ref().is_some_and(|pool| pool.names_sessions());
-        let sets_keys = names_sessions && version == Lavalink::V3;
-        Some(Watches {
-            down: Watch::down(&routes.sessions, node, names_sessions),
-            up: Watch::up(&routes.sessions, node, sets_keys),
-        })
     }
 
     /// Answers in the backend's stead. `None` when the connection goes on.
@@ -413,9 +410,20 @@ impl<'s> Connection<'s> {
 }
 
 /// Carries a tunnel to its end.
-fn carry(service: &Arc<Service>, admitted: &Arc<Admitted>, backend: &Socket, switch: Switch, watches: Watches) {
+fn carry(
+    service: &Arc<Service>,
+    admitted: &Arc<Admitted>,
+    backend: Arc<Socket>,
+    switch: Switch,
+    watches: Watches,
+    session: &Mutex<Session>,
+) {
     let close_code = admitted.permit.close_code();
-    let ended = tunnel::run(&admitted.stream, admitted.entry.meter(), backend, switch, watches, close_code);
+    let meter = admitted.entry.meter();
+    let take_over = |kept: &Arc<Kept>, down: &mut Watch, is_over: &(dyn Fn() -> bool + Sync)| {
+        takeover::take_over(service, admitted, session, kept, down, is_over)
+    };
+    let ended = tunnel::run(&admitted.stream, meter, backend, switch, watches, close_code, &take_over);
     let mut buffers = Buffers::default();
     let mut connection = Connection::new(service, admitted, &mut buffers);
     let end = match (ended, close_code.load(SeqCst)) {

@@ -9,6 +9,7 @@ use super::buffers::{Buffers, HEAD_BUFFER};
 use super::client::Client;
 use super::forward;
 use super::load::{self, LoadRetry, Loaded};
+use super::session_request::SessionRequest;
 use super::tunnel::Switch;
 use super::upload::Upload;
 use crate::admission::Permit;
@@ -20,6 +21,7 @@ use crate::nodes::backend::{Backend, Link};
 use crate::nodes::load::UnderWay;
 use crate::nodes::pool::Purpose;
 use crate::sessions::configure_resuming;
+use crate::sessions::seat::Visit;
 use crate::sessions::table::Sessions;
 
 /// The largest size of a buffer while a large body is relayed.
@@ -91,9 +93,13 @@ pub enum Outcome {
 #[derive(Default)]
 pub struct Followup {
     /// Set for a load that may be tried on another node.
-    pub retry: Option<LoadRetry>,
+    pub retry: Option<Box<LoadRetry>>,
     /// Set for a request that may set the key of a v3 session.
     pub keys: Option<Arc<Sessions>>,
+    /// Set for a request that changes what is kept of its session.
+    pub session: Option<Box<SessionRequest>>,
+    /// Set for a request about a session that can be taken over: it does not move meanwhile.
+    pub visit: Option<Visit>,
 }
 
 /// A request that is ready to be sent, with a connection to its node. Its head is in `Buffers::head`.
@@ -126,6 +132,7 @@ pub fn run(
     buffers: &mut Buffers,
 ) -> Result<Outcome, Fault> {
     let Ready { plan, mut upload, backend, link, followup } = ready;
+    let Followup { retry, keys, session, visit: _visit } = followup;
     buffers.backend.clear();
     if let Err(fault) = upload.take_window(&mut buffers.client, bounds.max_body) {
         backend.give_back(link);
@@ -146,15 +153,15 @@ pub fn run(
         }
         other => other?,
     };
-    if let Some(retry) = followup.retry {
+    if let Some(retry) = retry {
         answer = exchange.retry_load(&retry, answer);
     }
-    if let Some(sessions) = followup.keys.filter(|_| answer.status == 200) {
+    if let Some(sessions) = keys.filter(|_| answer.status == 200) {
         if let Some(key) = exchange.upload.content().and_then(|body| configure_resuming::key_of_patch(&body)) {
             sessions.note_key(key, exchange.backend.name());
         }
     }
-    if answer.switching { Ok(exchange.switch()) } else { exchange.relay_response(answer) }
+    if answer.switching { Ok(exchange.switch()) } else { exchange.relay_response(answer, session) }
 }
 
 /// What relaying needs of a final response. Its head is in `Buffers::head`.
@@ -309,13 +316,15 @@ impl Exchange<'_, '_> {
     }
 
     /// Relays the final response. Keeps the backend's connection if the whole exchange was regular.
-    fn relay_response(mut self, answer: Answer) -> Result<Outcome, Fault> {
+    fn relay_response(mut self, answer: Answer, session: Option<Box<SessionRequest>>) -> Result<Outcome, Fault> {
         let mut body = Body::new(answer.framing, u64::MAX).map_err(BackendFault::BadResponseBody)?.of_response();
         let unchunk = self.plan.version == Version::Http10 && answer.framing == Framing::Chunked;
         if unchunk {
             body = body.unchunked();
         }
-        if let Some(end) = self.relay_body(&mut body)? {
+        let framing = if unchunk { Framing::UntilClose } else { answer.framing };
+        let mut session = session.map(|session| (session, answer.status, framing));
+        if let Some(end) = self.relay_body(&mut body, &mut session)? {
             return Ok(Outcome::Broken { end, reset: unchunk || answer.framing == Framing::UntilClose });
         }
         let complete = self.upload.is_complete();
@@ -327,7 +336,11 @@ impl Exchange<'_, '_> {
 
     /// Sends the head and the first bytes of the body in one write, then the rest as it arrives. Returns how the
     /// response broke off, if it did.
-    fn relay_body(&mut self, body: &mut Body) -> Result<Option<End>, Fault> {
+    fn relay_body(
+        &mut self,
+        body: &mut Body,
+        session: &mut Option<(Box<SessionRequest>, u16, Framing)>,
+    ) -> Result<Option<End>, Fault> {
         let mut first = true;
         loop {
             let step = match body.step(self.buffers.backend.data_mut()) {
@@ -336,6 +349,15 @@ impl Exchange<'_, '_> {
                 Err(_) => return Ok(Some(End::BadResponse)),
             };
             let mut window = &self.buffers.backend.data()[..step.produced];
+            if let Some((request, ..)) = session {
+                request.take(window);
+            }
+            if body.is_done() {
+                // The client may send its next request as soon as it has the last byte.
+                if let Some((request, status, framing)) = session.take() {
+                    request.finish(status, framing, self.upload.content());
+                }
+            }
             if first {
                 let joined = join(&mut self.buffers.head, window);
                 if let Err(error) = self.client.write_all(&self.buffers.head) {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use super::forwarded::Trail;
 use crate::error::Fault;
@@ -31,13 +31,17 @@ pub fn check_loop(request: &Request<'_, '_>) -> Result<(), Fault> {
 /// The field in which a client names a node.
 pub const NODE_FIELD: &str = "lavalink-node";
 
-/// The parts of a request head that are for lavaproxy only. They are not forwarded.
+/// The parts of a request head that are for lavaproxy only. They are not forwarded, or something else takes their place.
 #[derive(Debug, Default)]
 pub struct Cuts {
-    /// The part of the path that names the node of a session.
+    /// The part of the path that names the node of a session; all of the session's id where `id` takes its place.
     pub target: Range<usize>,
+    /// The id of a session that was taken over, as its present node knows it.
+    pub id: Option<Arc<str>>,
     /// How many bytes at the start of `Session-Id` name a node.
     pub session_id: usize,
+    /// The id that takes the place of all of `Session-Id`.
+    pub session_field: Option<Arc<str>>,
     /// True when the field `Lavalink-Node` is removed.
     pub node_field: bool,
 }
@@ -57,7 +61,8 @@ pub fn write_request_head(
     out.clear();
     let path = request.target.path;
     let (start, end) = (&path[..cuts.target.start], &path[cuts.target.end..]);
-    for part in [request.method, " ", start, end, request.target.query, " HTTP/1.1\r\n"] {
+    let id = cuts.id.as_deref().unwrap_or_default();
+    for part in [request.method, " ", start, id, end, request.target.query, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     if head::values(request.fields, "host").next().is_none() {
@@ -65,7 +70,9 @@ pub fn write_request_head(
     }
     for field in head::end_to_end(request.fields) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        if is("session-id") && cuts.session_id > 0 {
+        if let (true, Some(id)) = (is("session-id"), &cuts.session_field) {
+            write_field(out, field.name, id.as_bytes());
+        } else if is("session-id") && cuts.session_id > 0 {
             write_field(out, field.name, field.value.get(cuts.session_id..).unwrap_or_default());
         } else if is(NODE_FIELD) && cuts.node_field {
             continue;

@@ -25,7 +25,9 @@ pub mod refuse;
 mod reply;
 mod route;
 pub mod service;
+mod session_request;
 mod source;
+mod takeover;
 mod tunnel;
 mod upload;
 

@@ -14,7 +14,7 @@ use super::auth::Auth;
 use super::exchange::Bounds;
 use super::limits::Holds;
 use crate::admission::Admission;
-use crate::config::{Lavalink, Networks, PerVersion, Timeouts};
+use crate::config::{Lavalink, Networks, PerVersion, TakeoverSettings, Timeouts};
 use crate::error::{End, Fault};
 use crate::ledger::{ClientAddr, Ledger};
 use crate::limits::Limits;
@@ -57,6 +57,8 @@ pub struct LavalinkRoutes {
     pub paths: PerVersion<Vec<String>>,
     /// True when a load that failed is tried on another node.
     pub load_retry: bool,
+    /// What happens to sessions whose node is lost.
+    pub takeover: TakeoverSettings,
 }
 
 /// What a service decides by.

@@ -34,7 +34,8 @@ impl Lasting {
         let drains = |node: &&NodeHandle| node.backend.health().is_draining();
         let draining = current.nodes.iter().filter(drains).map(|node| Arc::clone(&node.node.name)).collect();
         drop(current);
-        State::new(ledger, self.limits.bans().save(), draining, self.sessions.save_keys())
+        let (keys, moved) = (self.sessions.save_keys(), self.sessions.save_moved());
+        State::new(ledger, self.limits.bans().save(), draining, keys, moved)
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) fn restore(state: State, ledger: &Ledger, limits: &Limits, sessions: 
     ledger.restore(state.ledger);
     limits.bans().restore(state.bans);
     sessions.restore_keys(&state.resume_keys);
+    sessions.restore_moved(state.moved_sessions);
     for node in nodes.iter().filter(|node| state.draining.contains(&node.node.name)) {
         node.backend.set_draining(true, "the process before this one");
     }

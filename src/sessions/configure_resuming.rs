@@ -5,10 +5,13 @@ use serde_json::Value;
 
 use super::frame::{BINARY, CLOSE, CONTINUATION, Head, MAX_HEAD, PING, PONG, TEXT};
 use super::resume::KeyHash;
+use super::resuming::Resuming;
 
 /// A message or a body with more bytes is not looked at.
 const MAX_LOOK: usize = 1024;
 const OP: &str = "configureResuming";
+/// Lavalink's own, in seconds.
+const DEFAULT_TIMEOUT: i64 = 60;
 
 /// The key that the body of a `PATCH /v3/sessions/ID` sets.
 pub fn key_of_patch(body: &[u8]) -> Option<KeyHash> {
@@ -23,6 +26,14 @@ fn key_of_message(payload: &[u8]) -> Option<KeyHash> {
     }
     let message = parse(payload)?;
     if message.get("op")? == OP { key_in(message.get("key")?) } else { None }
+}
+
+/// What a message sets, if it is the op `configureResuming`.
+pub(super) fn setting_of_message(payload: &[u8]) -> Option<Resuming> {
+    let message = parse(payload)?;
+    let timeout = message.get("timeout").and_then(Value::as_i64).unwrap_or(DEFAULT_TIMEOUT);
+    let key = message.get("key")?.as_str()?.to_owned();
+    (message.get("op")? == OP).then(|| Resuming::by_key(key, timeout))
 }
 
 fn parse(json: &[u8]) -> Option<Value> {

@@ -1,10 +1,33 @@
-//! Lavalink sessions: what a bot opens over its WebSocket, and which node has it. No sockets, no settings, no clock. It
+//! Lavalink sessions: what a bot opens over its WebSocket, which node has it, and how another node takes it over. It
 //! imports nothing of the proxy, which feeds it bytes and acts on its answers.
+//!
+//! - `frame`, `ready`, `configure_resuming`, `node_frames`, `client_frames`, `events`: the bytes of a WebSocket, pure;
+//! - `id`, `resume`, `table`: which node has which session;
+//! - `players`, `position`, `replay`, `resuming`, `opening`: what is kept of a session, pure; `memory` bounds it;
+//! - `kept`: the session that a tunnel, its client's requests and a takeover share; `seat` is where it is, `client_side`
+//!   what its client is owed; `watch` and `node_side` are the tunnel's two directions;
+//! - `takeover`: how a session comes to another node, with one `attempt` on each; `moves`: all sessions of a node.
 
+mod attempt;
+mod client_frames;
+pub mod client_side;
 pub mod configure_resuming;
+mod events;
 mod frame;
 pub mod id;
+pub mod kept;
+pub mod memory;
+pub mod moves;
+mod node_frames;
+pub mod node_side;
+pub mod opening;
+mod players;
+mod position;
 pub mod ready;
+mod replay;
 pub mod resume;
+pub mod resuming;
+pub mod seat;
 pub mod table;
+pub mod takeover;
 pub mod watch;

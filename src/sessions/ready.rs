@@ -44,6 +44,8 @@ pub struct ReadyFilter {
     done: bool,
     outcome: Option<Outcome>,
     out: Vec<u8>,
+    /// How many of the bytes that were fed last came behind the end of the search.
+    behind: usize,
 }
 
 impl ReadyFilter {
@@ -55,7 +57,16 @@ impl ReadyFilter {
 
     /// Only looks: everything passes at once and unchanged.
     pub fn watching() -> Self {
-        Self { prefix: Vec::new(), held: Vec::new(), left: 0, messages: 0, done: false, outcome: None, out: Vec::new() }
+        Self {
+            prefix: Vec::new(),
+            held: Vec::new(),
+            left: 0,
+            messages: 0,
+            done: false,
+            outcome: None,
+            out: Vec::new(),
+            behind: 0,
+        }
     }
 
     /// Takes what was read from the node. True when the client must get [`replaced`](Self::replaced) in its place now,
@@ -75,7 +86,13 @@ impl ReadyFilter {
             rest = if self.left > 0 { self.step_over(rest) } else { self.hold(rest) };
         }
         self.out.extend_from_slice(rest);
+        self.behind = rest.len();
         !self.prefix.is_empty()
+    }
+
+    /// How many of the bytes that were fed last came behind `ready`.
+    pub fn behind(&self) -> usize {
+        self.behind
     }
 
     /// What the client gets in the place of the bytes that were fed last.
@@ -235,7 +252,7 @@ struct Message<'m> {
 }
 
 /// What a payload says if it is `ready`, and where its session id begins.
-fn find_ready(payload: &[u8]) -> Result<Option<(usize, Ready)>, &'static str> {
+pub(super) fn find_ready(payload: &[u8]) -> Result<Option<(usize, Ready)>, &'static str> {
     // An array of the fields' values would be taken for an object.
     if !payload.trim_ascii_start().starts_with(b"{") {
         return Err("a message is not a JSON object");

@@ -1,21 +1,48 @@
-//! Which node has which session: ids that were seen in `ready`, and v3's keys. Bounded, behind locks of its own; the
-//! byte path touches it once per session.
+//! Which node has which session: ids that were seen in `ready`, v3's keys, and the sessions that can be taken over.
+//! Bounded, behind locks of its own; the byte path touches it once per session.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
+use super::memory::Memory;
 use super::resume::{KeyHash, ResumeKeys};
+use crate::nodes::backend::Backend;
 
 /// The most ids that are remembered; then the oldest is forgotten.
 const MAX_IDS: usize = 20_000;
+/// The most sessions without a client that are kept.
+const MAX_PARKED: usize = 10_000;
+/// How much longer than its node a session without a client is kept.
+const PARKED_LONGER: Duration = Duration::from_secs(5);
 
 /// The sessions of all versions.
 #[derive(Default)]
 pub struct Sessions {
     ids: Mutex<Ids>,
     keys: Mutex<ResumeKeys>,
+    kept: Mutex<KeptSessions>,
+    /// Those that an earlier process has taken over, by their first ids.
+    moved: Mutex<HashMap<Box<[u8]>, Moved>>,
+    memory: Arc<Memory>,
+}
+
+/// A session that was taken over, for the next process. It has no secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// The id that the client knows, as its first node gave it.
+    pub id: Arc<str>,
+    /// The name of that node.
+    pub node: Arc<str>,
+    /// The id that the present node knows.
+    pub present_id: Arc<str>,
+    /// The name of the present node.
+    pub present_node: Arc<str>,
 }
 
 #[derive(Default)]
@@ -24,6 +51,53 @@ struct Ids {
     nodes: HashMap<Box<[u8]>, u64>,
     /// Oldest first.
     by_age: VecDeque<Box<[u8]>>,
+}
+
+#[derive(Default)]
+struct KeptSessions {
+    /// By each id that a node gave them, with the name of that node.
+    by_id: HashMap<Box<[u8]>, Vec<OfNode>>,
+    /// Sessions that wait for their client to resume them, and until when.
+    parked: Vec<(Instant, Arc<Kept>)>,
+}
+
+/// A session that this node has given its id.
+struct OfNode {
+    node: Arc<str>,
+    kept: Arc<Kept>,
+}
+
+impl KeptSessions {
+    fn find(&self, id: &[u8], node: Option<&str>) -> Option<&Arc<Kept>> {
+        let is_its = |known: &&OfNode| node.is_none_or(|node| *known.node == *node);
+        self.by_id.get(id)?.iter().find(is_its).map(|known| &known.kept)
+    }
+
+    fn add(&mut self, id: &str, node: &Backend, kept: &Arc<Kept>) {
+        let entries = self.by_id.entry(id.as_bytes().into()).or_default();
+        entries.retain(|known| known.node != *node.name());
+        entries.push(OfNode { node: Arc::clone(node.name()), kept: Arc::clone(kept) });
+        kept.ids.lock().push(id.as_bytes().into());
+    }
+
+    /// Forgets the ids of a session but for the first `count`.
+    fn forget_ids(&mut self, kept: &Arc<Kept>, count: usize) {
+        let mut ids = kept.ids.lock();
+        let kept_ids = count.min(ids.len());
+        for id in ids.drain(kept_ids..) {
+            if let Some(entries) = self.by_id.get_mut(&id) {
+                entries.retain(|known| !Arc::ptr_eq(kept, &known.kept));
+                if entries.is_empty() {
+                    self.by_id.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, kept: &Arc<Kept>) {
+        self.forget_ids(kept, 0);
+        self.parked.retain(|(_, other)| !Arc::ptr_eq(kept, other));
+    }
 }
 
 impl Sessions {
@@ -69,12 +143,139 @@ impl Sessions {
             }
         }
     }
+
+    /// The sessions that this process has taken over, for the next one.
+    pub fn save_moved(&self) -> Vec<Moved> {
+        let all = self.kept.lock();
+        let mut saved = Vec::new();
+        for (id, known) in all.by_id.iter().flat_map(|(id, known)| known.iter().map(move |known| (id, known))) {
+            let is_first = known.kept.ids.lock().first() == Some(id);
+            let place = known.kept.seat().last_place().filter(|place| is_first && place.number > 0);
+            let (Some(place), Ok(id)) = (place, std::str::from_utf8(id)) else { continue };
+            let present_node = Arc::clone(place.node.name());
+            saved.push(Moved { id: id.into(), node: Arc::clone(&known.node), present_id: place.id, present_node });
+        }
+        drop(all);
+        saved.sort_unstable_by(|one: &Moved, other| one.id.cmp(&other.id));
+        saved.truncate(MAX_IDS);
+        saved
+    }
+
+    /// Notes what [`save_moved`](Self::save_moved) returned in another process.
+    pub fn restore_moved(&self, saved: Vec<Moved>) {
+        let mut moved = self.moved.lock();
+        moved.extend(saved.into_iter().take(MAX_IDS).map(|session| (session.id.as_bytes().into(), session)));
+    }
+
+    /// Where a session is that an earlier process has taken over.
+    pub fn moved(&self, id: &[u8], node: Option<&str>) -> Option<Moved> {
+        let moved = self.moved.lock();
+        moved.get(id).filter(|moved| node.is_none_or(|node| *moved.node == *node)).cloned()
+    }
+
+    /// The memory of the sessions that can be taken over.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// The session with this id, of this node if one is named, if it can be taken over or was.
+    pub fn kept(&self, id: &[u8], node: Option<&str>) -> Option<Arc<Kept>> {
+        self.kept.lock().find(id, node).cloned()
+    }
+
+    /// The sessions with a client that can be taken over from the node with this number.
+    pub(super) fn kept_at(&self, node: u64) -> Vec<Arc<Kept>> {
+        let all = self.kept.lock();
+        let is_there = |kept: &&Arc<Kept>| {
+            kept.can_be_taken_over() && kept.seat().last_place().is_some_and(|place| place.node.id() == node)
+        };
+        let of_all_ids = all.by_id.values().flatten().map(|known| &known.kept);
+        let mut found: Vec<Arc<Kept>> = of_all_ids.filter(is_there).cloned().collect();
+        found.sort_unstable_by_key(Arc::as_ptr);
+        found.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        found
+    }
+
+    /// Registers a session with its first id and each later one, until the guard is dropped.
+    pub(super) fn registration(self: &Arc<Self>, kept: &Arc<Kept>) -> Registration {
+        Registration { sessions: Arc::clone(self), kept: Arc::clone(kept) }
+    }
+
+    /// Forgets the sessions that no client has resumed in time. Must be called every few seconds.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut all = self.kept.lock();
+        let expired: Vec<_> =
+            all.parked.iter().filter(|(until, _)| *until <= now).map(|(_, kept)| Arc::clone(kept)).collect();
+        expired.iter().for_each(|kept| all.forget(kept));
+    }
+}
+
+/// A session in the table.
+pub(super) struct Registration {
+    sessions: Arc<Sessions>,
+    kept: Arc<Kept>,
+}
+
+impl Registration {
+    pub(super) fn kept(&self) -> &Arc<Kept> {
+        &self.kept
+    }
+
+    /// The node has given the session its id.
+    pub(super) fn opened(&self, node: &Arc<Backend>, id: &str, resumed: bool) {
+        let mut all = self.sessions.kept.lock();
+        let before = all.find(id.as_bytes(), Some(node.name())).filter(|_| resumed).cloned();
+        if let Some(before) = before {
+            self.kept.adopt(&before);
+            all.forget(&before);
+        }
+        self.kept.opened(node, id);
+        all.add(id, node, &self.kept);
+    }
+
+    /// Another node has given it another id. The client knows it by the first one.
+    pub(super) fn moved(&self, node: &Backend, id: &str) {
+        let mut all = self.sessions.kept.lock();
+        all.forget_ids(&self.kept, 1);
+        all.add(id, node, &self.kept);
+    }
+}
+
+impl Drop for Registration {
+    /// The tunnel has ended. A session that its client can resume is kept as long as its node keeps it.
+    fn drop(&mut self) {
+        self.kept.seat().note_client_left();
+        self.kept.seat().release();
+        let resuming = self.kept.resuming().filter(|_| self.kept.seat().last_place().is_some());
+        let mut all = self.sessions.kept.lock();
+        let until = resuming.and_then(|resuming| {
+            Instant::now().checked_add(Duration::from_secs(resuming.seconds()))?.checked_add(PARKED_LONGER)
+        });
+        match until.filter(|_| all.parked.len() < MAX_PARKED) {
+            Some(until) => all.parked.push((until, Arc::clone(&self.kept))),
+            None => all.forget(&self.kept),
+        }
+        drop(all);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn moved_sessions_are_known_in_the_next_process() {
+        let moved =
+            Moved { id: "abc".into(), node: "eu1".into(), present_id: "xyz".into(), present_node: "eu2".into() };
+        let next = Sessions::default();
+        next.restore_moved(vec![moved.clone()]);
+        for node in [None, Some("eu1")] {
+            assert_eq!(next.moved(b"abc", node), Some(moved.clone()));
+        }
+        assert_eq!((next.moved(b"abc", Some("eu2")), next.moved(b"xyz", None)), (None, None));
+    }
 
     #[test]
     fn the_newest_ids_are_remembered() {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger;
 use crate::limits::SavedBans;
+use crate::sessions::table::Moved;
 
 /// The version of the form. A form that an older lavaproxy would misread needs a higher one.
 const VERSION: u64 = 1;
@@ -35,6 +36,9 @@ pub struct State {
     pub draining: Vec<Arc<str>>,
     /// Hashes of v3's resume keys, with the names of the nodes that have their sessions, oldest first.
     pub resume_keys: Vec<(String, Arc<str>)>,
+    /// Sessions that another node has taken over. A form without them has none.
+    #[serde(default)]
+    pub moved_sessions: Vec<Moved>,
 }
 
 /// The field that every form has.
@@ -72,8 +76,9 @@ impl State {
         bans: SavedBans,
         draining: Vec<Arc<str>>,
         resume_keys: Vec<(String, Arc<str>)>,
+        moved_sessions: Vec<Moved>,
     ) -> Self {
-        Self { version: VERSION, saved_at: 0, ledger, bans, draining, resume_keys }
+        Self { version: VERSION, saved_at: 0, ledger, bans, draining, resume_keys, moved_sessions }
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote.

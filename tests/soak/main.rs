@@ -145,6 +145,8 @@ fn start([v3, a4, b4]: &[Arc<Node>; 3]) -> Lavaproxy {
         ("PROXY_PORT", "0"),
         ("WEB_PORT", "0"),
         ("PROXY_PASSWORD", PASSWORD),
+        // The scripted nodes end their tunnels by themselves.
+        ("SESSION_TAKEOVER", "off"),
         ("LAVALINK_V3_HOST", &v3_host),
         ("LAVALINK_V3_PORT", &v3_port),
         ("LAVALINK_V4_NODES", &v4_nodes),

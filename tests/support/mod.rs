@@ -136,7 +136,7 @@ pub struct Client {
     pub stream: TcpStream,
     pub sent: u64,
     pub received: u64,
-    pending: Vec<u8>,
+    pub pending: Vec<u8>,
 }
 
 impl Client {
@@ -447,7 +447,7 @@ impl Client {
         }
     }
 
-    fn try_fill(&mut self) -> Option<usize> {
+    pub fn try_fill(&mut self) -> Option<usize> {
         let mut piece = [0; 65536];
         let count = read(&self.stream, &mut piece).ok().filter(|count| *count > 0)?;
         self.received += count as u64;

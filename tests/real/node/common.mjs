@@ -2,7 +2,8 @@
 //
 // A driver says STEP <name> after each step. It says CUT, and the test that started it cuts its TCP connections; it says
 // KILL while it plays, and the test kills the Lavalink that has its session. The library has to come back by itself each
-// time. It ends with 0 when all went well, and with 1 and a line on stderr if not.
+// time, or, with LAVALINK_TAKEOVER=1, must not notice that it was killed. It ends with 0 when all went well, and with 1
+// and a line on stderr if not.
 
 import { createRequire } from "node:module";
 
@@ -19,6 +20,8 @@ export const server = {
   secure: env.LAVALINK_SECURE === "1",
   // A real Lavalink has no Discord to connect to here. It plays all the same, unheard.
   voice: env.LAVALINK_VOICE !== "0",
+  // Another Lavalink takes the session over when its own is killed.
+  takeover: env.LAVALINK_TAKEOVER === "1",
   // What /version may say: a listener that is not pinned answers it by its default on a new connection.
   unversioned: new RegExp(`^[${env.LAVALINK_VERSION ?? "34"}]\\.\\d+\\.\\d+`),
 };
@@ -68,6 +71,24 @@ export function cut() {
 
 export function kill() {
   console.log("KILL");
+}
+
+// Kills the Lavalink. None of these events of the library may come from then on, until the returned function is called.
+export async function takeover(events) {
+  let mayNot = true;
+  for (const [emitter, names] of events) {
+    for (const name of names) {
+      emitter.on(name, () => {
+        if (mayNot) throw new Error(`the library says ${name}`);
+      });
+    }
+  }
+  kill();
+  // A takeover takes less; the library would notice the end of its WebSocket at once.
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  return () => {
+    mayNot = false;
+  };
 }
 
 export function check(holds, what) {

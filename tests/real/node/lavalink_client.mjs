@@ -1,6 +1,6 @@
 // lavalink-client 2: Lavalink v4 only. It allows TLS at port 443 alone.
 
-import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, voiceEvents } from "./common.mjs";
+import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, takeover, voiceEvents } from "./common.mjs";
 
 const { LavalinkManager } = load("lavalink-client");
 
@@ -75,6 +75,29 @@ drive(async () => {
   step("load-again");
   const playing = await play();
   step("play-again");
+
+  if (server.takeover) {
+    const done = await takeover([
+      [manager.nodeManager, ["connect", "disconnect", "error", "reconnecting", "reconnectinprogress", "destroy"]],
+      [manager, ["trackEnd", "trackError", "playerDisconnect", "playerDestroy", "playerSocketClosed"]],
+    ]);
+    await playing.pause();
+    check((await node.fetchPlayer(bot.guild)).paused, "the player to be paused");
+    await playing.resume();
+    await playing.seek(5_000);
+    await playing.filterManager.setSpeed(1.1);
+    await playing.setVolume(50);
+    const held = await node.fetchPlayer(bot.guild);
+    check(held.volume === 50 && held.filters.timescale.speed === 1.1, "the volume and the filter");
+    check(held.track.info.title === track.info.title, "the track to play on");
+    step("taken-over");
+    done();
+    const started = next(manager, "trackStart");
+    await playing.play({ track });
+    await started;
+    step("play-on");
+    return;
+  }
 
   const backAgain = next(manager.nodeManager, "connect");
   const readyAgain = next(manager.nodeManager, "raw", isReady);

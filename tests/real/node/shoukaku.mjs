@@ -1,6 +1,6 @@
 // shoukaku 4: Lavalink v4 only.
 
-import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, voiceEvents } from "./common.mjs";
+import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, takeover, voiceEvents } from "./common.mjs";
 
 const { Connector, Player, Shoukaku } = load("shoukaku");
 
@@ -75,6 +75,27 @@ drive(async () => {
   step("load-again");
   await play();
   step("play-again");
+
+  if (server.takeover) {
+    const player = shoukaku.players.get(bot.guild);
+    const done = await takeover([[shoukaku, ["ready", "error", "close", "disconnect", "reconnecting"]], [player, ["end", "closed", "exception"]]]);
+    await player.setPaused(true);
+    check((await node.rest.getPlayer(bot.guild)).paused, "the player to be paused");
+    await player.setPaused(false);
+    await player.seekTo(5_000);
+    await player.setFilters({ timescale: { speed: 1.1 } });
+    await player.setGlobalVolume(50);
+    const held = await node.rest.getPlayer(bot.guild);
+    check(held.volume === 50 && held.filters.timescale.speed === 1.1, "the volume and the filter");
+    check(held.track.info.identifier === info.identifier, "the track to play on");
+    step("taken-over");
+    done();
+    const started = next(player, "start");
+    await player.playTrack({ track: { encoded } });
+    await started;
+    step("play-on");
+    return;
+  }
 
   const backAgain = next(shoukaku, "ready");
   kill();

@@ -2,7 +2,8 @@
 
 A driver says STEP <name> after each step. It says CUT, and the test that started it cuts its TCP connections; it says
 KILL while it plays, and the test kills the Lavalink that has its session. The library has to come back by itself each
-time. It ends with 0 when all went well, and with 1 and a line on stderr if not.
+time, or, with LAVALINK_TAKEOVER=1, must not notice that it was killed. It ends with 0 when all went well, and with 1
+and a line on stderr if not.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ IDENTIFIER = os.environ["LAVALINK_IDENTIFIER"]
 SECURE = os.environ.get("LAVALINK_SECURE") == "1"
 # A real Lavalink has no Discord to connect to here. It plays all the same, unheard.
 VOICE = os.environ.get("LAVALINK_VOICE") != "0"
+# Another Lavalink takes the session over when its own is killed.
+TAKEOVER = os.environ.get("LAVALINK_TAKEOVER") == "1"
 
 BOT_ID = 170000000000000001
 GUILD_ID = 170000000000000002
@@ -38,6 +41,13 @@ def cut():
 
 def kill():
     print("KILL", flush=True)
+
+
+async def takeover(noticed):
+    """Kills the Lavalink. None of these futures may be done after a while, which is longer than a takeover takes."""
+    kill()
+    await asyncio.sleep(2)
+    check(not any(future.done() for future in noticed), "the library to notice nothing")
 
 
 def check(holds, what):

@@ -6,8 +6,8 @@ import asyncio
 import lavalink
 
 from common import (
-    BOT_ID, CHANNEL_ID, GUILD_ID, HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
-    check, check_track, cut, drive, kill, step, voice_server, voice_state,
+    BOT_ID, CHANNEL_ID, GUILD_ID, HOST, IDENTIFIER, PASSWORD, PORT, SECURE, TAKEOVER, VOICE,
+    check, check_track, cut, drive, kill, step, takeover, voice_server, voice_state,
 )
 
 
@@ -71,6 +71,28 @@ async def main():
     step("load-again")
     await play()
     step("play-again")
+
+    if TAKEOVER:
+        kinds = (lavalink.NodeReadyEvent, lavalink.NodeDisconnectedEvent, lavalink.TrackEndEvent, lavalink.TrackStartEvent)
+        await takeover([next_event(kind) for kind in kinds])
+        player = client.player_manager.get(GUILD_ID)
+        await player.set_pause(True)
+        check((await node.get_player(GUILD_ID))["paused"], "the player to be paused")
+        await player.set_pause(False)
+        await player.seek(5_000)
+        speed = lavalink.Timescale()
+        speed.update(speed=1.1)
+        await player.set_filter(speed)
+        await player.set_volume(50)
+        held = await node.get_player(GUILD_ID)
+        check(held["filters"]["timescale"]["speed"] == 1.1 and held["volume"] == 50, "the volume and the filter")
+        check(held["track"]["info"]["title"] == track.title, "the track to play on")
+        step("taken-over")
+        started = next_event(lavalink.TrackStartEvent)
+        await player.play(track)
+        await started
+        step("play-on")
+        return
 
     back_again = next_event(lavalink.NodeReadyEvent)
     kill()

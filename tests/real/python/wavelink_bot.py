@@ -5,8 +5,8 @@ from contextlib import suppress
 import wavelink
 
 from common import (
-    HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
-    check, check_track, cut, drive, kill, pretend_discord, step,
+    HOST, IDENTIFIER, PASSWORD, PORT, SECURE, TAKEOVER, VOICE,
+    check, check_track, cut, drive, kill, pretend_discord, step, takeover,
 )
 
 
@@ -66,6 +66,27 @@ async def main():
     step("load-again")
     player = await play()
     step("play-again")
+
+    if TAKEOVER:
+        names = ("node_ready", "node_closed", "node_disconnected", "track_end", "track_start", "websocket_closed")
+        await takeover([client.next_event(f"wavelink_{name}") for name in names])
+        await player.pause(True)
+        check((await node.fetch_player_info(guild_id)).paused, "the player to be paused")
+        await player.pause(False)
+        await player.seek(5_000)
+        filters = wavelink.Filters()
+        filters.timescale.set(speed=1.1)
+        await player.set_filters(filters)
+        await player.set_volume(50)
+        held = await node.fetch_player_info(guild_id)
+        check(held.volume == 50 and held.filters.timescale.payload["speed"] == 1.1, "the volume and the filter")
+        check(held.track.title == track.title, "the track to play on")
+        step("taken-over")
+        started = client.next_event("wavelink_track_start")
+        await player.play(track)
+        await started
+        step("play-on")
+        return
 
     back_again = client.next_event("wavelink_node_ready")
     kill()

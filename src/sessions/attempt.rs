@@ -1,0 +1,379 @@
+//! One attempt of a takeover on one node: the handshake, `ready`, resuming, then the players. It ends as soon as the
+//! node fails, and leaves what is kept of the session as it was.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::warn;
+use socket2::Socket;
+
+use super::events::{self, Event};
+use super::frame::{Head, TEXT};
+use super::kept::Kept;
+use super::ready;
+use super::replay::{self, Replay};
+use super::resuming::Resuming;
+use super::seat::Place;
+use super::takeover::{Context, LOOK, Made};
+use super::watch::Watch;
+use crate::config::{Lavalink, Secret};
+use crate::error::is_timeout;
+use crate::http::buffer::Buffer;
+use crate::http::peer::{Peer, Reply};
+use crate::nodes::backend::{Backend, Link};
+use crate::nodes::gate::Pass;
+
+/// The longest wait for a node's answer. The first voice handshake of a fresh Java machine takes two seconds.
+const ANSWER_TIME: Duration = Duration::from_secs(15);
+/// The most replays at once.
+const AT_ONCE: usize = 4;
+/// How long the client's frames may wait for the answer to a replay.
+const TURN: Duration = Duration::from_millis(20);
+/// The longest wait for a start that the client must not get.
+const START_TIME: Duration = Duration::from_millis(500);
+/// The pause between two looks for it.
+const SHORT: Duration = Duration::from_millis(2);
+/// The largest answer, and the most bytes before `ready`.
+const MAX_ANSWER: u64 = 256 * 1024;
+const MAX_BEFORE_READY: usize = 64 * 1024;
+
+/// Why an attempt ends early.
+pub(super) enum Stop {
+    /// The takeover is not wanted any more.
+    Over,
+    /// The node has failed: how, for the log.
+    Node(String),
+}
+
+impl Stop {
+    fn node(what: &str, error: &io::Error) -> Self {
+        Self::Node(format!("{what}: {error}"))
+    }
+}
+
+/// An attempt on one node.
+pub(super) struct Attempt<'a> {
+    kept: &'a Kept,
+    down: &'a mut Watch,
+    context: &'a Context<'a>,
+    node: Arc<Backend>,
+    /// It carries the handshake, and then the WebSocket.
+    link: Link,
+    deadline: Instant,
+    /// The session's id on this node.
+    id: String,
+    in_flight: VecDeque<(Link, Replay, Pass)>,
+    /// Connections that can carry another replay.
+    free: Vec<Link>,
+    made: Made,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        kept: &'a Kept,
+        down: &'a mut Watch,
+        context: &'a Context<'a>,
+        node: Arc<Backend>,
+        link: Link,
+        deadline: Instant,
+    ) -> Self {
+        let (in_flight, free) = (VecDeque::new(), Vec::new());
+        Self { kept, down, context, node, link, deadline, id: String::new(), in_flight, free, made: Made::default() }
+    }
+
+    pub(super) fn run(mut self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
+        let pass = self.enter()?;
+        self.open()?;
+        self.set_resuming()?;
+        drop(pass);
+        self.replay()?;
+        self.wait_for_starts()?;
+        let Self { kept, down, context, node, link, id, made, .. } = self;
+        let lost = |error: &io::Error| Stop::node("the node's WebSocket has ended", error);
+        link.set_waiting(true).map_err(|error| lost(&error))?;
+        let socket = link.into_tunnel().map_err(|end| Stop::Node(format!("the node's WebSocket has ended: {end}")))?;
+        let socket = Arc::new(socket);
+        down.moved(&node, &id);
+        let place = Place { node, id: id.into(), number };
+        let owed = kept.end_takeover(place.clone(), &socket);
+        context.client.write_all(&owed).map_err(|_| Stop::Over)?;
+        Ok((place, socket, made))
+    }
+
+    /// Waits for room at the node's gate.
+    fn enter(&mut self) -> Result<Pass, Stop> {
+        loop {
+            self.check()?;
+            if let Some(pass) = self.node.load().gate().enter(Instant::now() + LOOK) {
+                return Ok(pass);
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Stop> {
+        if self.context.is_over(self.kept) {
+            return Err(Stop::Over);
+        }
+        match Instant::now() < self.deadline {
+            true => Ok(()),
+            false => Err(Stop::Node("TAKEOVER_TIMEOUT has passed while it was made ready".to_owned())),
+        }
+    }
+
+    /// The handshake, and the messages up to `ready`.
+    fn open(&mut self) -> Result<(), Stop> {
+        let head = self.kept.opening().head(self.node.password());
+        let (reply, buffer) = self.ask(&head, None)?;
+        if matches!(reply.status, 401 | 403) {
+            self.node.password_refused();
+        }
+        if reply.status != 101 {
+            return Err(Stop::Node(format!("{} answers the handshake with {}", self.node, reply.status)));
+        }
+        self.await_ready(buffer)
+    }
+
+    fn await_ready(&mut self, buffer: Buffer) -> Result<(), Stop> {
+        let until = self.deadline.min(Instant::now() + ANSWER_TIME);
+        let mut bytes = buffer.data().to_vec();
+        let mut rest = Vec::new();
+        let mut had_stats = false;
+        while !self.take_frames(&mut bytes, &mut rest, &mut had_stats)? {
+            self.check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || bytes.len() + rest.len() > MAX_BEFORE_READY {
+                return Err(Stop::Node(format!("{} sends no ready", self.node)));
+            }
+            if self.link.wait_for_news(LOOK.min(left)).unwrap_or(true) {
+                let mut piece = [0; 2048];
+                match (&self.link).read(&mut piece) {
+                    Ok(count @ 1..) => bytes.extend_from_slice(&piece[..count]),
+                    _ => return Err(Stop::Node(format!("{} closes before it sends ready", self.node))),
+                }
+            }
+        }
+        self.link.set_waiting(false).map_err(|error| Stop::node("the node's WebSocket has ended", &error))?;
+        self.kept.drop_next_stats(!had_stats);
+        rest.append(&mut bytes);
+        let passed = self.down.pass(&rest);
+        self.kept.owe(passed, self.context.client);
+        Ok(())
+    }
+
+    /// Looks at each whole frame up to `ready`; true when that has come. The client does not get it, nor the stats.
+    fn take_frames(&mut self, bytes: &mut Vec<u8>, rest: &mut Vec<u8>, had_stats: &mut bool) -> Result<bool, Stop> {
+        loop {
+            let Some(head) = Head::parse(bytes) else { return Ok(false) };
+            let length =
+                usize::try_from(head.payload).map_or(usize::MAX, |payload| head.length.saturating_add(payload));
+            if bytes.len() < length {
+                return Ok(false);
+            }
+            let frame: Vec<u8> = bytes.drain(..length).collect();
+            let payload = &frame[head.length..];
+            if head.opcode == TEXT && head.fin {
+                if let Ok(Some((_, ready))) = ready::find_ready(payload) {
+                    self.id = ready.session_id;
+                    return Ok(true);
+                }
+                if matches!(events::read(self.kept.version(), payload), Some(Event::Stats)) {
+                    *had_stats = true;
+                    continue;
+                }
+            }
+            rest.extend_from_slice(&frame);
+        }
+    }
+
+    /// Lets the client resume the session on this node as on the one before.
+    fn set_resuming(&mut self) -> Result<(), Stop> {
+        let Some(resuming) = self.kept.resuming() else { return Ok(()) };
+        let version = self.kept.version();
+        let request = patch(&self.node, &format!("/{version}/sessions/{}", self.id), &resuming.request(version));
+        let link = self.connect()?;
+        let (reply, _) = self.ask(&request, Some(&link))?;
+        if reply.status != 200 {
+            warn!("event=resuming-refused {} session={} status={}", self.node.label(), self.id, reply.status);
+        }
+        if reply.keep_alive {
+            self.free.push(link);
+        }
+        Ok(())
+    }
+
+    /// Makes all players anew, those that play first.
+    fn replay(&mut self) -> Result<(), Stop> {
+        let mut waiting: VecDeque<u64> = self.kept.with_players(|players| replay::order(players)).into();
+        loop {
+            while self.in_flight.len() < AT_ONCE && !waiting.is_empty() {
+                // Who has passed the gate does not wait there again.
+                let pass = match self.in_flight.is_empty() {
+                    true => Some(self.enter_and_read()?),
+                    false => self.node.load().gate().try_enter(),
+                };
+                let (Some(pass), Some(guild)) = (pass, waiting.front().copied()) else { break };
+                waiting.pop_front();
+                self.send_replay(guild, pass)?;
+            }
+            match self.in_flight.pop_front() {
+                Some((link, replay, pass)) => self.finish_replay(link, &replay, pass)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn enter_and_read(&mut self) -> Result<Pass, Stop> {
+        loop {
+            self.check()?;
+            self.read_frames()?;
+            if let Some(pass) = self.node.load().gate().enter(Instant::now() + TURN) {
+                return Ok(pass);
+            }
+        }
+    }
+
+    fn send_replay(&mut self, guild: u64, pass: Pass) -> Result<(), Stop> {
+        let link = self.connect()?;
+        let now = Instant::now();
+        let replay = self.kept.with_players(|players| {
+            let replay = replay::request(players, guild, now)?;
+            players.begin_replay(guild, replay.position, now);
+            Some(replay)
+        });
+        let Some(replay) = replay else { return Ok(()) };
+        let target = format!("/{}/sessions/{}/players/{guild}", self.kept.version(), self.id);
+        let request = patch(&self.node, &target, &replay.body);
+        (&link).write_all(&request).map_err(|error| Stop::node("the node takes no request", &error))?;
+        self.in_flight.push_back((link, replay, pass));
+        Ok(())
+    }
+
+    fn finish_replay(&mut self, link: Link, replay: &Replay, pass: Pass) -> Result<(), Stop> {
+        let (reply, _) = self.ask(b"", Some(&link))?;
+        drop(pass);
+        if reply.keep_alive {
+            self.free.push(link);
+        }
+        let now = Instant::now();
+        if reply.status == 200 {
+            self.made.made += 1;
+            self.kept.with_players(|players| players.end_replay(replay.guild, replay.position, &reply.body, now));
+            return Ok(());
+        }
+        if is_session_gone(&reply) {
+            return Err(Stop::Node(format!("{} has lost the session again", self.node)));
+        }
+        self.made.refused += 1;
+        self.kept.with_players(|players| players.remove(replay.guild));
+        warn!(
+            "event=player-refused {} session={} guild={} status={}",
+            self.node.label(),
+            self.id,
+            replay.guild,
+            reply.status
+        );
+        Ok(())
+    }
+
+    /// The starts that the replays have caused come before their answers, but on another connection.
+    fn wait_for_starts(&mut self) -> Result<(), Stop> {
+        let until = Instant::now() + START_TIME;
+        self.read_frames()?;
+        while self.kept.with_players(|players| players.awaits_start()) && Instant::now() < until {
+            self.kept.seat().pause(SHORT);
+            self.check()?;
+            self.read_frames()?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what has come from the node, unless the client reads too slowly.
+    fn read_frames(&mut self) -> Result<(), Stop> {
+        let mut piece = [0; 4096];
+        while !self.kept.owes_too_much(self.context.client) {
+            match (&self.link).read(&mut piece) {
+                Ok(0) => return Err(Stop::Node(format!("{} has closed the WebSocket", self.node))),
+                Ok(count) => {
+                    let passed = self.down.pass(&piece[..count]);
+                    self.kept.owe(passed, self.context.client);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => return Ok(()),
+                Err(error) => return Err(Stop::node("the node's WebSocket has ended", &error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<Link, Stop> {
+        while let Some(link) = self.free.pop() {
+            if !link.has_news() {
+                return Ok(link);
+            }
+        }
+        self.node.fresh_link(self.node.connect_timeout()).map_err(|fault| Stop::Node(fault.to_string()))
+    }
+
+    /// Sends a request, if there is one to be sent, and reads the answer. `link` is another connection than the
+    /// WebSocket's. The client gets its frames meanwhile.
+    fn ask(&mut self, request: &[u8], link: Option<&Link>) -> Result<(Reply, Buffer), Stop> {
+        let until = self.deadline.min(Instant::now() + ANSWER_TIME);
+        let failed = |error: &io::Error| Stop::node("the node does not answer", error);
+        if !request.is_empty() {
+            let mut link = link.unwrap_or(&self.link);
+            link.write_all(request).map_err(|error| failed(&error))?;
+        }
+        loop {
+            self.check()?;
+            if link.is_some() {
+                self.read_frames()?;
+            }
+            let wait = if link.is_some() { TURN } else { LOOK };
+            if link.unwrap_or(&self.link).wait_for_news(wait).map_err(|error| failed(&error))? {
+                break;
+            }
+            if Instant::now() >= until {
+                return Err(Stop::Node(format!("{} does not answer within {}s", self.node, ANSWER_TIME.as_secs())));
+            }
+        }
+        let mut peer = Peer::new(link.unwrap_or(&self.link));
+        let reply = peer.ask(b"", MAX_ANSWER, |link| link.read_until(until)).map_err(|error| failed(&error))?;
+        let (_, buffer) = peer.into_parts();
+        Ok((reply, buffer))
+    }
+}
+
+/// Lets a session that has moved end with its WebSocket: the node would keep its players for a client that resumes it.
+pub(super) fn end_resuming(place: &Place, version: Lavalink, resuming: &Resuming) {
+    let request = patch(&place.node, &format!("/{version}/sessions/{}", place.id), &resuming.end_request(version));
+    let asked = place.node.fresh_link(place.node.connect_timeout()).map(|link| {
+        let until = Instant::now() + ANSWER_TIME;
+        Peer::new(&link).ask(&request, MAX_ANSWER, |link| link.read_until(until)).map(|reply| reply.status)
+    });
+    if !matches!(asked, Ok(Ok(200))) {
+        warn!(
+            "event=old-session-kept {} session={} hint=\"the node ends it after its timeout\"",
+            place.node.label(),
+            place.id
+        );
+    }
+}
+
+/// A request with a body of ours.
+fn patch(node: &Backend, target: &str, body: &Secret) -> Vec<u8> {
+    let password = node.password().map_or("", Secret::expose);
+    let (address, body) = (node.address(), body.expose());
+    format!(
+        "PATCH {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {password}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// True when the node does not know the session.
+fn is_session_gone(reply: &Reply) -> bool {
+    const GONE: &[u8] = b"Session not found";
+    reply.status == 404 && reply.body.windows(GONE.len()).any(|window| window == GONE)
+}

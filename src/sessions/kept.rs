@@ -1,0 +1,356 @@
+//! A session that can be taken over: where it is, its players, and what its client is owed while it has no node.
+//!
+//! The two threads of its tunnel, the requests of its client and a takeover share it. Each of its locks is held for a
+//! moment, and the byte path takes one only for the messages that count.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Instant;
+
+use log::info;
+use parking_lot::Mutex;
+use socket2::Socket;
+
+use super::client_frames::ClientFrame;
+use super::client_side::{ClientSide, Debt};
+use super::configure_resuming;
+use super::events::{self, Event};
+use super::memory::Memory;
+use super::node_frames::{NodeFrame, Verdict};
+use super::opening::Opening;
+use super::players::Players;
+use super::resuming::Resuming;
+use super::seat::{OVER, Place, Seat};
+use crate::config::Lavalink;
+use crate::nodes::backend::Backend;
+
+/// The close codes of a node that stops: Lavalink v4 sends 1001 on SIGTERM.
+const STOPPING: [u16; 2] = [1001, 1012];
+/// The ping that wakes the thread that reads the node. Its payload is that of no client.
+const WAKE: &[u8] = b"lavaproxy: move";
+const WAKE_HEAD: [u8; 6] = [0x89, 0x80 | WAKE.len() as u8, 0, 0, 0, 0];
+
+/// What is known of the session besides its place.
+struct Record {
+    players: Players,
+    resuming: Option<Resuming>,
+    /// The memory that was taken for it.
+    bytes: usize,
+    /// The next stats are those that a node sends with `ready`, which the client has had.
+    drops_stats: bool,
+}
+
+/// A session that can be taken over.
+pub struct Kept {
+    version: Lavalink,
+    opening: Opening,
+    memory: Arc<Memory>,
+    seat: Arc<Seat>,
+    debt: Debt,
+    record: Mutex<Record>,
+    /// True while the node has a part of a frame of the client. Held by the thread that writes to the node.
+    pub(super) is_within_frame: Mutex<bool>,
+    /// It is not taken over, and nothing is kept of it.
+    refused: AtomicBool,
+    /// It is to be moved as soon as its tunnel can, and how often that was so.
+    move_wanted: AtomicBool,
+    moves_tried: AtomicU32,
+    /// The ids that lead to it, of all its nodes.
+    pub(super) ids: Mutex<Vec<Box<[u8]>>>,
+}
+
+impl Kept {
+    /// A session whose handshake has just been agreed to.
+    pub fn new(version: Lavalink, opening: Opening, memory: &Arc<Memory>, socket: &Arc<Socket>) -> Arc<Self> {
+        let record = Record { players: Players::new(version), resuming: None, bytes: 0, drops_stats: false };
+        Arc::new(Self {
+            version,
+            opening,
+            memory: Arc::clone(memory),
+            seat: Seat::new(socket),
+            debt: Debt::default(),
+            record: Mutex::new(record),
+            is_within_frame: Mutex::new(false),
+            refused: AtomicBool::new(false),
+            move_wanted: AtomicBool::new(false),
+            moves_tried: AtomicU32::new(0),
+            ids: Mutex::default(),
+        })
+    }
+
+    /// The version of its nodes.
+    pub fn version(&self) -> Lavalink {
+        self.version
+    }
+
+    /// Where it is.
+    pub fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+
+    /// The handshake that opened it.
+    pub(super) fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// The session was resumed: what was known of it goes on to be known.
+    pub(super) fn adopt(&self, before: &Self) {
+        let mut old = before.record.lock();
+        let mut record = self.record.lock();
+        record.players = std::mem::replace(&mut old.players, Players::new(self.version));
+        (record.resuming, record.bytes) = (old.resuming.take(), std::mem::take(&mut old.bytes));
+    }
+
+    /// From now on the session is not taken over, and nothing is kept of it.
+    pub fn refuse(&self, why: &'static str) {
+        if self.refused.swap(true, SeqCst) {
+            return;
+        }
+        let mut record = self.record.lock();
+        record.players.clear();
+        record.resuming = None;
+        self.memory.change(record.bytes, 0);
+        record.bytes = 0;
+        drop(record);
+        if let Some(place) = self.seat.last_place() {
+            info!("event=session-not-kept session={} {} reason=\"{why}\"", place.id, place.node.label());
+        }
+    }
+
+    /// True when nothing is kept of it.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(SeqCst)
+    }
+
+    /// True when a takeover may be tried if the node is lost now.
+    pub fn can_be_taken_over(&self) -> bool {
+        self.seat.is_open() && !self.is_refused() && !self.client_left()
+    }
+
+    /// True once the client has closed the WebSocket or ended its side.
+    pub fn client_left(&self) -> bool {
+        self.seat.client_left()
+    }
+
+    /// The node is lost. Ends the socket to it, and answers the pings that it left unanswered. Returns where the
+    /// session was.
+    pub(super) fn begin_takeover(&self, client: ClientSide<'_>) -> Option<Place> {
+        let place = self.seat.leave()?;
+        self.seat.shut();
+        self.answer_pings(client);
+        Some(place)
+    }
+
+    /// The session has a node again. The client first gets all that it is owed; the bytes that are returned are the
+    /// rest of that.
+    pub(super) fn end_takeover(&self, place: Place, socket: &Arc<Socket>) -> Vec<u8> {
+        let owed = self.debt.take(|| self.seat.lead_to(place.number, socket));
+        self.seat.settle(place);
+        owed
+    }
+
+    /// The takeover has failed, or is not wanted any more. The client gets all that it is owed; requests about the
+    /// session do not wait any more.
+    pub(super) fn end(&self, client: ClientSide<'_>) {
+        self.answer_pings(client);
+        let owed = self.debt.take(|| self.seat.end());
+        // An error means that the client is gone.
+        let _ = client.write_all(&owed);
+    }
+
+    /// Sends the client these bytes, as far as it takes them at once. The rest waits.
+    pub(super) fn owe(&self, bytes: &[u8], client: ClientSide<'_>) {
+        self.debt.add(bytes, client);
+    }
+
+    /// True when the client reads so slowly that it is sent nothing more for now.
+    pub(super) fn owes_too_much(&self, client: ClientSide<'_>) -> bool {
+        self.debt.is_too_large(client)
+    }
+
+    /// Answers the client's pings and its close frame in the node's stead. False while there is a node, which must get
+    /// them.
+    pub(super) fn answer_pings(&self, client: ClientSide<'_>) -> bool {
+        // Nothing follows the end of the session.
+        self.seat.generation() == OVER || self.debt.answer(client, || self.seat.generation() % 2 == 1)
+    }
+
+    /// Takes a frame of the client, before the node gets it.
+    pub(super) fn note_client_frame(&self, frame: ClientFrame<'_>) {
+        match frame {
+            ClientFrame::Ping(payload) => self.debt.note_ping(payload),
+            ClientFrame::Close(payload) => {
+                self.debt.note_close(payload);
+                self.seat.note_client_left();
+            }
+            ClientFrame::Strange => self.refuse("the client sends a frame that is not understood"),
+            // Lavalink v4 ignores messages.
+            ClientFrame::Message(_) if self.version == Lavalink::V4 => {}
+            ClientFrame::Message(message) => match message.and_then(configure_resuming::setting_of_message) {
+                Some(resuming) => self.note_resuming(Some(resuming)),
+                None => self.refuse("the client plays over its WebSocket"),
+            },
+        }
+    }
+
+    /// Takes a frame of the node, and says what happens to it.
+    pub(super) fn note_node_frame(&self, frame: NodeFrame<'_>) -> Verdict {
+        match frame {
+            NodeFrame::Text(payload) => match events::read(self.version, payload) {
+                Some(event) if self.note_event(&event) => Verdict::Drop,
+                _ => Verdict::Pass,
+            },
+            NodeFrame::Pong(WAKE) => Verdict::Drop,
+            NodeFrame::Pong(payload) => {
+                self.debt.note_pong(payload);
+                Verdict::Pass
+            }
+            NodeFrame::Close([high, low, ..]) if STOPPING.contains(&u16::from_be_bytes([*high, *low])) => {
+                if !self.can_be_taken_over() {
+                    return Verdict::Pass;
+                }
+                // The node waits for the client's answer, which does not come. The takeover begins at the end of stream.
+                self.seat.shut();
+                Verdict::Keep
+            }
+            NodeFrame::Close(_) => {
+                // The node ends this session alone, or answers the client's close.
+                self.seat.note_client_left();
+                Verdict::Pass
+            }
+            NodeFrame::Other => Verdict::Pass,
+        }
+    }
+
+    fn note_event(&self, event: &Event<'_>) -> bool {
+        let mut record = self.record.lock();
+        if let Event::Stats = event {
+            return std::mem::take(&mut record.drops_stats);
+        }
+        record.players.note(event, Instant::now())
+    }
+
+    /// Works on the players, and accounts for the memory that they then take.
+    pub(super) fn with_players<T>(&self, work: impl FnOnce(&mut Players) -> T) -> T {
+        let mut record = self.record.lock();
+        let result = work(&mut record.players);
+        if self.is_refused() {
+            record.players.clear();
+        }
+        let bytes = record.players.bytes();
+        let fits = self.memory.change(record.bytes, bytes);
+        if fits {
+            record.bytes = bytes;
+        }
+        drop(record);
+        if !fits {
+            self.refuse("SESSION_MEMORY is used up");
+        }
+        result
+    }
+
+    /// Notes how the session is resumed.
+    pub fn note_resuming(&self, resuming: Option<Resuming>) {
+        if !self.is_refused() {
+            self.record.lock().resuming = resuming;
+        }
+    }
+
+    /// How the session is resumed.
+    pub(super) fn resuming(&self) -> Option<Resuming> {
+        self.record.lock().resuming.clone()
+    }
+
+    /// The next stats are not for the client.
+    pub(super) fn drop_next_stats(&self, drops: bool) {
+        self.record.lock().drops_stats = drops;
+    }
+
+    /// A request of the client that changes this player.
+    pub fn begin_request(self: &Arc<Self>, guild: u64, no_replace: bool) -> PlayerRequest {
+        self.with_players(|players| players.begin_request(guild));
+        PlayerRequest { kept: Arc::clone(self), guild, no_replace }
+    }
+
+    /// Asks the thread that reads the node to move the session: the node's answer to a ping wakes it. False when the
+    /// client's own frame is under way to the node; then it must be asked again.
+    pub(super) fn ask_to_move(&self) -> bool {
+        let Some(is_within_frame) = self.is_within_frame.try_lock() else { return false };
+        let Some((socket, generation)) = self.seat.socket() else { return false };
+        if *is_within_frame || generation % 2 == 1 {
+            return false;
+        }
+        self.move_wanted.store(true, SeqCst);
+        self.moves_tried.fetch_add(1, SeqCst);
+        let ping = [&WAKE_HEAD, WAKE].concat();
+        match socket.send_with_flags(&ping, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+            Ok(sent) => (&*socket).write_all(&ping[sent..]).is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// How often it was asked to move.
+    pub(super) fn moves_tried(&self) -> u32 {
+        self.moves_tried.load(SeqCst)
+    }
+
+    /// It has moved: it may be asked as often again.
+    pub(super) fn forget_moves_tried(&self) {
+        self.moves_tried.store(0, SeqCst);
+    }
+
+    /// True while it is asked to move.
+    pub(super) fn is_asked_to_move(&self) -> bool {
+        self.move_wanted.load(SeqCst)
+    }
+
+    /// Takes note that the move begins. False when none was asked for.
+    pub fn take_move(&self) -> bool {
+        self.move_wanted.swap(false, SeqCst)
+    }
+
+    /// The session goes on where it was: its move has failed.
+    pub(super) fn stay(&self, place: Place, socket: &Arc<Socket>, players: Players) -> Vec<u8> {
+        self.with_players(|now| *now = players);
+        self.end_takeover(place, socket)
+    }
+
+    /// The node has given the session its id.
+    pub(super) fn opened(&self, node: &Arc<Backend>, id: &str) {
+        self.seat.open(node, id);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let bytes = self.record.get_mut().bytes;
+        self.memory.change(bytes, 0);
+    }
+}
+
+/// A request that changes a player, until its answer is known.
+pub struct PlayerRequest {
+    kept: Arc<Kept>,
+    guild: u64,
+    no_replace: bool,
+}
+
+impl PlayerRequest {
+    /// The node has answered with the whole player.
+    pub fn answered(&self, request: &[u8], answer: &[u8]) {
+        let (guild, no_replace) = (self.guild, self.no_replace);
+        self.kept.with_players(|players| players.answered(guild, request, no_replace, answer, Instant::now()));
+    }
+
+    /// The player is gone, or is too large to be kept.
+    pub fn removed(&self) {
+        self.kept.with_players(|players| players.remove(self.guild));
+    }
+}
+
+impl Drop for PlayerRequest {
+    fn drop(&mut self) {
+        self.kept.with_players(|players| players.end_request(self.guild));
+    }
+}

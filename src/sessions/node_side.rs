@@ -1,0 +1,138 @@
+//! The node's end of a tunnel, as the thread that reads the client writes to it. Without a takeover it is the socket.
+//! With one it is the socket to the present node; while there is none, pings are answered here.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use super::client_frames::{ClientFrame, ClientFrames};
+use super::client_side::ClientSide;
+use super::frame::{CLOSE, PING};
+use super::kept::Kept;
+
+/// A ping or a close frame of the client as this node gets it: another node had its beginning. Nothing for any other
+/// frame.
+fn control_frame(frame: ClientFrame<'_>) -> Vec<u8> {
+    const FIN: u8 = 0x80;
+    const MASKED: u8 = 0x80;
+    let (opcode, payload) = match frame {
+        ClientFrame::Ping(payload) => (PING, payload),
+        ClientFrame::Close(payload) => (CLOSE, payload),
+        ClientFrame::Message(_) | ClientFrame::Strange => return Vec::new(),
+    };
+    // A control frame has at most 125 bytes. Its masking key is 0.
+    [&[FIN | opcode, MASKED | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+/// The pause while the client does not read the answers to its pings.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where the client's bytes go.
+pub struct NodeSide<'t> {
+    socket: Arc<Socket>,
+    following: Option<Following<'t>>,
+}
+
+struct Following<'t> {
+    kept: Arc<Kept>,
+    client: ClientSide<'t>,
+    frames: ClientFrames,
+    /// That of the socket.
+    generation: u64,
+    /// The rest of the frame under way is for no node: none has its beginning.
+    skips: bool,
+}
+
+impl<'t> NodeSide<'t> {
+    /// The socket to the first node, and what is kept of the session, if anything is.
+    pub fn new(socket: &Arc<Socket>, kept: Option<Arc<Kept>>, client: ClientSide<'t>) -> Self {
+        let generation = kept.as_ref().map_or(0, |kept| kept.seat().generation());
+        let following =
+            kept.map(|kept| Following { kept, client, frames: ClientFrames::default(), generation, skips: false });
+        Self { socket: Arc::clone(socket), following }
+    }
+}
+
+impl Write for NodeSide<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.following {
+            Some(following) => following.send(&mut self.socket, bytes).map(|()| bytes.len()),
+            None => (&*self.socket).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Following<'_> {
+    fn send(&mut self, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
+        let kept = Arc::clone(&self.kept);
+        // No other thread writes to the node within a frame of the client.
+        let mut is_within_frame = kept.is_within_frame.lock();
+        let sent = self.send_frames(socket, bytes);
+        *is_within_frame = self.frames.is_within();
+        sent
+    }
+
+    fn send_frames(&mut self, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
+        let was_within = self.frames.is_within();
+        let kept = &self.kept;
+        let mut first = None;
+        let end = self.frames.pass(bytes, |frame| {
+            first.get_or_insert_with(|| control_frame(frame));
+            kept.note_client_frame(frame);
+        });
+        if kept.seat().generation() != self.generation {
+            if let Some(now) = kept.seat().socket() {
+                (*socket, self.generation) = now;
+            }
+            self.skips |= was_within;
+        }
+        let whole;
+        let bytes = match end {
+            _ if !self.skips => bytes,
+            Some(end) => {
+                self.skips = false;
+                whole = [&first.unwrap_or_default(), &bytes[end..]].concat();
+                &whole
+            }
+            None => return Ok(()),
+        };
+        if self.generation % 2 == 1 {
+            return self.answer(socket, bytes);
+        }
+        match (&**socket).write_all(bytes) {
+            Ok(()) => Ok(()),
+            Err(error) if !kept.can_be_taken_over() => Err(error),
+            Err(_) => self.answer(socket, bytes),
+        }
+    }
+
+    /// There is no node for these bytes, or it has just been lost.
+    fn answer(&mut self, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
+        while !self.kept.answer_pings(self.client) {
+            let Some((now, generation)) = self.kept.seat().socket() else { return Ok(()) };
+            if generation == self.generation {
+                // The other thread has not noticed yet. It answers the pings when it does.
+                let _ = now.shutdown(std::net::Shutdown::Both);
+                self.skips = self.frames.is_within();
+                return Ok(());
+            }
+            (*socket, self.generation) = (now, generation);
+            if generation % 2 == 0 {
+                // A node is there again.
+                return (&**socket).write_all(bytes);
+            }
+        }
+        self.skips = self.frames.is_within();
+        while self.kept.owes_too_much(self.client) && !self.kept.client_left() && self.kept.seat().generation() % 2 == 1
+        {
+            self.kept.seat().pause(PAUSE);
+        }
+        Ok(())
+    }
+}

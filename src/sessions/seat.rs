@@ -1,0 +1,217 @@
+//! Where a session is: its node, its id there and the socket to it. Requests about the session wait here while it has no
+//! node, and a move waits for the requests that are under way.
+
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use socket2::Socket;
+
+use crate::nodes::backend::Backend;
+
+/// The generation of a session that gets no node any more. It is odd.
+pub(super) const OVER: u64 = u64::MAX;
+
+/// Where a session is.
+#[derive(Clone)]
+pub struct Place {
+    /// Its node.
+    pub node: Arc<Backend>,
+    /// Its id as this node knows it.
+    pub id: Arc<str>,
+    /// How many nodes it has had before.
+    pub number: u64,
+}
+
+enum State {
+    /// The node has not said `ready` yet.
+    Opening,
+    At(Place),
+    /// A takeover or a move is under way. This was its place.
+    Away(Place),
+    /// A takeover has failed, or its tunnel has ended.
+    Over,
+}
+
+struct Inner {
+    state: State,
+    /// Requests about the session that its node may still get, or has not answered.
+    visits: usize,
+}
+
+/// The place of one session.
+pub struct Seat {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    /// The socket to the present node, as long as the tunnel stands.
+    socket: Mutex<Option<Arc<Socket>>>,
+    /// Twice the number of the place, and one more while there is no node.
+    generation: AtomicU64,
+    /// The client has sent a close frame, or has ended its side.
+    client_left: AtomicBool,
+}
+
+/// A takeover has not ended in time.
+#[derive(Debug)]
+pub struct Overdue;
+
+/// A request about a session, until it is answered.
+pub struct Visit(Arc<Seat>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.inner.lock().visits -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Seat {
+    /// A session whose node has agreed to its handshake.
+    pub(super) fn new(socket: &Arc<Socket>) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::new(Inner { state: State::Opening, visits: 0 }),
+            changed: Condvar::new(),
+            socket: Mutex::new(Some(Arc::clone(socket))),
+            generation: AtomicU64::new(0),
+            client_left: AtomicBool::new(false),
+        })
+    }
+
+    /// The node has given the session its id.
+    pub(super) fn open(&self, node: &Arc<Backend>, id: &str) {
+        self.inner.lock().state = State::At(Place { node: Arc::clone(node), id: id.into(), number: 0 });
+    }
+
+    /// True once it has its id, and until it is over.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.inner.lock().state, State::At(_) | State::Away(_))
+    }
+
+    /// True once the client has closed the WebSocket or ended its side.
+    pub(super) fn client_left(&self) -> bool {
+        self.client_left.load(SeqCst)
+    }
+
+    /// Notes that the client ends its session.
+    pub(super) fn note_client_left(&self) {
+        self.client_left.store(true, SeqCst);
+        self.changed.notify_all();
+    }
+
+    /// Where the session is now, for one request. While a takeover is under way, waits for its end until `deadline`.
+    ///
+    /// # Errors
+    /// When the takeover has not ended by then.
+    pub fn visit(self: &Arc<Self>, deadline: Instant) -> Result<Option<(Place, Visit)>, Overdue> {
+        let mut inner = self.inner.lock();
+        loop {
+            match &inner.state {
+                State::At(place) => {
+                    let place = place.clone();
+                    inner.visits += 1;
+                    return Ok(Some((place, Visit(Arc::clone(self)))));
+                }
+                State::Opening | State::Over => return Ok(None),
+                State::Away(_) => {}
+            }
+            if self.changed.wait_until(&mut inner, deadline).timed_out() {
+                return Err(Overdue);
+            }
+        }
+    }
+
+    /// Where the session is, or was last.
+    pub fn last_place(&self) -> Option<Place> {
+        match &self.inner.lock().state {
+            State::At(place) | State::Away(place) => Some(place.clone()),
+            State::Opening | State::Over => None,
+        }
+    }
+
+    /// Waits until the session has left the place with this number, for at most `time`. False when it is still there.
+    pub fn has_left(&self, number: u64, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut inner = self.inner.lock();
+        while matches!(&inner.state, State::At(now) if now.number == number) {
+            if self.changed.wait_until(&mut inner, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits for `time`, or until the client leaves.
+    pub(super) fn pause(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        let mut inner = self.inner.lock();
+        while !self.client_left() && !self.changed.wait_until(&mut inner, deadline).timed_out() {}
+    }
+
+    /// The session leaves its place, which this was. Requests about it wait from now on.
+    pub(super) fn leave(&self) -> Option<Place> {
+        let mut inner = self.inner.lock();
+        let (State::At(place) | State::Away(place)) = &inner.state else { return None };
+        let place = place.clone();
+        inner.state = State::Away(place.clone());
+        drop(inner);
+        self.generation.store(2 * place.number + 1, SeqCst);
+        self.changed.notify_all();
+        Some(place)
+    }
+
+    /// Waits until no request about the session is under way. False when that is not so by `deadline`.
+    pub(super) fn await_visits(&self, deadline: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        while inner.visits > 0 {
+            if self.changed.wait_until(&mut inner, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends the socket to the node that the session leaves. It wakes a thread that waits for that node.
+    pub(super) fn shut(&self) {
+        if let Some(socket) = &*self.socket.lock() {
+            // An error means that the socket is dead.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The tunnel has ended: its socket is closed with it.
+    pub(super) fn release(&self) {
+        *self.socket.lock() = None;
+    }
+
+    /// The bytes of the client go to this socket from now on.
+    pub(super) fn lead_to(&self, number: u64, socket: &Arc<Socket>) {
+        *self.socket.lock() = Some(Arc::clone(socket));
+        self.generation.store(2 * number, SeqCst);
+    }
+
+    /// The session has a place again, which may be the one that it has left.
+    pub(super) fn settle(&self, place: Place) {
+        self.inner.lock().state = State::At(place);
+        self.changed.notify_all();
+    }
+
+    /// The session gets no node any more.
+    pub(super) fn end(&self) {
+        self.generation.store(OVER, SeqCst);
+        self.inner.lock().state = State::Over;
+        self.changed.notify_all();
+    }
+
+    /// The socket to the present node, and its generation. `None` when the tunnel has ended.
+    pub fn socket(&self) -> Option<(Arc<Socket>, u64)> {
+        let socket = self.socket.lock();
+        socket.as_ref().map(|socket| (Arc::clone(socket), self.generation()))
+    }
+
+    /// Changes with each node. It is odd while there is none.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
+    }
+}

@@ -1,0 +1,233 @@
+//! One takeover: a session whose node is lost is opened on another node, and its players go on there.
+//!
+//! The thread that copied the node's bytes to the client runs it. It connects to nodes, and sends the client what it
+//! must get meanwhile.
+
+use std::fmt;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use socket2::Socket;
+
+use super::attempt::{self, Attempt, Stop};
+use super::client_side::ClientSide;
+use super::kept::Kept;
+use super::seat::Place;
+use super::watch::Watch;
+use crate::logfmt::Quoted;
+use crate::nodes::backend::Backend;
+use crate::nodes::pool::{Pool, Purpose};
+
+/// The first and the longest pause before the nodes are tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a move waits for the requests about its session.
+const VISITS_TIME: Duration = Duration::from_secs(5);
+/// The longest wait before it is checked whether the takeover is still wanted.
+pub(super) const LOOK: Duration = Duration::from_millis(250);
+
+/// What a takeover works with.
+pub struct Context<'t> {
+    /// The client's end.
+    pub client: ClientSide<'t>,
+    /// TAKEOVER_TIMEOUT.
+    pub timeout: Duration,
+    /// The nodes as they are set now.
+    pub pool: &'t (dyn Fn() -> Option<Arc<Pool>> + Sync),
+    /// True when the tunnel ends for another reason.
+    pub is_over: &'t (dyn Fn() -> bool + Sync),
+}
+
+impl Context<'_> {
+    pub(super) fn is_over(&self, kept: &Kept) -> bool {
+        kept.client_left() || kept.is_refused() || (self.is_over)()
+    }
+}
+
+/// Why a session was not taken over.
+#[derive(Debug)]
+pub enum TakeoverError {
+    /// It had no place, or cannot be taken over.
+    NotOpen,
+    /// The client has left, or lavaproxy ends the tunnel.
+    Over,
+    /// No node has taken it within TAKEOVER_TIMEOUT.
+    NoNode {
+        /// What the last node that was tried did.
+        last: String,
+    },
+}
+
+impl fmt::Display for TakeoverError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOpen => out.write_str("the session cannot be taken over"),
+            Self::Over => out.write_str("the client has left"),
+            Self::NoNode { last } => {
+                write!(out, "no node has taken the session within TAKEOVER_TIMEOUT: {last}; see the nodes on /health")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TakeoverError {}
+
+/// Takes the session over. When it returns, the client's stream goes on with the frames of the new node, which come
+/// from the socket that is returned.
+///
+/// # Errors
+/// [`TakeoverError`]. The session has no node then, and its tunnel must end.
+pub fn run(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
+    let started = Instant::now();
+    let from = kept.begin_takeover(context.client).ok_or(TakeoverError::NotOpen)?;
+    let taken = try_nodes(kept, down, context, &from, started + context.timeout);
+    let (gap, takeovers) = (started.elapsed(), from.node.load().takeovers());
+    let (session, node, ms) = (&from.id, from.node.name(), gap.as_millis());
+    match &taken {
+        Ok((place, _, Made { made, refused })) => {
+            takeovers.count_taken(gap, *made, *refused);
+            let to = place.node.name();
+            info!("event=takeover session={session} from={node} to={to} players={made} failed={refused} ms={ms}");
+        }
+        Err(TakeoverError::Over) => info!("event=takeover-over session={session} from={node} ms={ms}"),
+        Err(error) => {
+            takeovers.count_failed();
+            let reason = error.to_string();
+            warn!("event=takeover-failed session={session} from={node} ms={ms} reason={}", Quoted(&reason));
+        }
+    }
+    if taken.is_err() {
+        // What the lost node said last is not for a client that is told to connect again.
+        down.restart();
+        kept.end(context.client);
+    }
+    taken.map(|(place, socket, _)| (place, socket))
+}
+
+/// Moves a session from a node that lives to another one. The old players play until the new ones do.
+///
+/// # Errors
+/// When the session stays where it is. Its stream then goes on as if nothing had been.
+pub fn run_move(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
+    let started = Instant::now();
+    let (old_socket, _) = kept.seat().socket().ok_or(TakeoverError::NotOpen)?;
+    let from = kept.seat().leave().ok_or(TakeoverError::NotOpen)?;
+    let saved = kept.with_players(|players| players.clone());
+    let resuming = kept.resuming();
+    let moved = try_to_move(kept, down, context, &from);
+    let (session, node, ms) = (&from.id, from.node.name(), started.elapsed().as_millis());
+    match moved {
+        Ok((place, socket, Made { made, refused })) => {
+            // A node keeps the players of a session that can be resumed.
+            if let Some(resuming) = resuming {
+                attempt::end_resuming(&from, kept.version(), &resuming);
+            }
+            let _ = old_socket.shutdown(Shutdown::Both);
+            from.node.load().count_move(true);
+            kept.forget_moves_tried();
+            let to = place.node.name();
+            info!("event=move session={session} from={node} to={to} players={made} failed={refused} ms={ms}");
+            Ok((place, socket))
+        }
+        Err(error) => {
+            let owed = kept.stay(from.clone(), &old_socket, saved);
+            // An error means that the client is gone, which the next read finds out.
+            let _ = context.client.write_all(&owed);
+            from.node.load().count_move(false);
+            let reason = error.to_string();
+            warn!("event=move-failed session={session} from={node} ms={ms} reason={}", Quoted(&reason));
+            Err(error)
+        }
+    }
+}
+
+fn try_to_move(
+    kept: &Kept,
+    down: &mut Watch,
+    context: &Context<'_>,
+    from: &Place,
+) -> Result<(Place, Arc<Socket>, Made), TakeoverError> {
+    let deadline = Instant::now() + context.timeout;
+    // What a request changes while it is under way would be lost.
+    if !kept.seat().await_visits(deadline.min(Instant::now() + VISITS_TIME)) {
+        return Err(TakeoverError::NoNode { last: "a request about the session takes too long".to_owned() });
+    }
+    let node = (context.pool)().and_then(|pool| pool.choose(Purpose::Session, &[from.node.id()]));
+    let Some(node) = node.filter(|node| node.is_in_rotation()) else {
+        return Err(TakeoverError::NoNode { last: "no other node is in rotation".to_owned() });
+    };
+    try_node(kept, down, context, &node, from.number + 1, deadline).map_err(|stop| match stop {
+        Stop::Over => TakeoverError::Over,
+        Stop::Node(last) => TakeoverError::NoNode { last },
+    })
+}
+
+/// How many players a takeover has made anew, and how many the node has refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Made {
+    pub(super) made: usize,
+    pub(super) refused: usize,
+}
+
+fn try_nodes(
+    kept: &Kept,
+    down: &mut Watch,
+    context: &Context<'_>,
+    from: &Place,
+    deadline: Instant,
+) -> Result<(Place, Arc<Socket>, Made), TakeoverError> {
+    let mut pause = FIRST_PAUSE;
+    // The node that is lost is tried after the others.
+    let mut tried = vec![from.node.id()];
+    let mut last = "no node has been tried".to_owned();
+    loop {
+        let Some(node) = (context.pool)().and_then(|pool| pool.choose(Purpose::Session, &tried)) else {
+            if Instant::now() + pause >= deadline {
+                return Err(TakeoverError::NoNode { last });
+            }
+            tried.clear();
+            wait(kept, context, pause)?;
+            pause = LONGEST_PAUSE.min(2 * pause);
+            continue;
+        };
+        tried.push(node.id());
+        last = match try_node(kept, down, context, &node, from.number + 1, deadline) {
+            Ok(taken) => return Ok(taken),
+            Err(Stop::Over) => return Err(TakeoverError::Over),
+            Err(Stop::Node(why)) => why,
+        };
+    }
+}
+
+fn try_node(
+    kept: &Kept,
+    down: &mut Watch,
+    context: &Context<'_>,
+    node: &Arc<Backend>,
+    number: u64,
+    deadline: Instant,
+) -> Result<(Place, Arc<Socket>, Made), Stop> {
+    if context.is_over(kept) {
+        return Err(Stop::Over);
+    }
+    let link = node.fresh_link(node.connect_timeout()).map_err(|fault| Stop::Node(fault.to_string()))?;
+    down.restart();
+    Attempt::new(kept, down, context, Arc::clone(node), link, deadline).run(number)
+}
+
+/// Waits for so long, unless the takeover is not wanted any more.
+fn wait(kept: &Kept, context: &Context<'_>, time: Duration) -> Result<(), TakeoverError> {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if context.is_over(kept) {
+            return Err(TakeoverError::Over);
+        }
+        if left.is_zero() {
+            return Ok(());
+        }
+        kept.seat().pause(LOOK.min(left));
+    }
+}

@@ -1,0 +1,168 @@
+//! Moves on purpose: an operator empties a node that lives, and the bots do not notice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/music.rs"]
+mod music;
+#[path = "support/nodes.rs"]
+mod nodes;
+mod support;
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lavaproxy::config::Lavalink::{V3, V4};
+use lavaproxy::demo::Close;
+use music::{Musician, await_sessions, is_event, listen_for, position};
+use nodes::{Nodes, masked, row};
+use serde_json::{Value, json};
+use support::{Client, eventually};
+
+/// `POST /api/nodes/NAME/drain?move=true`.
+fn drain(web: SocketAddr, name: &str) -> u16 {
+    let mut client = Client::connect(web);
+    let target = format!("/api/nodes/{name}/drain?move=true");
+    client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
+    client.response().status
+}
+
+fn hears_nothing_of_it(messages: &[Value], least: i64) {
+    for message in messages {
+        assert!(message["op"] != "ready" && message["op"] != "stats" && message["op"] != "event", "{message}");
+        assert!(message["op"] != "playerUpdate" || position(message) >= least, "{message}");
+    }
+}
+
+#[test]
+fn a_drain_moves_the_sessions_with_their_players() {
+    for version in [V4, V3] {
+        let nodes = Nodes::start(version, &["eu1", "eu2"]);
+        let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
+        let web = nodes::web(&proxy);
+        nodes::wait_for_state(web, "eu2", "up");
+        let bots: Vec<_> = (0..5).map(|_| Musician::open(proxy.address(), version, "Lavalink-Node: eu1\r\n")).collect();
+        let mut heard = Vec::new();
+        for (number, bot) in bots.iter().enumerate() {
+            // A node keeps a session that can be resumed after its WebSocket has ended.
+            if number % 2 == 0 {
+                let key = format!("key-{number}");
+                bot.rest("PATCH", "", &json!({"resuming": true, "resumingKey": key, "timeout": 600}).to_string());
+            }
+            for guild in 1..=3 {
+                bot.play(guild, "song", json!({"position": 20_000, "volume": 30}));
+            }
+            heard.push(bot.count());
+        }
+        assert_eq!(drain(web, "eu1"), 200);
+        await_sessions(nodes.named("eu2"), 5);
+        eventually("all have moved", || row(web, "eu1")["moved"] == 5 && row(web, "eu1")["moving"] == false);
+        await_sessions(nodes.named("eu1"), 0);
+        assert_eq!((nodes.named("eu1").players(), nodes.named("eu2").players()), (0, 15));
+        for (bot, heard) in bots.iter().zip(heard) {
+            bot.ping("alive");
+            let player = bot.player(2);
+            assert_eq!(player["volume"], 30);
+            hears_nothing_of_it(&bot.since(heard), 20_000);
+            assert!(bot.is_open());
+        }
+        assert_eq!((&row(web, "eu1")["sessions"], &row(web, "eu2")["sessions"]), (&json!(0), &json!(5)));
+        // The node can be stopped now.
+        nodes.named("eu1").die(Close::Fin);
+        bots.iter().for_each(|bot| bot.ping("still alive"));
+    }
+}
+
+#[test]
+fn a_session_stays_where_it_is_when_it_cannot_move() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("MOVE_RATE", "20"), ("TAKEOVER_TIMEOUT", "2s")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({"position": 20_000}));
+    let heard = bot.count();
+    nodes.named("eu2").refuse_passwords(true);
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("the moves have failed", || row(web, "eu1")["movesFailed"] == 3 && row(web, "eu1")["moving"] == false);
+    assert_eq!(row(web, "eu1")["moved"], 0);
+    bot.ping("alive");
+    assert!(position(&bot.player(1)) >= 20_000);
+    assert_eq!((nodes.named("eu1").players(), nodes.named("eu2").sessions()), (1, 0));
+    hears_nothing_of_it(&bot.since(heard), 20_000);
+    assert_eq!(bot.rest("DELETE", "/players/1", "").status, 204);
+    bot.await_message(heard, "what the node says", |message| is_event(message, "TrackEndEvent"));
+}
+
+#[test]
+fn requests_wait_for_the_move_and_the_move_for_them() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({"volume": 1}));
+    nodes.named("eu1").slow_down(Duration::from_millis(300));
+    let last = thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let until = Instant::now() + Duration::from_secs(2);
+            let mut volume = 1;
+            while Instant::now() < until {
+                volume += 1;
+                let answer = bot.patch(1, "", &json!({"volume": volume}));
+                assert_eq!((answer.status, &answer.json()["volume"]), (200, &json!(volume)), "{}", answer.text());
+            }
+            volume
+        });
+        listen_for(Duration::from_millis(100));
+        assert_eq!(drain(web, "eu1"), 200);
+        requests.join().unwrap()
+    });
+    await_sessions(nodes.named("eu2"), 1);
+    eventually("the move is counted", || row(web, "eu1")["moved"] == 1);
+    assert_eq!(bot.player(1)["volume"], last);
+    assert!(bot.is_open());
+}
+
+#[test]
+fn an_activation_stops_the_moves() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("MOVE_RATE", "1")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bots: Vec<_> = (0..20).map(|_| Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n")).collect();
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("one has moved", || nodes.named("eu2").sessions() > 0);
+    assert_eq!(row(web, "eu1")["moving"], true);
+    assert_eq!(nodes::act(web, "eu1", "activate", "").status, 200);
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    assert!(nodes.named("eu1").sessions() > 5);
+    bots.iter().for_each(|bot| bot.ping("alive"));
+}
+
+#[test]
+fn a_client_frame_that_is_cut_in_two_by_a_move_arrives() {
+    let frame = masked(0x89, b"in two pieces");
+    for cut in [1, 3, 6, 10, frame.len() - 1] {
+        let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+        let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
+        let web = nodes::web(&proxy);
+        nodes::wait_for_state(web, "eu2", "up");
+        let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+        bot.send(&frame[..cut]);
+        bot.rest("GET", "/players", "");
+        assert_eq!(drain(web, "eu1"), 200);
+        listen_for(Duration::from_millis(200));
+        bot.send(&frame[cut..]);
+        bot.await_pong("in two pieces");
+        await_sessions(nodes.named("eu2"), 1);
+        bot.ping("and the next");
+    }
+}
+
+#[test]
+fn without_takeovers_nothing_moves() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("SESSION_TAKEOVER", "off")]);
+    assert_eq!(drain(nodes::web(&proxy), "eu1"), 400);
+    assert_eq!(row(nodes::web(&proxy), "eu1")["draining"], false);
+}
