@@ -341,6 +341,23 @@ fn the_demo_shows_live_numbers() {
     });
     let before = stats()["totals"]["bytesOut"].as_u64();
     eventually("the numbers move", || stats()["totals"]["bytesOut"].as_u64() > before);
+    // The bots of a node that is killed stay connected.
+    let sockets = || {
+        let stats = stats();
+        let rows = stats["connections"].as_array().unwrap().iter();
+        let sockets = rows.filter(|row| row["kind"] == "websocket" && row["version"] == "v4");
+        sockets.map(|row| (row["id"].as_u64().unwrap(), row["node"].as_str().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    let (bot, node) = sockets().pop().unwrap();
+    let act = |action: &str| {
+        let mut client = Client::connect(web);
+        let target = format!("/api/demo/{node}/{action}");
+        client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
+        client.response().status
+    };
+    assert_eq!(act("kill"), 200);
+    eventually("its bot is on another node", || sockets().iter().any(|(id, present)| *id == bot && *present != node));
+    assert_eq!((act("revive"), act("hide")), (200, 404));
     signal(child.id(), "TERM");
     assert!(child.wait().unwrap().success());
 }
