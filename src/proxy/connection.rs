@@ -2,7 +2,7 @@
 //!
 //! Only here does an error become an HTTP answer, and only here is the closing log line written.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -346,9 +346,10 @@ impl<'s> Connection<'s> {
         let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
         let session = Mutex::new(Session::at(node.load()));
         let holds = (mem::take(&mut self.holds), mem::take(&mut self.request_holds));
+        // On the heap: on a carrier's stack it would cost another page for as long as the tunnel stands.
+        let mut tunnel = Box::new((switch, watches));
         let carry = move || {
-            service
-                .contain(&admitted.entry.client(), || carry(&service, &admitted, backend, switch, watches, &session));
+            service.contain(&admitted.entry.client(), || carry(&service, &admitted, backend, &mut tunnel, &session));
             drop((session, holds));
         };
         thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
@@ -414,8 +415,7 @@ fn carry(
     service: &Arc<Service>,
     admitted: &Arc<Admitted>,
     backend: Arc<Socket>,
-    switch: Switch,
-    watches: Watches,
+    (switch, watches): &mut (Switch, Watches),
     session: &Mutex<Session>,
 ) {
     let close_code = admitted.permit.close_code();
@@ -424,6 +424,14 @@ fn carry(
         takeover::take_over(service, admitted, session, kept, down, is_over)
     };
     let ended = tunnel::run(&admitted.stream, meter, backend, switch, watches, close_code, &take_over);
+    end_tunnel(service, admitted, ended);
+}
+
+/// Closes the ledger row of a tunnel, and writes its closing line. It is a function of its own so that what it needs
+/// takes no stack while the tunnel stands.
+#[inline(never)]
+fn end_tunnel(service: &Arc<Service>, admitted: &Arc<Admitted>, ended: io::Result<End>) {
+    let close_code = admitted.permit.close_code();
     let mut buffers = Buffers::default();
     let mut connection = Connection::new(service, admitted, &mut buffers);
     let end = match (ended, close_code.load(SeqCst)) {

@@ -68,13 +68,13 @@ pub fn run(
     client: &TcpStream,
     meter: &Meter,
     backend: Arc<Socket>,
-    switch: Switch,
-    watches: Watches,
+    switch: &Switch,
+    watches: &mut Watches,
     close_code: &AtomicU16,
     take_over: TakeOver<'_>,
 ) -> io::Result<End> {
-    let Watches { mut down, mut up, kept } = watches;
-    let node = NodeSide::new(&backend, kept, ClientSide { stream: client, meter });
+    let Watches { down, up, kept } = watches;
+    let node = NodeSide::new(&backend, kept.clone(), ClientSide { stream: client, meter });
     let (first, broken) = (OnceLock::new(), AtomicBool::new(false));
     let ending = Ending { client, backend: Mutex::new(backend), close_code, first, broken };
     thread::scope(|scope| -> io::Result<()> {
@@ -85,20 +85,19 @@ pub fn run(
             let mut client = Metered::new(client, meter);
             let copied = client.write_all(&switch.answer).map_err(Broken::Sink);
             let backend = ending.backend();
-            let mut copied = copied.and_then(|()| {
-                copy(&*backend, &mut client, &switch.from_backend, &mut down, |bytes| frames.pass(bytes))
-            });
-            while let Some(backend) = ending.take_over(&copied, &mut down, take_over) {
-                copied = copy(&*backend, &mut client, &[], &mut down, |bytes| frames.pass(bytes));
+            let mut copied = copied
+                .and_then(|()| copy(&*backend, &mut client, &switch.from_backend, down, |bytes| frames.pass(bytes)));
+            while let Some(backend) = ending.take_over(&copied, down, take_over) {
+                copied = copy(&*backend, &mut client, &[], down, |bytes| frames.pass(bytes));
             }
-            let copied = copied.and_then(|()| finish(&mut client, &mut down, |bytes| frames.pass(bytes)));
+            let copied = copied.and_then(|()| finish(&mut client, down, |bytes| frames.pass(bytes)));
             let code = close_code.load(SeqCst);
             if code != 0 {
                 send_close(&copied, &frames, client, code);
             }
             ending.note(copied, &BACKEND_TO_CLIENT);
         })?;
-        let copied = copy(Metered::new(client, meter), node, &switch.from_client, &mut up, |_| {});
+        let copied = copy(Metered::new(client, meter), node, &switch.from_client, up, |_| {});
         ending.note(copied, &CLIENT_TO_BACKEND);
         if copying.join().is_err() {
             ending.note_broken(End::InternalError);
