@@ -9,9 +9,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::rate::{Clock, Window};
-use super::rows::Used;
 use super::saved::{SavedBook, SavedRow, SavedUsage};
-use super::traffic::{Amount, Counted};
+use super::traffic::{Amount, Counted, Used};
 
 /// The figures of each key. Rows beyond the bound are folded into one, `others`: the idle ones that were seen longest
 /// ago. A row with a live connection stays, so connections bound the rest.

@@ -33,11 +33,11 @@ pub use entry::{ClientInfo, Entry};
 use entry::{Live, Notes};
 pub use meter::{Meter, Metered};
 use rate::{Clock, Window};
-pub use rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow, Used};
+pub use rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow};
 pub use saved::{Counters, Saved, SavedBook, SavedRow, SavedUsage};
 use tally::{Inherited, Reasons, Versions};
 pub use tally::{Tallies, Tally};
-pub use traffic::{Amount, Counted, Traffic};
+pub use traffic::{Amount, Counted, Traffic, Used};
 
 /// How many client addresses are remembered, how many bots, and how many accounts; the oldest idle ones beyond fold
 /// into one row, `others`.

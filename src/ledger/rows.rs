@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::entry::Live;
 use super::rate::Clock;
-use super::traffic::{Amount, Counted, Traffic};
+use super::traffic::{Amount, Traffic, Used};
 use super::{ClientAddr, millis};
 use crate::config::Lavalink;
 
@@ -138,31 +138,4 @@ pub struct AccountUsageRow {
     /// What it used.
     #[serde(flatten)]
     pub used: Used,
-}
-
-/// What one address, bot or account used. Its fields are fields of the rows in JSON.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Used {
-    /// Connections open now.
-    pub active: u64,
-    /// Connections ever opened.
-    pub connections: u64,
-    /// Of all its connections.
-    #[serde(flatten)]
-    pub traffic: Traffic,
-    /// When it last opened or closed a connection; now while one is open.
-    pub last_seen: u64,
-}
-
-impl Used {
-    pub(super) fn new(active: u64, counted: Counted, rates: (u64, u64), last_seen: u64) -> Self {
-        let Counted { connections, amount } = counted;
-        Self { active, connections, traffic: Traffic::new(amount, rates), last_seen }
-    }
-
-    /// Bytes in both directions, for the order of the rows.
-    pub(super) fn bytes(&self) -> u64 {
-        self.traffic.amount.bytes_in.saturating_add(self.traffic.amount.bytes_out)
-    }
 }

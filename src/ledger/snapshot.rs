@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::book::{Book, Copied};
-use super::rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow, Used};
+use super::rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow};
 use super::tally::Versions;
-use super::traffic::Traffic;
+use super::traffic::{Traffic, Used};
 use super::{Ledger, State, millis, unix_millis};
 
 /// The name of the row of those that were folded together.

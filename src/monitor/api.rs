@@ -98,7 +98,7 @@ pub fn answer(request: &mut Request, site: &Site) -> Answer {
 
 /// What the request is for, if it may have it.
 fn check<'p>(request: &Request, path: &'p str, loopback: bool) -> Result<Resource<'p>, Refusal> {
-    let host = field(request, "Host").unwrap_or_default();
+    let host = guard::field(request, "Host").unwrap_or_default();
     if loopback && !guard::is_loopback(host) {
         let message = "WEB_HOST is a loopback address, so the Host field must be localhost, 127.0.0.1 or [::1]; a proxy in front of lavaproxy must send one of them";
         return Err(Refusal::new(421, message));
@@ -113,7 +113,7 @@ fn check<'p>(request: &Request, path: &'p str, loopback: bool) -> Result<Resourc
         return Err(Refusal::of_method(allow));
     }
     let changes = !READ.split(", ").any(|safe| safe == method);
-    let (origin, fetch_site) = (field(request, "Origin"), field(request, "Sec-Fetch-Site"));
+    let (origin, fetch_site) = (guard::field(request, "Origin"), guard::field(request, "Sec-Fetch-Site"));
     if changes && !guard::is_same_origin(host, origin, fetch_site) {
         let message = "a page of another site may not do this; use the pages of lavaproxy itself";
         return Err(Refusal::new(403, message));
@@ -159,11 +159,6 @@ fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &S
         }
         Resource::Page(kind, text) => with_body(200, kind, text.to_owned()),
     })
-}
-
-/// The value of a field, if the request has it.
-pub fn field<'r>(request: &'r Request, name: &'static str) -> Option<&'r str> {
-    request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
 }
 
 #[derive(Serialize)]

@@ -10,8 +10,8 @@ use tiny_http::Request;
 
 use super::Sources;
 use super::answer::{Answer, Refusal, json};
-use super::api::field;
 use super::filter::decode;
+use super::guard::field;
 use crate::config::{self, network_text};
 use crate::limits::By;
 

@@ -1,9 +1,11 @@
-//! Refuses requests of other web sites' scripts where the browser's own rules do not suffice; pure.
+//! Refuses requests of other web sites' scripts where the browser's own rules do not suffice. It reads the fields of a request.
 //!
 //! No answer has a CORS field, so a page of another origin cannot read one. But such a page can let its own host name
 //! resolve to 127.0.0.1, and so become the same origin (DNS rebinding), or send a POST without reading the answer.
 
 use std::net::Ipv4Addr;
+
+use tiny_http::Request;
 
 /// True when the value of the Host field can only mean this machine.
 pub fn is_loopback(host: &str) -> bool {
@@ -25,6 +27,11 @@ pub fn is_same_origin(host: &str, origin: Option<&str>, fetch_site: Option<&str>
             .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
     };
     origin.is_none_or(same) && fetch_site.is_none_or(|site| matches!(site, "same-origin" | "none"))
+}
+
+/// The value of a field, if the request has it.
+pub fn field<'r>(request: &'r Request, name: &'static str) -> Option<&'r str> {
+    request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 
 use std::io::{self, Write};
 use std::mem;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -14,6 +13,7 @@ use log::warn;
 use parking_lot::Mutex;
 use socket2::Socket;
 
+use super::admitted::Admitted;
 use super::buffers::Buffers;
 use super::client::{Client, LINGER, SHORT_LINGER};
 use super::closing_line::log_end;
@@ -47,16 +47,6 @@ const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
 const LARGE_TIME: Duration = Duration::from_secs(1);
 /// The stack of the thread that carries a tunnel: the copy's buffer, a few frames, and in the end a log line's.
 const CARRIER_STACK: usize = 96 * 1024;
-
-/// A connection that has a slot. On drop its ledger row is closed first, then its slot is freed, then its socket closed.
-pub struct Admitted {
-    /// Its row in the ledger.
-    pub entry: Entry,
-    /// Its slot.
-    pub permit: Permit,
-    /// Its client's socket.
-    pub stream: Arc<TcpStream>,
-}
 
 /// Serves one admitted client until its connection ends, or until threads of its own carry it on as a tunnel.
 pub fn serve(service: &Arc<Service>, admitted: Admitted, holds: Holds, buffers: &mut Buffers) {

@@ -8,6 +8,7 @@
 //! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. `refuse` turns whole
 //! connections away, `reply` writes lavaproxy's own answers. Nothing here knows a listener.
 
+pub mod admitted;
 pub mod auth;
 mod buffers;
 mod choose;

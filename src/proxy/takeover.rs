@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use socket2::Socket;
 
-use super::connection::Admitted;
+use super::admitted::Admitted;
 use super::exchange::Plan;
 use super::service::{Routes, Rules, Service};
 use super::tunnel::Watches;
@@ -15,6 +15,7 @@ use crate::nodes::backend::Backend;
 use crate::nodes::load::Session;
 use crate::nodes::pool::Pool;
 use crate::sessions::client_side::ClientSide;
+use crate::sessions::context::Context;
 use crate::sessions::kept::Kept;
 use crate::sessions::opening::Opening;
 use crate::sessions::takeover;
@@ -57,7 +58,7 @@ pub fn take_over(
         routes.pools.get(kept.version()).clone()
     };
     let client = ClientSide { stream: &admitted.stream, meter: admitted.entry.meter() };
-    let context = takeover::Context { client, timeout: routes.takeover.timeout, pool: &pool, is_over };
+    let context = Context { client, timeout: routes.takeover.timeout, pool: &pool, is_over };
     let (place, socket) = if kept.take_move() {
         match takeover::run_move(kept, down, &context) {
             Ok(moved) => moved,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 use socket2::Socket;
 
+use super::context::{Context, LOOK, Made};
 use super::events::{self, Event};
 use super::frame::{Head, TEXT};
 use super::kept::Kept;
@@ -16,7 +17,6 @@ use super::ready;
 use super::replay::{self, Replay};
 use super::resuming::Resuming;
 use super::seat::Place;
-use super::takeover::{Context, LOOK, Made};
 use super::watch::Watch;
 use crate::config::{Lavalink, Secret};
 use crate::error::is_timeout;

@@ -12,6 +12,7 @@ mod attempt;
 mod client_frames;
 pub mod client_side;
 pub mod configure_resuming;
+pub mod context;
 mod events;
 mod frame;
 pub mod id;

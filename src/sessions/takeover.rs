@@ -12,39 +12,19 @@ use log::{info, warn};
 use socket2::Socket;
 
 use super::attempt::{self, Attempt, Stop};
-use super::client_side::ClientSide;
+use super::context::{Context, LOOK, Made};
 use super::kept::Kept;
 use super::seat::Place;
 use super::watch::Watch;
 use crate::logfmt::Quoted;
 use crate::nodes::backend::Backend;
-use crate::nodes::pool::{Pool, Purpose};
+use crate::nodes::pool::Purpose;
 
 /// The first and the longest pause before the nodes are tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a move waits for the requests about its session.
 const VISITS_TIME: Duration = Duration::from_secs(5);
-/// The longest wait before it is checked whether the takeover is still wanted.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
-
-/// What a takeover works with.
-pub struct Context<'t> {
-    /// The client's end.
-    pub client: ClientSide<'t>,
-    /// TAKEOVER_TIMEOUT.
-    pub timeout: Duration,
-    /// The nodes as they are set now.
-    pub pool: &'t (dyn Fn() -> Option<Arc<Pool>> + Sync),
-    /// True when the tunnel ends for another reason.
-    pub is_over: &'t (dyn Fn() -> bool + Sync),
-}
-
-impl Context<'_> {
-    pub(super) fn is_over(&self, kept: &Kept) -> bool {
-        kept.client_left() || kept.is_refused() || (self.is_over)()
-    }
-}
 
 /// Why a session was not taken over.
 #[derive(Debug)]
@@ -162,13 +142,6 @@ fn try_to_move(
         Stop::Over => TakeoverError::Over,
         Stop::Node(last) => TakeoverError::NoNode { last },
     })
-}
-
-/// How many players a takeover has made anew, and how many the node has refused.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Made {
-    pub(super) made: usize,
-    pub(super) refused: usize,
 }
 
 fn try_nodes(
