@@ -260,25 +260,11 @@ impl fmt::Display for Fault {
                 write!(out, "all {limit} slots are taken ({rule}); try again later, or raise that limit")
             }
             Self::OverLimit { limit, .. } => write!(out, "{limit}"),
-            Self::Banned { until: None } => {
-                out.write_str("your address is banned here; ask the operator of this address to lift the ban")
-            }
-            Self::Banned { until: Some(until) } => {
-                let until = httpdate::fmt_http_date(*until);
-                write!(out, "your address is banned here until {until}; wait until then, or ask the operator")
-            }
+            Self::Banned { until } => write_ban(out, *until),
             Self::NotAllowed { setting } => {
                 write!(out, "your address may not connect here ({setting}); ask the operator of this address")
             }
-            Self::Account(AccountFault::Expired) => {
-                out.write_str("the account of this password has expired; ask the operator of this address")
-            }
-            Self::Account(AccountFault::Disabled) => {
-                out.write_str("the account of this password is disabled; ask the operator of this address")
-            }
-            Self::Account(AccountFault::Version(version)) => {
-                write!(out, "the account of this password is not for Lavalink {version}; use the other version")
-            }
+            Self::Account(fault) => write!(out, "the account of this password {fault}"),
             Self::NoThread => {
                 out.write_str("no thread could be started; try again later, or raise the limit of threads")
             }
@@ -294,6 +280,16 @@ impl fmt::Display for Fault {
             Self::BodyTruncated => out.write_str("the request body ended before its declared length"),
             Self::Backend(fault) => write!(out, "{fault}"),
             Self::Gone(end) => write!(out, "the client is gone: {end}"),
+        }
+    }
+}
+
+fn write_ban(out: &mut fmt::Formatter<'_>, until: Option<SystemTime>) -> fmt::Result {
+    match until {
+        None => out.write_str("your address is banned here; ask the operator of this address to lift the ban"),
+        Some(until) => {
+            let until = httpdate::fmt_http_date(until);
+            write!(out, "your address is banned here until {until}; wait until then, or ask the operator")
         }
     }
 }

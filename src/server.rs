@@ -173,11 +173,7 @@ impl Server {
             web_ledger: Arc::clone(&web_ledger),
             proxy: Arc::clone(&proxy),
             limits: Arc::clone(&limits),
-            listeners: addresses
-                .iter()
-                .filter(|(name, _)| *name != WEB)
-                .map(|(name, address)| (*name, *address, sockets::pinned(name)))
-                .collect(),
+            listeners: proxy_listeners(&addresses),
             loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
             sessions: Arc::clone(&sessions),
             demo: OnceLock::new(),
@@ -342,6 +338,12 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// The proxy listeners with their addresses, and the version that one is pinned to.
+fn proxy_listeners(addresses: &[(&'static str, SocketAddr)]) -> Vec<(&'static str, SocketAddr, Option<Lavalink>)> {
+    let of_proxy = addresses.iter().filter(|(name, _)| *name != WEB);
+    of_proxy.map(|(name, address)| (*name, *address, sockets::pinned(name))).collect()
 }
 
 /// The nodes of the settings. A node of `before` whose settings are unchanged is kept, with its idle connections, its

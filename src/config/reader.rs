@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::names::{
-    ALLOWED_ADDRESSES, BAN_AFTER, BLOCKED_ADDRESSES, CONNECT_TIMEOUT, CONNECTION_RATE, DRAIN_TIMEOUT, HEAD_TIMEOUT,
-    KEEPALIVE_TIMEOUT, LOG_LEVEL, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MOVE_RATE, REQUEST_RATE,
+    self, ALLOWED_ADDRESSES, BAN_AFTER, BLOCKED_ADDRESSES, CONNECT_TIMEOUT, CONNECTION_RATE, DRAIN_TIMEOUT,
+    HEAD_TIMEOUT, KEEPALIVE_TIMEOUT, LOG_LEVEL, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MOVE_RATE, REQUEST_RATE,
     RESPONSE_TIMEOUT, RUST_LOG, SESSION_MEMORY, SESSION_TAKEOVER, STATE_DIR, STATE_DIRECTORY, Setting,
     TAKEOVER_TIMEOUT,
 };
 use super::secret::HIDDEN;
-use super::{Fault, LimitSettings, Listen, Networks, TakeoverSettings, Timeouts, limits, value};
+use super::{Fault, Lavalink, LimitSettings, Listen, Networks, TakeoverSettings, Timeouts, limits, value};
 
 /// Reads one setting after the other and collects their faults.
 ///
@@ -103,6 +103,11 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         let memory = self.read(&SESSION_MEMORY, value::size);
         let move_rate = self.read(&MOVE_RATE, value::number);
         Some(TakeoverSettings { on: on?, timeout: timeout?, memory: memory?, move_rate: move_rate? })
+    }
+
+    /// The port of the listener that is pinned to this version.
+    pub fn port_of_listener(&mut self, version: Lavalink) -> Option<Option<u16>> {
+        self.read(&names::of(version).listener_port, value::optional(value::port))
     }
 
     /// `STATE_DIR`, else the first path of `STATE_DIRECTORY`.

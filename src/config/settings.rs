@@ -130,8 +130,7 @@ impl Settings {
     fn read(reader: &mut Reader<impl Fn(&str) -> Option<OsString>>) -> Option<Self> {
         let proxy = reader.listen(&PROXY_HOST, &PROXY_PORT);
         let proxy_password = reader.read(&PROXY_PASSWORD, value::password);
-        let proxy_v3_port = reader.read(&PROXY_V3_PORT, value::optional(value::port));
-        let proxy_v4_port = reader.read(&PROXY_V4_PORT, value::optional(value::port));
+        let ports = PerVersion::new(|version| reader.port_of_listener(version));
         let proxy_protocol = reader.read(&PROXY_PROTOCOL, value::switch);
         let trusted_proxies = reader.read(&TRUSTED_PROXIES, Networks::parse);
         let web = reader.listen(&WEB_HOST, &WEB_PORT);
@@ -150,25 +149,23 @@ impl Settings {
         let accounts_file = reader.read(&ACCOUNTS_FILE, value::optional(value::file));
         let state_dir = reader.state_dir();
         let takeover = reader.takeover();
-
         reader.check_proxy_protocol(proxy_protocol, trusted_proxies.as_ref());
         reader.check_limits(limits.as_ref(), trusted_proxies.as_ref());
         reader.check_web(web.as_ref(), web_password.as_ref());
-        let pinned = PerVersion { v3: proxy_v3_port.flatten(), v4: proxy_v4_port.flatten() };
+        let pinned = PerVersion { v3: ports.v3.flatten(), v4: ports.v4.flatten() };
         let listeners = listeners(proxy.as_ref(), &pinned, web.as_ref());
         reader.check_listeners(&listeners);
         reader.check_nodes(Lavalink::V3, v3.as_deref().unwrap_or_default(), &listeners);
         reader.check_nodes(Lavalink::V4, v4.as_deref().unwrap_or_default(), &listeners);
-        let is_off = |nodes: &Option<Vec<Node>>| nodes.as_ref().is_some_and(Vec::is_empty);
-        let is_off = PerVersion { v3: is_off(&v3), v4: is_off(&v4) };
+        let is_off = PerVersion { v3: is_off(v3.as_deref()), v4: is_off(v4.as_deref()) };
         reader.check_versions(&is_off, default_version.flatten(), &pinned, &paths);
         reader.check_paths(paths.v3.as_deref().unwrap_or_default(), paths.v4.as_deref().unwrap_or_default());
 
         Some(Self {
             proxy: proxy?,
             proxy_password: proxy_password?,
-            proxy_v3_port: proxy_v3_port?,
-            proxy_v4_port: proxy_v4_port?,
+            proxy_v3_port: ports.v3?,
+            proxy_v4_port: ports.v4?,
             proxy_protocol: proxy_protocol?,
             trusted_proxies: trusted_proxies?,
             web: web?,
@@ -234,6 +231,10 @@ impl Settings {
         let pinned = PerVersion { v3: self.proxy_v3_port, v4: self.proxy_v4_port };
         listeners(Some(&self.proxy), &pinned, Some(&self.web))
     }
+}
+
+fn is_off(nodes: Option<&[Node]>) -> bool {
+    nodes.is_some_and(<[Node]>::is_empty)
 }
 
 /// Every listener that is known.

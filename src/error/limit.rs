@@ -70,3 +70,13 @@ impl fmt::Display for Limit {
         }
     }
 }
+
+impl fmt::Display for AccountFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired => out.write_str("has expired; ask the operator of this address"),
+            Self::Disabled => out.write_str("is disabled; ask the operator of this address"),
+            Self::Version(version) => write!(out, "is not for Lavalink {version}; use the other version"),
+        }
+    }
+}

@@ -275,13 +275,8 @@ impl<'s> Connection<'s> {
         entry.attribute_to(trail.client, buffers.client.data().len());
         summary.note(&request);
         service.check_method(request.method)?;
-        if let Routes::Monitor { proxy, .. } = &rules.routes {
-            if request.path() == "/healthz" {
-                if !matches!(request.method, "GET" | "HEAD") {
-                    return Err(Fault::Method { allow: "GET, HEAD" });
-                }
-                return Ok(Prepared::Healthz(Arc::clone(proxy)));
-            }
+        if let Some(proxy) = asks_for_healthz(rules, &request)? {
+            return Ok(Prepared::Healthz(proxy));
         }
         limits::check_client(service.limits(), &trail, request.upgrade.is_some(), request_holds).inspect_err(
             |fault| {
@@ -431,6 +426,17 @@ fn end_tunnel(service: &Arc<Service>, admitted: &Arc<Admitted>, ended: io::Resul
         (Err(_), _) => connection.answer(&Fault::NoThread).map(|end| connection.finish(end)),
     };
     connection.close(end.unwrap_or(End::InternalError));
+}
+
+/// The slots that `/healthz` tells of, where the request is for that path.
+fn asks_for_healthz(rules: &Rules, request: &Request<'_, '_>) -> Result<Option<Arc<Admission>>, Fault> {
+    match &rules.routes {
+        Routes::Monitor { proxy, .. } if request.path() == "/healthz" => match request.method {
+            "GET" | "HEAD" => Ok(Some(Arc::clone(proxy))),
+            _ => Err(Fault::Method { allow: "GET, HEAD" }),
+        },
+        _ => Ok(None),
+    }
 }
 
 fn client_info<'b>(request: &Request<'_, 'b>) -> ClientInfo<'b> {
