@@ -242,6 +242,7 @@ fn every_truncated_header_is_refused() {
     }
     // Nothing at all is what a port check sends.
     site.connect_from(FRONT).half_close();
+    eventually("the port check has ended", || site.proxy.ended("client-closed") == 1);
     site.proxy.wait_until_empty();
     assert_eq!((site.proxy.ended("bad-request"), site.proxy.ended("client-closed")), (cut, 1));
     assert_eq!(site.backend.accepted(), 0);
