@@ -210,7 +210,8 @@ fn ask_with_few_descriptors(proxy: &Proxy, left: usize) {
     taken.truncate(taken.len() - left);
     waiting.connect(&proxy.listener("web").into()).unwrap();
     let status = ask_for_page(&mut Client::over(waiting.into()));
-    assert!([200, 500, 502, 503].contains(&status), "{status} with {left} left");
+    // A monitor that has no thread for a connection which it has taken does not answer: 504.
+    assert!([200, 500, 502, 503, 504].contains(&status), "{status} with {left} left");
 }
 
 /// What the web listener says at the moment.
