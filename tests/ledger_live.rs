@@ -58,6 +58,7 @@ fn rates_appear_while_bytes_flow() {
     let (mut client, mut backend) = tunnels.open();
     let mut quiet = connect_from(Ipv4Addr::new(127, 0, 0, 2), &tunnels.proxy);
     quiet.send(b"GET ");
+    eventually("the quiet client is there", || tunnels.proxy.stats()["usage"].as_array().unwrap().len() == 2);
     eventually("there is a rate wherever it belongs", || {
         client.send(&[1; 100]);
         backend.exactly(100);

@@ -307,6 +307,7 @@ fn requests_that_are_sent_at_once_are_answered_in_their_order() {
 #[test]
 fn there_are_so_many_connections_in_all() {
     namespace::run(|| {
+        logged(&[]);
         let set = [("MAX_CONNECTIONS", "4"), ("MAX_CONNECTIONS_PER_ADDRESS", "off"), ANY_RATE];
         let site = Site::new(&set);
         let mut held: Vec<_> = [ONE, OTHER, ONE, LOOPBACK].map(|source| site.served(source)).into();
@@ -317,6 +318,7 @@ fn there_are_so_many_connections_in_all() {
         }
         held.pop();
         eventually("there is room for one", || site.only_status(OTHER) == Some(200));
+        eventually("a refusal is logged", || logged(&["event=refused", "reason=rejected-limit"]) > 0);
     });
 }
 

@@ -11,7 +11,7 @@ use super::closing_line::log_end;
 use super::reply::{self, RequestSummary};
 use super::service::Service;
 use super::source::read_proxy_header;
-use crate::error::Fault;
+use crate::error::{Fault, Limit};
 use crate::http::head;
 use crate::ledger::Entry;
 
@@ -34,9 +34,14 @@ pub fn connection(
     let begun = Instant::now();
     let _ = read_proxy_header(&service.rules(), entry, &mut client, buffers, REFUSAL_TIME);
     answer(service, &mut client, entry, fault, begun, buffers);
-    // The limits have log lines of their own, which a flood cannot multiply.
-    if !matches!(fault, Fault::OverLimit { .. }) {
-        log_end(service, entry, fault.end(), &fault.to_string());
+    match fault {
+        // A refusal by a limit has a log line of its own, which a flood cannot multiply. Those of an address are noted.
+        Fault::OverLimit { limit: Limit::Total(_), .. } => service.note_refusal(fault.end(), entry.client(), false),
+        Fault::OverLimit { .. } => {}
+        _ => {
+            service.note_refusal(fault.end(), entry.client(), true);
+            log_end(service, entry, fault.end(), &fault.to_string());
+        }
     }
     entry.ends_as(fault.end());
 }

@@ -5,6 +5,9 @@ import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, tak
 const { LavalinkManager } = load("lavalink-client");
 
 drive(async () => {
+  // What the library sends of voice, which must have been answered before the node is killed.
+  const voice = [];
+  const voiceIsSent = () => Promise.all(voice.splice(0));
   const manager = new LavalinkManager({
     nodes: [{
       id: "proxy",
@@ -16,7 +19,7 @@ drive(async () => {
       retryDelay: 100,
     }],
     client: { id: bot.id, username: "lavaproxy-test" },
-    sendToShard: (_guild, packet) => voiceEvents(packet, (event) => void manager.sendRawData(event)),
+    sendToShard: (_guild, packet) => voiceEvents(packet, (event) => voice.push(manager.sendRawData(event))),
   });
   manager.nodeManager.on("error", (_node, error) => console.error(`lavalink-client: ${error.message}`));
 
@@ -51,6 +54,7 @@ drive(async () => {
     const started = next(manager, "trackStart");
     await player.play({ track });
     await started;
+    await voiceIsSent();
     const held = (await node.fetchPlayer(bot.guild)).track;
     check(held.info.title === track.info.title, "the server to play the track");
     return player;
@@ -60,6 +64,7 @@ drive(async () => {
 
   await player.destroy();
   check((await node.fetchAllPlayers()).length === 0, "no player to be left");
+  await voiceIsSent();
   step("destroy");
 
   const back = next(manager.nodeManager, "connect");
