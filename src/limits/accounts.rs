@@ -12,13 +12,14 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
-use crate::config::{self, DEFAULT_ACCOUNT, Lavalink, PerVersion, Secret};
+use super::rates::take_one;
+use crate::config::{self, DEFAULT_ACCOUNT, Lavalink, PerVersion, Rate, Secret};
 use crate::error::{AccountFault, Fault, Limit};
 
 /// The id of the account of `PROXY_PASSWORD`.
 const DEFAULT_ID: u64 = 0;
-/// After a pause, an account may send the requests of so much time at once.
-const BURST: Duration = Duration::from_secs(4);
+/// After a pause, an account may send the requests of so many seconds at once.
+const BURST: u32 = 4;
 const SECOND: Duration = Duration::from_secs(1);
 /// A client whose account has too many connections may try again after this time, in seconds.
 const RETRY_CONNECTION: u64 = 5;
@@ -109,11 +110,18 @@ pub struct Account {
     usage: Arc<Usage>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Usage {
     connections: AtomicUsize,
-    /// When a whole burst is allowed again; `None` before the first request.
-    full: Mutex<Option<Instant>>,
+    start: Instant,
+    /// Nanoseconds after `start` at which the whole burst of requests is free again.
+    free: Mutex<u64>,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self { connections: AtomicUsize::new(0), start: Instant::now(), free: Mutex::new(0) }
+    }
 }
 
 impl Account {
@@ -164,17 +172,11 @@ impl Account {
     }
 
     fn request_at(&self, now: Instant) -> Result<(), Fault> {
-        let Some(rate) = self.settings.requests_per_second else { return Ok(()) };
-        let Some(share) = SECOND.checked_div(rate) else { return Ok(()) };
-        let mut full = self.usage.full.lock();
-        let next = full.map_or(now, |full| full.max(now)) + share;
-        let wait = next.saturating_duration_since(now).saturating_sub(BURST);
-        if wait.is_zero() {
-            *full = Some(next);
-            return Ok(());
-        }
-        let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Err(Fault::OverLimit { limit: Limit::AccountRequests(rate), retry_after })
+        let Some(count) = self.settings.requests_per_second else { return Ok(()) };
+        let rate = Rate { count, period: SECOND, burst: count.saturating_mul(BURST) };
+        let now = now.saturating_duration_since(self.usage.start);
+        let fault = |retry_after| Fault::OverLimit { limit: Limit::AccountRequests(count), retry_after };
+        take_one(&mut self.usage.free.lock(), rate, now).map_err(fault)
     }
 
     /// Counts one more connection until the hold is dropped.

@@ -1,4 +1,4 @@
-//! Rates of events by prefix, each with a burst. Reads a clock.
+//! Rates of events, each with a burst: by prefix, and the arithmetic of one rate. Reads a clock.
 //!
 //! A row is one number: the moment at which the whole burst is free again. Each event moves it one interval further, and
 //! is refused where it would then be more than the burst away (the generic cell rate algorithm).
@@ -37,24 +37,31 @@ impl Rates {
     }
 
     fn take_at(&self, prefix: Prefix, rate: Rate, now: Duration) -> Result<(), u64> {
-        const SECOND: u64 = 1_000_000_000;
-        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let now = nanoseconds(now);
-        let interval = nanoseconds(rate.period) / u64::from(rate.count.max(1));
-        let burst = interval.saturating_mul(u64::from(rate.burst));
         let mut free = self.free.lock();
         // What is free again is worth the least: a new row would be the same.
-        let row = free.row(prefix, |free| *free);
-        // A reload may have made the burst smaller.
-        *row = (*row).min(now.saturating_add(burst));
-        let next = now.max(*row).saturating_add(interval);
-        let over = (next - now).saturating_sub(burst);
-        if over > 0 {
-            return Err(over.div_ceil(SECOND));
-        }
-        *row = next;
-        Ok(())
+        take_one(free.row(prefix, |free| *free), rate, now)
     }
+}
+
+/// Counts one event at `now`, where `free` has the nanosecond at which the whole burst is free again.
+///
+/// # Errors
+/// The seconds until the next one is within the rate, at least 1. The event is then not counted.
+pub(super) fn take_one(free: &mut u64, rate: Rate, now: Duration) -> Result<(), u64> {
+    const SECOND: u64 = 1_000_000_000;
+    let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let now = nanoseconds(now);
+    let interval = nanoseconds(rate.period) / u64::from(rate.count.max(1));
+    let burst = interval.saturating_mul(u64::from(rate.burst));
+    // A reload may have made the burst smaller.
+    *free = (*free).min(now.saturating_add(burst));
+    let next = now.max(*free).saturating_add(interval);
+    let over = (next - now).saturating_sub(burst);
+    if over > 0 {
+        return Err(over.div_ceil(SECOND));
+    }
+    *free = next;
+    Ok(())
 }
 
 #[cfg(test)]
