@@ -150,15 +150,9 @@ fn nodes(out: &mut Families, sources: &Sources) {
     let name = "lavaproxy_node_connect_duration_seconds";
     out.family(name, "histogram", "Time that connects to a Lavalink node took, health checks included.");
     for node in setup.shown() {
-        let (label, connects) = (("node", &**node.name()), node.health().connects());
-        let mut so_far = 0;
-        for (bound, count) in CONNECT_BOUNDS.iter().zip(connects.buckets) {
-            so_far += count;
-            out.sample(&format!("{name}_bucket"), &[label, ("le", &bound.to_string())], so_far);
-        }
-        out.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], connects.count);
-        out.sample(&format!("{name}_sum"), &[label], connects.sum);
-        out.sample(&format!("{name}_count"), &[label], connects.count);
+        let connects = node.health().connects();
+        let (sum, count) = (connects.sum, connects.count);
+        out.histogram(name, ("node", node.name()), &CONNECT_BOUNDS, &connects.buckets, sum, count);
     }
 }
 
@@ -166,15 +160,9 @@ fn takeovers(out: &mut Families, setup: &Setup) {
     let name = "lavaproxy_node_takeover_duration_seconds";
     out.family(name, "histogram", "Time that the sessions of a lost Lavalink node were without a node.");
     for node in setup.shown() {
-        let (label, figures) = (("node", &**node.name()), node.load().takeovers().figures());
-        let mut so_far = 0;
-        for (bound, count) in GAP_BOUNDS.iter().zip(figures.buckets) {
-            so_far += count;
-            out.sample(&format!("{name}_bucket"), &[label, ("le", &bound.to_string())], so_far);
-        }
-        out.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], figures.taken);
-        out.sample(&format!("{name}_sum"), &[label], figures.sum);
-        out.sample(&format!("{name}_count"), &[label], figures.taken);
+        let figures = node.load().takeovers().figures();
+        let (sum, count) = (figures.sum, figures.taken);
+        out.histogram(name, ("node", node.name()), &GAP_BOUNDS, &figures.buckets, sum, count);
     }
 }
 
@@ -206,6 +194,18 @@ impl Families {
             let _ = write!(self.0, "{}{label}=\"{text}\"", if index == 0 { '{' } else { ',' });
         }
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// One histogram of a family: `buckets` has the counts up to each bound without those of the bucket before.
+    fn histogram(&mut self, name: &str, label: (&str, &str), bounds: &[f64], buckets: &[u64], sum: f64, count: u64) {
+        let mut so_far = 0;
+        for (bound, of_bucket) in bounds.iter().zip(buckets) {
+            so_far += of_bucket;
+            self.sample(&format!("{name}_bucket"), &[label, ("le", &bound.to_string())], so_far);
+        }
+        self.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], count);
+        self.sample(&format!("{name}_sum"), &[label], sum);
+        self.sample(&format!("{name}_count"), &[label], count);
     }
 
     /// A family of one sample, which is left out where the value is not known.
