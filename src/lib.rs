@@ -17,7 +17,7 @@
 //! | 3 | [`sessions`], [`admission`], [`limits`] | Lavalink sessions and their nodes; slots for connections; limits, bans, accounts |
 //! | 2 | [`nodes`], [`ledger`] | Lavalink nodes; connections and their traffic |
 //! | 1 | [`error`], [`demo`], [`healthcheck`] | faults, and ends of connections; pretend nodes and bots; `--healthcheck` |
-//! | 0 | [`http`], [`config`], [`log_limit`], [`logfmt`] | the protocol; the settings; log lines |
+//! | 0 | [`http`], [`config`], [`log_limit`], [`logfmt`], [`unix_time`] | the protocol; the settings; log lines; the system's clock |
 //!
 //! The proxy never reads a number back from the ledger. Without [`monitor`] lavaproxy is a proxy without pages.
 
@@ -40,3 +40,4 @@ pub mod server;
 pub mod sessions;
 pub mod signals;
 pub mod state;
+pub mod unix_time;

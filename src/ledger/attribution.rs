@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::entry::Live;
-use super::{Amount, ClientAddr, Ledger, unix_millis};
+use super::{Amount, ClientAddr, Ledger};
+use crate::unix_time::unix_millis;
 
 impl Ledger {
     /// Attributes what a connection uses after `so_far` to this client, and notes that its current request begins

@@ -13,8 +13,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::rate::Window;
 use super::saved::{Counters, Saved};
 use super::tally::Versions;
-use super::{Ledger, State, unix_millis};
+use super::{Ledger, State};
 use crate::error::End;
+use crate::unix_time::unix_millis;
 
 impl Ledger {
     /// All figures so far, those of live connections included.

@@ -22,11 +22,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::error::End;
+use crate::unix_time::unix_millis;
 use book::Book;
 pub use client_addr::ClientAddr;
 pub use entry::{ClientInfo, Entry};
@@ -166,10 +167,6 @@ impl State {
         }
         versions
     }
-}
-
-fn unix_millis() -> u64 {
-    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn millis(duration: Duration) -> u64 {

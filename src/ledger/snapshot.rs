@@ -9,7 +9,8 @@ use super::book::{Book, Copied};
 use super::rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow};
 use super::tally::Versions;
 use super::traffic::{Traffic, Used};
-use super::{Ledger, State, millis, unix_millis};
+use super::{Ledger, State, millis};
+use crate::unix_time::unix_millis;
 
 /// The name of the row of those that were folded together.
 const OTHERS: &str = "others";

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::entry::Live;
-use super::{Amount, Ledger, millis, unix_millis};
+use super::{Amount, Ledger, millis};
 use crate::config::Lavalink;
 use crate::error::End;
+use crate::unix_time::unix_millis;
 
 /// What connections used, by version: none, v3, v4. Bytes and requests of a live connection are added when it changes
 /// its version or closes.

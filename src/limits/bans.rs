@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::network_map::NetworkMap;
 use super::offenders::{Offenders, Repeat};
 use super::prefix::Prefix;
-use super::unix_millis;
 use crate::config::{self, LOOPBACK, Networks, network_text};
 use crate::log_limit::LogLimit;
 use crate::logfmt::Quoted;
+use crate::unix_time::unix_millis;
 
 /// The most bans at a time.
 const MAX_BANS: usize = 20_000;

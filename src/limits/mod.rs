@@ -20,7 +20,6 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::info;
 use parking_lot::RwLock;
@@ -136,18 +135,18 @@ impl Limits {
     /// # Errors
     /// [`Fault::OverLimit`] when it has opened too many in a short time, or has too many open.
     pub fn connect(&self, client: IpAddr) -> Result<Option<Hold>, Fault> {
-        let rate = {
+        let (rate, most) = {
             let rules = self.rules.read();
             if rules.is_exempt(client) {
                 return Ok(None);
             }
-            rules.connection_rate
+            (rules.connection_rate, rules.connections)
         };
         if let Some(rate) = rate {
             let fault = |retry_after| Fault::OverLimit { limit: Limit::ConnectionRate, retry_after };
             self.connections.take(Prefix::of(client), rate).map_err(fault)?;
         }
-        self.hold(client)
+        self.hold_up_to(most, client).map(Some)
     }
 
     /// One more open connection of this client, whose rate does not count, such as one that a front shares among clients.
@@ -162,8 +161,12 @@ impl Limits {
             }
             rules.connections
         };
+        self.hold_up_to(most, client).map(Some)
+    }
+
+    fn hold_up_to(&self, most: Option<usize>, client: IpAddr) -> Result<Hold, Fault> {
         let fault = |most| Fault::OverLimit { limit: Limit::Connections(most), retry_after: RETRY_CONNECTIONS };
-        self.holds.take(Prefix::of(client), most).map(Some).map_err(fault)
+        self.holds.take(Prefix::of(client), most).map_err(fault)
     }
 
     /// Checks whether this client may connect at all.
@@ -172,9 +175,10 @@ impl Limits {
     /// [`Fault::Banned`] or [`Fault::NotAllowed`].
     pub fn check(&self, client: IpAddr) -> Result<(), Fault> {
         let rules = self.rules.read();
-        if rules.is_exempt(client) {
-            return Ok(());
-        }
+        if rules.is_exempt(client) { Ok(()) } else { self.check_by(&rules, client) }
+    }
+
+    fn check_by(&self, rules: &Rules, client: IpAddr) -> Result<(), Fault> {
         if let Some(until) = self.bans.end(client) {
             return Err(Fault::Banned { until });
         }
@@ -186,12 +190,12 @@ impl Limits {
     /// # Errors
     /// As for [`check`](Self::check), and [`Fault::OverLimit`] when it has sent too many in a short time.
     pub fn request(&self, client: IpAddr) -> Result<(), Fault> {
-        self.check(client)?;
         let rate = {
             let rules = self.rules.read();
             if rules.is_exempt(client) {
                 return Ok(());
             }
+            self.check_by(&rules, client)?;
             rules.request_rate
         };
         let fault = |retry_after| Fault::OverLimit { limit: Limit::RequestRate, retry_after };
@@ -235,9 +239,4 @@ impl Limits {
     pub fn tick(&self) {
         self.bans.tick();
     }
-}
-
-fn unix_millis() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

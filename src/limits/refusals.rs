@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::prefix::Prefix;
 use super::table::Table;
-use super::unix_millis;
 use crate::error::End;
+use crate::unix_time::unix_millis;
 
 /// The prefixes whose refusals are known.
 const MAX_PREFIXES: usize = 4096;

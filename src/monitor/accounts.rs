@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use super::Sources;
 use crate::config::{self, Lavalink};
 use crate::error::AccountFault;
 use crate::ledger::Used;
+use crate::unix_time::millis_of;
 
 /// An account, or what the ledger has of one that is gone.
 #[derive(Serialize)]
@@ -87,7 +88,7 @@ impl AccountRow {
             state,
             versions: versions.map(Lavalink::name).collect(),
             limits: Limits { connections: settings.connections, requests_per_second: settings.requests_per_second },
-            expires: settings.expires.map(millis),
+            expires: settings.expires.map(millis_of),
             enabled: settings.enabled,
             used,
         }
@@ -97,8 +98,4 @@ impl AccountRow {
         let (versions, limits) = (Vec::new(), Limits::default());
         Self { account, state: State::Removed, versions, limits, expires: None, enabled: false, used }
     }
-}
-
-fn millis(time: SystemTime) -> u64 {
-    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,11 @@
 //! The JSON of /api/security: who was refused, who is banned, and which limits and accounts there are.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde::Serialize;
 
 use super::accounts::{self, AccountRow};
 use super::{Setup, Sources};
 use crate::limits::{BanRow, ReasonRow, RefusedRow};
+use crate::unix_time::unix_millis;
 
 /// How many of the addresses that were refused most are listed.
 const MOST_REFUSED: usize = 10;
@@ -49,10 +48,9 @@ impl Security {
     /// As of now.
     pub fn of(sources: &Sources) -> Self {
         let (setup, limits) = (sources.setup(), &sources.limits);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let set = |name| Some(setup.setting(name).to_owned()).filter(|value| !value.is_empty());
         Self {
-            now: u64::try_from(now).unwrap_or(u64::MAX),
+            now: unix_millis(),
             refusals: Refusals {
                 reasons: limits.refusals().by_reason(),
                 addresses: limits.refusals().most_refused(MOST_REFUSED),

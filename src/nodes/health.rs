@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Fault;
 use crate::logfmt::Quoted;
+use crate::unix_time::unix_millis;
 
 /// The upper bounds of the buckets for connect times, in seconds.
 pub const CONNECT_BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -316,11 +317,6 @@ impl State {
             _ => info!("event=node-{} {node} before={before} reason={reason}", after.name()),
         }
     }
-}
-
-fn unix_millis() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Connects {

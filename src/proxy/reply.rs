@@ -8,6 +8,7 @@ use super::service::ErrorFormat;
 use crate::error::Fault;
 use crate::http::body::Framing;
 use crate::http::head::Request;
+use crate::unix_time::millis_of;
 
 /// What an answer of our own must know of the request it answers.
 #[derive(Default)]
@@ -57,7 +58,7 @@ impl RequestSummary {
 #[derive(Serialize)]
 struct ErrorBody<'f> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<u128>,
+    timestamp: Option<u64>,
     status: u16,
     error: &'f str,
     message: String,
@@ -74,9 +75,7 @@ pub fn error(format: ErrorFormat, fault: &Fault, summary: &RequestSummary, close
         ("application/json", serde_json::to_string(&body).unwrap_or_default() + end)
     };
     let (kind, body) = match format {
-        ErrorFormat::Lavalink => {
-            json(Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()), "")
-        }
+        ErrorFormat::Lavalink => json(Some(millis_of(now)), ""),
         ErrorFormat::Plain if summary.path == "/api" || summary.path.starts_with("/api/") => json(None, "\n"),
         ErrorFormat::Plain => ("text/plain; charset=utf-8", format!("{status} {error}: {fault}\n")),
     };

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use log::{error, info};
 
-use super::{MAX_SIZE, ParseError, State, unix_millis};
+use super::{MAX_SIZE, ParseError, State};
 use crate::logfmt::Quoted;
+use crate::unix_time::unix_millis;
 
 /// The file's name.
 pub const NAME: &str = "state.json";

@@ -9,11 +9,12 @@ use std::time::Duration;
 use log::{debug, error, warn};
 use sha1_smol::{Digest, Sha1};
 
+use super::State;
 use super::file::{StateFile, hint};
-use super::{State, unix_millis};
 use crate::error::StartError;
 use crate::log_limit::LogLimit;
 use crate::logfmt::Quoted;
+use crate::unix_time::unix_millis;
 
 /// The time between two saves.
 pub const INTERVAL: Duration = Duration::from_secs(60);
