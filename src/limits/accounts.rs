@@ -74,7 +74,7 @@ impl Accounts {
     /// True while the connections of the account with this id may go on: it is there under the same name and with the
     /// same password, enabled and not expired. Those of `default` may go on after a change of `PROXY_PASSWORD`, too.
     pub fn is_valid(&self, id: u64, now: SystemTime) -> bool {
-        self.by_id.get(&id).is_some_and(|account| account.refusal(now).is_none())
+        self.by_id.get(&id).is_some_and(|account| account.refusal(|| now).is_none())
     }
 
     /// Every account, `default` first.
@@ -145,11 +145,11 @@ impl Account {
         self.usage.connections.load(Relaxed)
     }
 
-    /// Why no client may use it at this time.
-    pub fn refusal(&self, now: SystemTime) -> Option<AccountFault> {
+    /// Why no client may use it at this time, which is read only if the account can expire.
+    pub fn refusal(&self, now: impl FnOnce() -> SystemTime) -> Option<AccountFault> {
         match self.settings.expires {
             _ if !self.settings.enabled => Some(AccountFault::Disabled),
-            Some(end) if now >= end => Some(AccountFault::Expired),
+            Some(end) if now() >= end => Some(AccountFault::Expired),
             _ => None,
         }
     }
@@ -158,7 +158,7 @@ impl Account {
     ///
     /// # Errors
     /// When it is disabled, has expired, or is not for this version.
-    pub fn check(&self, now: SystemTime, version: Lavalink) -> Result<(), Fault> {
+    pub fn check(&self, now: impl FnOnce() -> SystemTime, version: Lavalink) -> Result<(), Fault> {
         let wrong_version = || (!self.settings.versions.get(version)).then_some(AccountFault::Version(version));
         self.refusal(now).or_else(wrong_version).map_or(Ok(()), |fault| Err(Fault::Account(fault)))
     }
@@ -168,13 +168,13 @@ impl Account {
     /// # Errors
     /// When it is over the rate of the account; it is not counted then.
     pub fn request(&self) -> Result<(), Fault> {
-        self.request_at(Instant::now())
+        self.request_at(Instant::now)
     }
 
-    fn request_at(&self, now: Instant) -> Result<(), Fault> {
+    fn request_at(&self, now: impl FnOnce() -> Instant) -> Result<(), Fault> {
         let Some(count) = self.settings.requests_per_second else { return Ok(()) };
         let rate = Rate { count, period: SECOND, burst: count.saturating_mul(BURST) };
-        let now = now.saturating_duration_since(self.usage.start);
+        let now = now().saturating_duration_since(self.usage.start);
         let fault = |retry_after| Fault::OverLimit { limit: Limit::AccountRequests(count), retry_after };
         take_one(&mut self.usage.free.lock(), rate, now).map_err(fault)
     }

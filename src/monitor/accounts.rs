@@ -70,7 +70,7 @@ fn of_settings(sources: &Sources, used: &mut HashMap<Arc<str>, Used>) -> Vec<Acc
     let now = SystemTime::now();
     let setup = sources.setup();
     let row = |account: &Arc<crate::limits::accounts::Account>| {
-        let state = match account.refusal(now) {
+        let state = match account.refusal(|| now) {
             None => State::Active,
             Some(AccountFault::Disabled) => State::Disabled,
             Some(_) => State::Expired,

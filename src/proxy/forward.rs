@@ -14,14 +14,15 @@ use crate::http::head::{self, MAX_FIELDS, MAX_HEAD, Request, Response, Version};
 use crate::nodes::backend::Backend;
 
 /// The name of this process in `Via` (RFC 9110 section 7.6.3). No other process has it.
-static VIA: LazyLock<String> = LazyLock::new(|| format!("lavaproxy-{:016x}", RandomState::new().hash_one(())));
+static NAME: LazyLock<String> = LazyLock::new(|| format!("lavaproxy-{:016x}", RandomState::new().hash_one(())));
+static VIA: LazyLock<String> = LazyLock::new(|| format!("1.1 {}", *NAME));
 
 /// Refuses a request that this process has passed on before.
 ///
 /// # Errors
 /// 508 when `Via` has this process's name.
 pub fn check_loop(request: &Request<'_, '_>) -> Result<(), Fault> {
-    let name = VIA.as_bytes();
+    let name = NAME.as_bytes();
     match head::values(request.fields, "via").any(|value| value.windows(name.len()).any(|part| part == name)) {
         true => Err(Fault::Loop),
         false => Ok(()),
@@ -101,7 +102,7 @@ pub fn write_request_head(
         write_if_it_fits(out, |out| write_forwarded_for(out, trail));
     }
     if room >= 2 && backend.keeps_connections() {
-        write_if_it_fits(out, |out| print(out, format_args!("Via: 1.1 {}\r\n", *VIA)));
+        write_if_it_fits(out, |out| write_field(out, "Via", VIA.as_bytes()));
     }
     out.extend_from_slice(b"\r\n");
     if out.len() > MAX_HEAD { Err(Fault::ForwardedHeadTooLarge) } else { Ok(()) }
@@ -177,7 +178,11 @@ pub fn refuses_password(response: &Response<'_, '_>) -> bool {
 }
 
 fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
-    print(out, format_args!("HTTP/1.1 {} {}\r\n", response.status, response.reason));
+    out.extend_from_slice(b"HTTP/1.1 ");
+    print(out, format_args!("{}", response.status));
+    for part in [" ", response.reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// Writes the head for a client of this HTTP version. `close` says that the connection ends after this response.

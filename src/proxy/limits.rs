@@ -85,7 +85,7 @@ pub fn count_for(
     permit: &Permit,
     entry: &Entry,
 ) -> Result<(), Fault> {
-    account.check(SystemTime::now(), version)?;
+    account.check(SystemTime::now, version)?;
     account.request()?;
     if holds.are_of(account) {
         return Ok(());

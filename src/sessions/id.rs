@@ -32,7 +32,8 @@ pub struct InTarget<'n> {
 /// `/v3/sessions/ID`, with anything behind it. As Lavalink reads a path, percent-encoded bytes are decoded, a segment
 /// ends before its parameters (`;x=1`), and empty segments do not count.
 pub fn in_target<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> Option<InTarget<'n>> {
-    let path = &target.as_bytes()[..target.find(['?', '#']).unwrap_or(target.len())];
+    let is_end = |byte: &u8| matches!(byte, b'?' | b'#');
+    let path = target.as_bytes().split(is_end).next().unwrap_or_default();
     let mut segments = Segments { path, at: 0 };
     let version = &path[segments.next()?];
     if !(spells(version, b"v4") || spells(version, b"v3")) || !spells(&path[segments.next()?], b"sessions") {

@@ -120,10 +120,10 @@ fn a_rate_is_kept_over_a_reload() {
     let before = all("DevamOP", &[alice.clone()], None);
     let now = Instant::now();
     for _ in 0..4 {
-        before.find(b"hunter2").unwrap().request_at(now).unwrap();
+        before.find(b"hunter2").unwrap().request_at(|| now).unwrap();
     }
     let after = all("DevamOP", &[alice], Some(&before));
-    after.find(b"hunter2").unwrap().request_at(now).expect_err("the burst is used up");
+    after.find(b"hunter2").unwrap().request_at(|| now).expect_err("the burst is used up");
 }
 
 #[test]
@@ -133,8 +133,8 @@ fn an_account_is_refused_while_disabled_or_expired() {
         let accounts = all("DevamOP", std::slice::from_ref(settings), None);
         let account = accounts.find(b"hunter2").unwrap();
         let valid = accounts.is_valid(account.id(), now);
-        assert_eq!(valid, account.refusal(now).is_none());
-        assert_eq!(valid, account.check(now, Lavalink::V4).is_ok());
+        assert_eq!(valid, account.refusal(|| now).is_none());
+        assert_eq!(valid, account.check(|| now, Lavalink::V4).is_ok());
         valid
     };
     let mut settings = account("alice", "hunter2");
@@ -142,11 +142,11 @@ fn an_account_is_refused_while_disabled_or_expired() {
     settings.expires = Some(end);
     assert!(is_valid(&settings, end - Duration::from_nanos(1)));
     assert!(!is_valid(&settings, end));
-    assert!(matches!(one(|account| account.expires = Some(end)).refusal(end), Some(AccountFault::Expired)));
+    assert!(matches!(one(|account| account.expires = Some(end)).refusal(|| end), Some(AccountFault::Expired)));
     settings.enabled = false;
     assert!(!is_valid(&settings, NOW));
     let disabled = one(|account| (account.enabled, account.expires) = (false, Some(end)));
-    assert!(matches!(disabled.refusal(end), Some(AccountFault::Disabled)));
+    assert!(matches!(disabled.refusal(|| end), Some(AccountFault::Disabled)));
     assert!(!all("DevamOP", &[], None).is_valid(7, NOW));
 }
 
@@ -154,14 +154,14 @@ fn an_account_is_refused_while_disabled_or_expired() {
 fn an_account_is_for_its_versions_only() {
     for version in Lavalink::ALL {
         let account = one(|account| account.versions = PerVersion::new(|of| of == version));
-        account.check(NOW, version).unwrap();
+        account.check(|| NOW, version).unwrap();
         let other = if version == Lavalink::V3 { Lavalink::V4 } else { Lavalink::V3 };
-        let fault = account.check(NOW, other).unwrap_err();
+        let fault = account.check(|| NOW, other).unwrap_err();
         assert!(matches!(fault, Fault::Account(AccountFault::Version(refused)) if refused == other), "{fault}");
         assert_eq!(fault.status(), 403);
     }
     let both = one(|_| ());
-    Lavalink::ALL.into_iter().for_each(|version| both.check(NOW, version).unwrap());
+    Lavalink::ALL.into_iter().for_each(|version| both.check(|| NOW, version).unwrap());
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn no_more_connections_than_allowed_when_many_come_at_once() {
 fn requests_have_a_rate_and_a_burst_of_four_seconds() {
     let account = one(|account| account.requests_per_second = Some(3));
     let start = Instant::now();
-    let refused = |at: Instant| match account.request_at(at) {
+    let refused = |at: Instant| match account.request_at(|| at) {
         Ok(()) => None,
         Err(Fault::OverLimit { limit: Limit::AccountRequests(3), retry_after }) => Some(retry_after),
         Err(fault) => panic!("{fault:?}"),
@@ -227,11 +227,11 @@ fn requests_have_a_rate_and_a_burst_of_four_seconds() {
     assert!(refused(start).is_some(), "a clock that goes back is no fault");
 
     let slow = one(|account| account.requests_per_second = Some(1));
-    assert_eq!((0..100).filter(|_| slow.request_at(start).is_ok()).count(), 4);
+    assert_eq!((0..100).filter(|_| slow.request_at(|| start).is_ok()).count(), 4);
     let unlimited = one(|_| ());
     assert!((0..10_000).all(|_| unlimited.request().is_ok()));
     let fastest = one(|account| account.requests_per_second = Some(u32::MAX));
-    assert!((0..10_000).all(|_| fastest.request_at(start).is_ok()));
+    assert!((0..10_000).all(|_| fastest.request_at(|| start).is_ok()));
 }
 
 #[test]
