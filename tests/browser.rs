@@ -146,6 +146,9 @@ fn the_security_page_bans_and_lifts() {
             .send(b"GET /v4/info HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\nAuthorization: wrong\r\n\r\n");
         assert_eq!(guesser.response().status, 403);
     }
+    // The front itself, which is never banned.
+    guesser.send(b"GET /v4/info HTTP/1.1\r\nHost: x\r\nAuthorization: wrong\r\n\r\n");
+    assert_eq!(guesser.response().status, 403);
     let mut bot = site.proxy().connect();
     bot.get("/v4/info", "User-Id: 80351110224678912\r\nClient-Name: tester\r\n");
     site.browse("security", &[]);

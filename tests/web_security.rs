@@ -265,7 +265,7 @@ fn the_report_has_exactly_these_fields() {
     let shown: Vec<_> =
         addresses.iter().map(|row| (row["address"].as_str().unwrap(), row["lastHour"].as_u64().unwrap())).collect();
     assert_eq!(shown, [("203.0.113.9", 2), ("2001:db8::/64", 1)]);
-    assert_eq!(keys(&addresses[0]), ["address", "lastHour", "lastSeen", "reason"]);
+    assert_eq!(keys(&addresses[0]), ["address", "bannable", "lastHour", "lastSeen", "reason"]);
 
     let limit = |name: &str| {
         let limits = report["limits"].as_array().unwrap();
@@ -290,6 +290,22 @@ fn the_report_has_exactly_these_fields() {
     }
     for reason in refusals["reasons"].as_array().unwrap() {
         assert!(End::ALL.iter().any(|end| end.name() == reason["reason"]), "{reason}");
+    }
+}
+
+#[test]
+fn an_address_is_bannable_when_the_api_bans_it() {
+    let proxy = Proxy::start(&[("TRUSTED_PROXIES", "127.0.0.1,10.1.2.0/24,2001:db8:f::1"), ("WEB_PASSWORD", "")]);
+    let mut front = proxy.connect();
+    for client in ["203.0.113.9", "10.1.2.3", "2001:db8:f::2", "2001:db8::7", "127.0.0.5"] {
+        assert_eq!(through_a_front(&mut front, client, "wrong").status, 403, "{client}");
+    }
+    let report = get(&proxy, "/api/security").json();
+    let rows = report["refusals"]["addresses"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["bannable"] == true).count(), 2, "{report}");
+    for row in rows {
+        let status = ban(&proxy, &json!({"address": row["address"]})).status;
+        assert_eq!(status, if row["bannable"] == true { 201 } else { 409 }, "{row}");
     }
 }
 

@@ -264,11 +264,11 @@ impl Bans {
         }
     }
 
-    /// Adds a ban, or replaces the one of the same network.
-    fn add(&self, network: IpNet, ban: Ban, now: u64) -> Result<(), BanError> {
-        if ban.reason.len() > MAX_REASON {
-            return Err(BanError::Reason);
-        }
+    /// Checks whether the network may be banned at all.
+    ///
+    /// # Errors
+    /// [`BanError::Loopback`] or [`BanError::Front`].
+    pub fn check(&self, network: IpNet) -> Result<(), BanError> {
         let share = |one: &IpNet, other: &IpNet| one.contains(other) || other.contains(one);
         if LOOPBACK.iter().any(|loopback| share(loopback, &network)) {
             return Err(BanError::Loopback);
@@ -276,6 +276,15 @@ impl Bans {
         if let Some(front) = self.rules.read().trusted.iter().find(|front| share(front, &network)) {
             return Err(BanError::Front(network_text(front)));
         }
+        Ok(())
+    }
+
+    /// Adds a ban, or replaces the one of the same network.
+    fn add(&self, network: IpNet, ban: Ban, now: u64) -> Result<(), BanError> {
+        if ban.reason.len() > MAX_REASON {
+            return Err(BanError::Reason);
+        }
+        self.check(network)?;
         let mut table = self.bans.write();
         if table.bans.len() >= MAX_BANS && table.bans.get(network).is_none() {
             table.remove_ended(now);

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::accounts::{self, AccountRow};
 use super::{Setup, Sources};
-use crate::limits::{BanRow, ReasonRow, RefusedRow};
+use crate::config;
+use crate::limits::{BanRow, Bans, ReasonRow, RefusedRow};
 use crate::unix_time::unix_millis;
 
 /// How many of the addresses that were refused most are listed.
@@ -32,7 +33,23 @@ pub struct Security {
 #[derive(Serialize)]
 struct Refusals {
     reasons: Vec<ReasonRow>,
-    addresses: Vec<RefusedRow>,
+    addresses: Vec<AddressRow>,
+}
+
+/// An address that was refused.
+#[derive(Serialize)]
+struct AddressRow {
+    #[serde(flatten)]
+    row: RefusedRow,
+    /// False for this machine and for trusted fronts, which are never banned.
+    bannable: bool,
+}
+
+impl AddressRow {
+    fn of(row: RefusedRow, bans: &Bans) -> Self {
+        let bannable = config::network(&row.address).is_ok_and(|network| bans.check(network).is_ok());
+        Self { row, bannable }
+    }
 }
 
 /// What holds now, and the setting that it comes from.
@@ -48,12 +65,13 @@ impl Security {
     /// As of now.
     pub fn of(sources: &Sources) -> Self {
         let (setup, limits) = (sources.setup(), &sources.limits);
+        let addresses = limits.refusals().most_refused(MOST_REFUSED);
         let set = |name| Some(setup.setting(name).to_owned()).filter(|value| !value.is_empty());
         Self {
             now: unix_millis(),
             refusals: Refusals {
                 reasons: limits.refusals().by_reason(),
-                addresses: limits.refusals().most_refused(MOST_REFUSED),
+                addresses: addresses.into_iter().map(|row| AddressRow::of(row, limits.bans())).collect(),
             },
             dropped: limits.dropped(),
             bans: limits.bans().rows(),

@@ -35,13 +35,15 @@ const drawAddress = (ban) => ({ address }) => {
   const meaning = el("span", { class: "meaning" });
   const button = el("button", { type: "button", class: "small", "aria-haspopup": "dialog", "aria-label": `Ban ${address}`, onclick: () => ban(address) }, "Ban");
   const pill = el("span", { class: "pill down" }, "banned");
+  const exempt = el("span", { class: "meaning", title: "Loopback and trusted fronts are never banned" }, "exempt");
   const head = el("th", { scope: "row" }, el("code", {}, address), " ", meaning);
   const fill = (row) => {
     setFigure(times, count(row.lastHour));
     setText(meaning, END_REASONS[row.reason] ?? row.reason);
     setTitle(head, `last at ${fullTime(row.lastSeen)}`);
-    button.hidden = row.banned;
+    button.hidden = row.banned || !row.bannable;
     pill.hidden = !row.banned;
+    exempt.hidden = row.banned || row.bannable;
   };
-  return { node: el("tr", {}, head, times, el("td", { class: "number act" }, button, pill)), fill };
+  return { node: el("tr", {}, head, times, el("td", { class: "number act" }, button, pill, exempt)), fill };
 };

@@ -5,8 +5,9 @@ import { readFileSync } from "node:fs";
 
 import { DESK, PHONE, WIDTHS, alter, check, close, expected, fits, isAccessible, open, password, rows, step, text, texts, tick, until } from "./chromium.mjs";
 
-// What must be there: refused requests of this client, and bots of these names.
+// What must be there: refused requests of this client and, fewer, of this front, and bots of these names.
 const REFUSED = "203.0.113.9";
+const FRONT = "127.0.0.1";
 const REPORT = "**/api/security";
 
 export async function security() {
@@ -62,6 +63,8 @@ async function banARefusedAddress(page) {
   const row = page.locator("#addresses tr").filter({ hasText: REFUSED });
   const button = row.locator("button");
   check((await button.getAttribute("aria-label")) === `Ban ${REFUSED}`, "a button that bans the address");
+  const front = page.locator("#addresses tr").filter({ hasText: FRONT });
+  check(!(await front.locator("button").isVisible()) && (await front.locator(".act").innerText()) === "exempt", "no button for a front, which is never banned");
   await button.focus();
   await page.keyboard.press("Enter");
   check((await isOpen(page, "ban")) && (await page.inputValue("#ban-address")) === REFUSED, "the form with the address in it");
@@ -227,7 +230,7 @@ const account = (index) => ({
 function crowd(report) {
   report.bans = Array.from({ length: 20_000 }, (_, index) => ban(index));
   report.accounts = Array.from({ length: 101 }, (_, index) => account(index));
-  report.refusals.addresses = Array.from({ length: 10 }, (_, index) => ({ address: ban(index).address, lastHour: 123_456_789, reason: "rejected-connection-rate", lastSeen: Date.now() }));
+  report.refusals.addresses = Array.from({ length: 10 }, (_, index) => ({ address: ban(index).address, lastHour: 123_456_789, reason: "rejected-connection-rate", lastSeen: Date.now(), bannable: index % 4 > 0 }));
   report.refusals.reasons.forEach((reason) => (reason.lastHour = 123_456_789));
   report.limits.forEach((limit) => (limit.value = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,198.51.100.0/24"));
   report.dropped = 123_456_789_012;
