@@ -177,7 +177,7 @@ impl Server {
             loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
             sessions: Arc::clone(&sessions),
             demo: OnceLock::new(),
-            setup: Mutex::new(Arc::new(setup(settings, &current))),
+            setup: Arc::new(Mutex::new(Arc::new(setup(settings, &current)))),
         });
         let monitor = monitor.map_err(lacking("the monitor"))?;
         let pages = Backend::monitor(monitor.address().clone(), web_timeouts(settings.timeouts));

@@ -70,7 +70,7 @@ fn stats_and_its_slices_have_exactly_these_fields() {
         "id": "number", "client": "string", "address": "string", "node": "string", "backend": "string",
         "version": "string", "kind": "string", "connectedAt": "number", "uptime": "number", "requests": "number", "bytesIn": "number",
         "bytesOut": "number", "rateIn": "number", "rateOut": "number", "userId": "string", "clientName": "string",
-        "userAgent": "string",
+        "userAgent": "string", "takeovers": "number", "takingOver": "bool",
     });
     let usage = json!({
         "address": "string", "active": "number", "connections": "number", "requests": "number", "bytesIn": "number",
@@ -101,7 +101,9 @@ fn health_has_exactly_these_fields_and_no_secret() {
         "name": "string", "version": "string", "address": "string", "state": "string", "draining": "bool",
         "since": "number", "responseTime": "null", "lavalinkVersion": "null", "players": "null",
         "playingPlayers": "null", "systemLoad": "null", "sessions": "number", "requests": "number",
-        "loadsRetried": "number", "moving": "bool", "moved": "number", "movesFailed": "number", "error": "string",
+        "loadsRetried": "number", "moving": "bool", "movesWaiting": "bool", "moved": "number", "movesFailed": "number",
+        "takeovers": {"underWay": "number", "taken": "number", "failed": "number", "players": "number"},
+        "error": "string",
     });
     let expected = json!({
         "status": "string", "version": "string", "startedAt": "number", "now": "number", "uptime": "number",

@@ -88,6 +88,7 @@ fn every_family_is_described_and_every_label_is_bounded() {
                 "reason" => End::ALL.iter().any(|end| end.name() == text),
                 "node" => ["v3", "v4"].contains(&text.as_str()),
                 "account" => text == "default",
+                "result" => ["ok", "failed", "over", "refused"].contains(&text.as_str()),
                 "le" => text == "+Inf" || text.parse::<f64>().is_ok(),
                 _ => false,
             };
@@ -123,6 +124,17 @@ fn every_family_is_described_and_every_label_is_bounded() {
         for name in ["requests", "loads_retried_total", "connect_failures_total"] {
             assert_eq!(scrape.value(&format!("lavaproxy_node_{name}"), &[("node", node)]), 0.0, "{node} {name}");
         }
+        for (name, results) in [
+            ("takeovers", &["ok", "failed", "over"][..]),
+            ("moves", &["ok", "failed"]),
+            ("players_moved", &["ok", "refused"]),
+        ] {
+            for result in results {
+                let labels = [("node", node), ("result", result)];
+                assert_eq!(scrape.value(&format!("lavaproxy_{name}_total"), &labels), 0.0, "{node} {name} {result}");
+            }
+        }
+        assert_eq!(scrape.value("lavaproxy_takeover_duration_seconds_count", &[("node", node)]), 0.0);
         let of =
             |name: &str| scrape.value(&format!("lavaproxy_node_connect_duration_seconds_{name}"), &[("node", node)]);
         let buckets: Vec<f64> = scrape

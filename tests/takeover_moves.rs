@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use lavaproxy::config::Lavalink::{V3, V4};
 use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
-use nodes::{Nodes, masked, row};
+use nodes::{FakeNode, Nodes, list, masked, row};
 use serde_json::{Value, json};
 use support::{Client, eventually};
 
@@ -74,20 +74,29 @@ fn a_drain_moves_the_sessions_with_their_players() {
 
 #[test]
 fn a_session_stays_where_it_is_when_it_cannot_move() {
-    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let proxy = nodes.proxy(&[("MOVE_RATE", "20"), ("TAKEOVER_TIMEOUT", "2s")]);
+    let nodes = Nodes::start(V4, &["eu1"]);
+    // It is in rotation, and refuses each handshake.
+    let refusing = FakeNode::start(|client, _| {
+        client.send(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+        true
+    });
+    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
+    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
     let web = nodes::web(&proxy);
     nodes::wait_for_state(web, "eu2", "up");
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     bot.play(1, "song", json!({"position": 20_000}));
     let heard = bot.count();
-    nodes.named("eu2").refuse_passwords(true);
-    assert_eq!(drain(web, "eu1"), 200);
-    eventually("the moves have failed", || row(web, "eu1")["movesFailed"] == 3 && row(web, "eu1")["moving"] == false);
-    assert_eq!(row(web, "eu1")["moved"], 0);
+    for times in 1..=2 {
+        assert_eq!(drain(web, "eu1"), 200);
+        eventually("it is tried three times", || {
+            row(web, "eu1")["moving"] == false && refusing.requests().len() == times * 3
+        });
+        assert_eq!((&row(web, "eu1")["moved"], &row(web, "eu1")["movesFailed"]), (&json!(0), &json!(3)));
+    }
     bot.ping("alive");
     assert!(position(&bot.player(1)) >= 20_000);
-    assert_eq!((nodes.named("eu1").players(), nodes.named("eu2").sessions()), (1, 0));
+    assert_eq!(nodes.named("eu1").players(), 1);
     hears_nothing_of_it(&bot.since(heard), 20_000);
     assert_eq!(bot.rest("DELETE", "/players/1", "").status, 204);
     bot.await_message(heard, "what the node says", |message| is_event(message, "TrackEndEvent"));
@@ -135,6 +144,44 @@ fn an_activation_stops_the_moves() {
     assert_eq!(row(web, "eu1")["moving"], true);
     assert_eq!(nodes::act(web, "eu1", "activate", "").status, 200);
     eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    assert!(nodes.named("eu1").sessions() > 5);
+    bots.iter().for_each(|bot| bot.ping("alive"));
+}
+
+#[test]
+fn moves_wait_until_another_node_is_in_rotation() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bots: Vec<_> = (0..3).map(|_| Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n")).collect();
+    assert_eq!(nodes::act(web, "eu2", "drain", "").status, 200);
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("the moves wait", || row(web, "eu1")["movesWaiting"] == true);
+    // More than the time of three tries of each session.
+    listen_for(Duration::from_secs(2));
+    let waiting = row(web, "eu1");
+    let figures = ["moving", "movesWaiting", "moved", "movesFailed", "sessions"].map(|name| &waiting[name]);
+    assert_eq!(figures, [&json!(true), &json!(true), &json!(0), &json!(0), &json!(3)]);
+    assert_eq!(nodes::act(web, "eu2", "activate", "").status, 200);
+    await_sessions(nodes.named("eu2"), 3);
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    assert_eq!(row(web, "eu1")["movesWaiting"], false);
+    bots.iter().for_each(|bot| bot.ping("alive"));
+}
+
+#[test]
+fn a_drain_without_moves_stops_them_and_goes_on_draining() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("MOVE_RATE", "1")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bots: Vec<_> = (0..20).map(|_| Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n")).collect();
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("one has moved", || nodes.named("eu2").sessions() > 0);
+    assert_eq!(nodes::act(web, "eu1", "drain", "").status, 200);
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    assert_eq!(row(web, "eu1")["draining"], true);
     assert!(nodes.named("eu1").sessions() > 5);
     bots.iter().for_each(|bot| bot.ping("alive"));
 }

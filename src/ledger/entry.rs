@@ -36,6 +36,10 @@ pub(super) struct Live {
     pub meter: Meter,
     pub requests: AtomicU64,
     pub websocket: AtomicBool,
+    /// How often another node has taken over its session.
+    pub takeovers: AtomicU64,
+    /// Its session has no node at present.
+    pub taking_over: AtomicBool,
     pub notes: Mutex<Notes>,
 }
 
@@ -62,6 +66,8 @@ impl Live {
             meter: Meter::default(),
             requests: AtomicU64::new(0),
             websocket: AtomicBool::new(false),
+            takeovers: AtomicU64::new(0),
+            taking_over: AtomicBool::new(false),
             notes: Mutex::new(notes),
         }
     }
@@ -202,7 +208,13 @@ impl Entry {
         }
     }
 
-    /// Notes that another node has taken over the session of this tunnel.
+    /// The session of this tunnel has lost its node.
+    pub fn begin_takeover(&self) -> TakingOver<'_> {
+        self.connection.taking_over.store(true, Relaxed);
+        TakingOver(&self.connection)
+    }
+
+    /// Notes that the session of this tunnel is on another node.
     pub fn note_node(&self, node: &Arc<str>, backend: &Arc<str>) {
         let mut notes = self.connection.notes.lock();
         notes.node = Some(Arc::clone(node));
@@ -224,6 +236,22 @@ impl Entry {
     pub fn ends_as(&self, end: End) {
         // The first reason counts.
         let _ = self.end.set(end);
+    }
+}
+
+/// A takeover of a tunnel's session, until it is dropped.
+pub struct TakingOver<'e>(&'e Live);
+
+impl TakingOver<'_> {
+    /// A node has the session again.
+    pub fn count(self) {
+        self.0.takeovers.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for TakingOver<'_> {
+    fn drop(&mut self) {
+        self.0.taking_over.store(false, Relaxed);
     }
 }
 

@@ -82,6 +82,10 @@ pub struct ConnectionRow {
     pub client_name: String,
     /// The `User-Agent` it sent last, or empty.
     pub user_agent: String,
+    /// How often another node has taken over its session.
+    pub takeovers: u64,
+    /// True while its session has no node.
+    pub taking_over: bool,
 }
 
 impl ConnectionRow {
@@ -101,6 +105,8 @@ impl ConnectionRow {
             user_id: notes.bot.key.as_deref().unwrap_or_default().to_owned(),
             client_name: notes.client_name.as_deref().unwrap_or_default().to_owned(),
             user_agent: notes.user_agent.clone(),
+            takeovers: connection.takeovers.load(Relaxed),
+            taking_over: connection.taking_over.load(Relaxed),
         }
     }
 }

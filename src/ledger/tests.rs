@@ -228,7 +228,8 @@ fn the_fields_of_the_json_keep_their_order() {
     let totals = [&["active", "websockets", "connections"][..], &traffic].concat();
     assert_eq!(names(serde_json::to_string(&snapshot.totals).unwrap()), totals);
     let before = ["id", "client", "address", "node", "backend", "version", "kind", "connectedAt", "uptime"];
-    let connection = [&before[..], &traffic, &["userId", "clientName", "userAgent"]].concat();
+    let after = ["userId", "clientName", "userAgent", "takeovers", "takingOver"];
+    let connection = [&before[..], &traffic, &after].concat();
     assert_eq!(names(serde_json::to_string(&snapshot.connections[0]).unwrap()), connection);
     let usage = [&["address", "active", "connections"][..], &traffic, &["lastSeen"]].concat();
     assert_eq!(names(serde_json::to_string(&snapshot.usage[0]).unwrap()), usage);

@@ -15,6 +15,7 @@ use crate::admission::capacity::Capacity;
 use crate::config::Lavalink;
 use crate::nodes::backend::Backend;
 use crate::nodes::health::{NodeState, Report};
+use crate::nodes::takeovers::Figures;
 use crate::sessions::moves;
 
 /// How long the first call waits for the nodes' answers.
@@ -107,17 +108,39 @@ pub struct NodeRow {
     sessions: u64,
     requests: u64,
     loads_retried: u64,
-    /// True while the sessions of a draining node are moved to others.
+    takeovers: TakeoverRow,
+    /// True while the sessions of a draining node are moved to others; `sessions` is what is left.
     moving: bool,
+    /// True while they wait for another node in rotation.
+    moves_waiting: bool,
     moved: u64,
     moves_failed: u64,
     error: Option<String>,
+}
+
+/// What has become of the sessions of a node that was lost.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TakeoverRow {
+    /// Sessions that have no node at present.
+    under_way: u64,
+    taken: u64,
+    failed: u64,
+    players: u64,
+}
+
+impl TakeoverRow {
+    fn of(node: &Backend) -> Self {
+        let Figures { under_way, taken, failed, players, .. } = node.load().takeovers().figures();
+        Self { under_way, taken, failed, players }
+    }
 }
 
 impl NodeRow {
     fn of(node: &Backend) -> Self {
         let Report { state, since, seen, error } = node.health().report();
         let load = node.load();
+        let moves = load.moves().figures();
         Self {
             name: Arc::clone(node.name()),
             version: node.version().map(Lavalink::name),
@@ -133,9 +156,11 @@ impl NodeRow {
             sessions: load.sessions(),
             requests: load.requests(),
             loads_retried: load.loads_retried(),
-            moving: load.moves_are_under_way(),
-            moved: load.moves().0,
-            moves_failed: load.moves().1,
+            takeovers: TakeoverRow::of(node),
+            moving: moves.under_way,
+            moves_waiting: moves.waiting,
+            moved: moves.moved,
+            moves_failed: moves.failed,
             error,
         }
     }
@@ -164,7 +189,8 @@ pub fn check(sources: &Sources) {
     wait(&asked, CHECK);
 }
 
-/// Drains a node of the settings, or takes it back. With `moves` its sessions are moved to other nodes.
+/// Drains a node of the settings, or takes it back. With `moves` its sessions are moved to other nodes; without, moves
+/// that are under way stop.
 pub fn set_draining(sources: &Sources, name: &str, draining: bool, moves: bool) -> Result<(), Refusal> {
     let setup = sources.setup();
     let Some(node) = setup.nodes.iter().find(|node| **node.name() == *name) else {
@@ -176,10 +202,14 @@ pub fn set_draining(sources: &Sources, name: &str, draining: bool, moves: bool) 
         return Err(Refusal::new(400, "no session can be moved; set SESSION_TAKEOVER to on"));
     }
     node.set_draining(draining, "the API");
-    if moves && moves::start(&sources.sessions, node, setup.takeover.move_rate).is_err() {
-        return Err(Refusal::new(503, "no thread can be started for the moves; try again later"));
+    if !moves {
+        node.load().moves().stop();
+        return Ok(());
     }
-    Ok(())
+    let setups = Arc::clone(&sources.setup);
+    let has_other = move |node: &Backend| setups.lock().has_other(node);
+    moves::start(&sources.sessions, node, setup.takeover.move_rate, has_other)
+        .map_err(|_| Refusal::new(503, "no thread can be started for the moves; try again later"))
 }
 
 fn wait(nodes: &[&Arc<Backend>], time: Duration) {

@@ -10,7 +10,8 @@ use crate::config::Lavalink;
 use crate::ledger::Tallies;
 use crate::nodes::backend::Backend;
 use crate::nodes::health::{CONNECT_BOUNDS, NodeState};
-use crate::nodes::takeovers::GAP_BOUNDS;
+use crate::nodes::move_progress::MoveFigures;
+use crate::nodes::takeovers::{Figures, GAP_BOUNDS};
 
 /// The media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -132,19 +133,6 @@ fn nodes(out: &mut Families, sources: &Sources) {
     each("lavaproxy_node_loads_retried_total", "counter", help, &|node| Some(node.load().loads_retried()));
     let help = "Connects to a Lavalink node that failed.";
     each("lavaproxy_node_connect_failures_total", "counter", help, &|node| Some(node.health().connects().failures));
-
-    let help = "Sessions of a lost Lavalink node that no node has taken over in time.";
-    each("lavaproxy_node_takeovers_failed_total", "counter", help, &|node| {
-        Some(node.load().takeovers().figures().failed)
-    });
-    let help = "Players of a lost Lavalink node that play on.";
-    each("lavaproxy_node_players_taken_total", "counter", help, &|node| {
-        Some(node.load().takeovers().figures().players)
-    });
-    let help = "Players of a lost Lavalink node that the next node has refused.";
-    each("lavaproxy_node_players_refused_total", "counter", help, &|node| {
-        Some(node.load().takeovers().figures().refused)
-    });
     takeovers(out, &setup);
 
     let name = "lavaproxy_node_connect_duration_seconds";
@@ -156,8 +144,35 @@ fn nodes(out: &mut Families, sources: &Sources) {
     }
 }
 
+/// The label `node` is the node that the sessions have left.
 fn takeovers(out: &mut Families, setup: &Setup) {
-    let name = "lavaproxy_node_takeover_duration_seconds";
+    let mut by_result = |name: &str, help: &str, results: &dyn Fn(&Backend) -> Vec<(&'static str, u64)>| {
+        out.family(name, "counter", help);
+        for node in setup.shown() {
+            for (result, value) in results(node) {
+                out.sample(name, &[("node", node.name()), ("result", result)], value);
+            }
+        }
+    };
+    let help = "Sessions of a lost Lavalink node: ok for those that have a node again, failed for those that no node has \
+                taken in time, over for those whose client has left meanwhile.";
+    by_result("lavaproxy_takeovers_total", help, &|node| {
+        let Figures { taken, failed, over, .. } = node.load().takeovers().figures();
+        vec![("ok", taken), ("failed", failed), ("over", over)]
+    });
+    let help = "Moves of sessions from a Lavalink node that an operator drains, by result.";
+    by_result("lavaproxy_moves_total", help, &|node| {
+        let MoveFigures { all_moved, all_failed, .. } = node.load().moves().figures();
+        vec![("ok", all_moved), ("failed", all_failed)]
+    });
+    let help = "Players whose session another Lavalink node has taken over, or was moved to: ok for those that play on, \
+                refused for those that the next node has refused.";
+    by_result("lavaproxy_players_moved_total", help, &|node| {
+        let (taken, moved) = (node.load().takeovers().figures(), node.load().moves().figures());
+        vec![("ok", taken.players + moved.players), ("refused", taken.refused + moved.refused)]
+    });
+
+    let name = "lavaproxy_takeover_duration_seconds";
     out.family(name, "histogram", "Time that the sessions of a lost Lavalink node were without a node.");
     for node in setup.shown() {
         let figures = node.load().takeovers().figures();

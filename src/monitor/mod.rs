@@ -73,7 +73,7 @@ pub struct Sources {
     /// The pretend nodes of `--demo`.
     pub demo: OnceLock<Arc<Vec<Node>>>,
     /// What follows from the current settings.
-    pub setup: Mutex<Arc<Setup>>,
+    pub setup: Arc<Mutex<Arc<Setup>>>,
 }
 
 /// What a reload of the settings changes.
@@ -94,6 +94,12 @@ impl Setup {
     /// The value of a setting as the manual writes it; empty for none.
     fn setting(&self, name: &str) -> &str {
         self.settings.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// True when a node of the same version but this one is in rotation.
+    fn has_other(&self, node: &Backend) -> bool {
+        let is_other = |other: &&Arc<Backend>| other.version() == node.version() && other.id() != node.id();
+        self.nodes.iter().filter(is_other).any(|other| other.is_in_rotation())
     }
 
     /// The nodes of the settings, and those that a reload removed and that still have sessions. No name comes twice.

@@ -2,12 +2,13 @@
 //! counts. Touches a clock and no socket.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::gate::Gate;
+use super::move_progress::MoveProgress;
 use super::takeovers::Takeovers;
 
 /// How long a new session counts in the penalty of its node. After that time the node's own figures include its
@@ -23,16 +24,8 @@ pub struct Load {
     loads_retried: AtomicU64,
     given: Mutex<Given>,
     gate: Arc<Gate>,
-    moves: Moves,
+    moves: MoveProgress,
     takeovers: Takeovers,
-}
-
-/// The sessions that are moved from the node to others.
-#[derive(Default)]
-struct Moves {
-    under_way: AtomicBool,
-    moved: AtomicU64,
-    failed: AtomicU64,
 }
 
 /// The new sessions of the last [`GIVEN_TIME`], one count per second. If new stats reset the count instead, all new
@@ -99,35 +92,9 @@ impl Load {
         &self.takeovers
     }
 
-    /// Moves of sessions from this node begin: they are counted anew. False when they are under way already.
-    pub fn begin_moves(&self) -> bool {
-        let begins = !self.moves.under_way.swap(true, Relaxed);
-        if begins {
-            self.moves.moved.store(0, Relaxed);
-            self.moves.failed.store(0, Relaxed);
-        }
-        begins
-    }
-
-    /// They have ended.
-    pub fn end_moves(&self) {
-        self.moves.under_way.store(false, Relaxed);
-    }
-
-    /// True while sessions are moved from this node.
-    pub fn moves_are_under_way(&self) -> bool {
-        self.moves.under_way.load(Relaxed)
-    }
-
-    /// Counts a session that has moved, or has failed to.
-    pub fn count_move(&self, moved: bool) {
-        let counter = if moved { &self.moves.moved } else { &self.moves.failed };
-        counter.fetch_add(1, Relaxed);
-    }
-
-    /// The sessions that have moved from this node, and the moves that have failed, since they last began.
-    pub fn moves(&self) -> (u64, u64) {
-        (self.moves.moved.load(Relaxed), self.moves.failed.load(Relaxed))
+    /// The moves of its sessions to other nodes.
+    pub fn moves(&self) -> &MoveProgress {
+        &self.moves
     }
 
     /// Counts a load that failed on the node and was tried on another.

@@ -6,6 +6,7 @@ mod choice;
 pub mod gate;
 pub mod health;
 pub mod load;
+pub mod move_progress;
 pub mod pool;
 pub mod prober;
 mod resolve;

@@ -1,4 +1,4 @@
-//! How the sessions of a node went on elsewhere: counters for the metrics. It touches no socket.
+//! How the sessions of a lost node went on elsewhere: counters for the metrics and the API. It touches no socket.
 
 use std::time::Duration;
 
@@ -14,10 +14,14 @@ pub struct Takeovers(Mutex<Figures>);
 /// What has become of the sessions of a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
+    /// Sessions that have no node at present.
+    pub under_way: u64,
     /// Sessions that another node has, or the same one again.
     pub taken: u64,
     /// Sessions that no node has taken in time.
     pub failed: u64,
+    /// Sessions whose client has left meanwhile.
+    pub over: u64,
     /// Players that play on.
     pub players: u64,
     /// Players that the next node has refused.
@@ -28,7 +32,22 @@ pub struct Figures {
     pub sum: f64,
 }
 
+/// A takeover that is under way, until it is dropped.
+pub struct UnderWay<'t>(&'t Takeovers);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().under_way -= 1;
+    }
+}
+
 impl Takeovers {
+    /// A session has lost its node.
+    pub fn begin(&self) -> UnderWay<'_> {
+        self.0.lock().under_way += 1;
+        UnderWay(self)
+    }
+
     /// Another node has a session, after this time.
     pub fn count_taken(&self, gap: Duration, players: usize, refused: usize) {
         let mut figures = self.0.lock();
@@ -47,6 +66,11 @@ impl Takeovers {
         self.0.lock().failed += 1;
     }
 
+    /// The client of a session has left before a node had it.
+    pub fn count_over(&self) {
+        self.0.lock().over += 1;
+    }
+
     /// All figures.
     pub fn figures(&self) -> Figures {
         *self.0.lock()
@@ -63,7 +87,11 @@ mod tests {
         takeovers.count_taken(Duration::from_millis(90), 3, 1);
         takeovers.count_taken(Duration::from_secs(3600), 2, 0);
         takeovers.count_failed();
+        takeovers.count_over();
+        let under_way = takeovers.begin();
         let figures = takeovers.figures();
+        drop(under_way);
+        assert_eq!((figures.under_way, figures.over, takeovers.figures().under_way), (1, 1, 0));
         assert_eq!((figures.taken, figures.failed, figures.players, figures.refused), (2, 1, 5, 1));
         assert_eq!(figures.buckets, [0, 1, 0, 0, 0, 0, 0, 0, 0]);
     }

@@ -65,7 +65,10 @@ pub fn take_over(
             Err(_) => return kept.seat().socket().map(|(socket, _)| socket),
         }
     } else {
-        takeover::run(kept, down, &context).ok()?
+        let taking_over = admitted.entry.begin_takeover();
+        let taken = takeover::run(kept, down, &context).ok()?;
+        taking_over.count();
+        taken
     };
     admitted.permit.attach(Arc::clone(&socket), place.node.id());
     admitted.entry.note_node(place.node.name(), place.node.address());

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use log::info;
+use log::{info, warn};
 
 use super::kept::Kept;
 use super::table::Sessions;
 use crate::nodes::backend::Backend;
+use crate::nodes::move_progress::MoveFigures;
 
 /// How often a session is asked to move.
 const ATTEMPTS: u32 = 3;
@@ -17,41 +18,70 @@ const ATTEMPTS: u32 = 3;
 const LAST: u32 = 120;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Starts to move the sessions of this node, `rate` a second, until none is left that can be moved or the node drains no
-/// more. It does nothing when that is under way already.
+/// Starts to move the sessions of this node, `rate` a second, until none is left that can be moved, the node drains no
+/// more, or they are stopped. While `has_other` says that there is no node to move them to, they wait. It does nothing
+/// when that is under way already.
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn start(sessions: &Arc<Sessions>, node: &Arc<Backend>, rate: usize) -> io::Result<()> {
-    if !node.load().begin_moves() {
+pub fn start(
+    sessions: &Arc<Sessions>,
+    node: &Arc<Backend>,
+    rate: usize,
+    has_other: impl Fn(&Backend) -> bool + Send + 'static,
+) -> io::Result<()> {
+    if !node.load().moves().begin() {
         return Ok(());
     }
     let (sessions, moved) = (Arc::clone(sessions), Arc::clone(node));
     let name = format!("moves-{}", node.name());
-    let started = thread::Builder::new().name(name).spawn(move || {
-        run(&sessions, &moved, rate);
-        moved.load().end_moves();
-    });
+    let started = thread::Builder::new().name(name).spawn(move || run(&sessions, &moved, rate, has_other));
     if started.is_err() {
-        node.load().end_moves();
+        node.load().moves().end();
     }
     started.map(drop)
 }
 
-fn run(sessions: &Sessions, node: &Backend, rate: usize) {
+fn run(sessions: &Sessions, node: &Backend, rate: usize, has_other: impl Fn(&Backend) -> bool) {
+    let moves = node.load().moves();
     let pause = SECOND / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+    // Those that could not be moved before may be now.
+    sessions.kept_at(node.id()).iter().for_each(|kept| kept.forget_moves_tried());
     let mut idle = 0;
-    while node.health().is_draining() && idle < LAST {
+    while goes_on(node) {
         let left = sessions.kept_at(node.id());
-        let waits = |kept: &&Arc<Kept>| !kept.is_asked_to_move() && kept.moves_tried() < ATTEMPTS;
-        let is_asked = left.iter().filter(waits).any(|kept| kept.ask_to_move());
         let may_move = |kept: &Arc<Kept>| kept.is_asked_to_move() || kept.moves_tried() < ATTEMPTS;
-        if !left.iter().any(may_move) {
+        if idle >= LAST || !left.iter().any(may_move) {
+            moves.end();
             break;
         }
+        if waits(node, has_other(node)) {
+            idle = 0;
+            thread::sleep(SECOND / 2);
+            continue;
+        }
+        let may_be_asked = |kept: &&Arc<Kept>| !kept.is_asked_to_move() && kept.moves_tried() < ATTEMPTS;
+        let is_asked = left.iter().filter(may_be_asked).any(|kept| kept.ask_to_move());
         idle = if is_asked { 0 } else { idle + 1 };
         thread::sleep(if is_asked { pause } else { pause.max(SECOND / 2) });
     }
-    let ((moved, failed), left) = (node.load().moves(), node.load().sessions());
+    let (MoveFigures { moved, failed, .. }, left) = (moves.figures(), node.load().sessions());
     info!("event=moves-ended {} moved={moved} failed={failed} left={left}", node.label());
+}
+
+/// True while the moves are wanted. They have ended when it returns false.
+fn goes_on(node: &Backend) -> bool {
+    if !node.health().is_draining() {
+        node.load().moves().stop();
+    }
+    node.load().moves().go_on()
+}
+
+/// Notes whether the moves wait for another node, which it returns.
+fn waits(node: &Backend, has_other: bool) -> bool {
+    if node.load().moves().set_waiting(!has_other) && !has_other {
+        let hint = "no other node is in rotation; start one, or activate one that drains";
+        warn!("event=moves-waiting {} hint=\"{hint}\"", node.label());
+    }
+    !has_other
 }

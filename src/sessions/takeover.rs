@@ -33,6 +33,8 @@ pub enum TakeoverError {
     NotOpen,
     /// The client has left, or lavaproxy ends the tunnel.
     Over,
+    /// There is no other node to move it to.
+    NoOther,
     /// No node has taken it within TAKEOVER_TIMEOUT.
     NoNode {
         /// What the last node that was tried did.
@@ -45,6 +47,7 @@ impl fmt::Display for TakeoverError {
         match self {
             Self::NotOpen => out.write_str("the session cannot be taken over"),
             Self::Over => out.write_str("the client has left"),
+            Self::NoOther => out.write_str("no other node is in rotation"),
             Self::NoNode { last } => {
                 write!(out, "no node has taken the session within TAKEOVER_TIMEOUT: {last}; see the nodes on /health")
             }
@@ -62,8 +65,10 @@ impl std::error::Error for TakeoverError {}
 pub fn run(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
     let started = Instant::now();
     let from = kept.begin_takeover(context.client).ok_or(TakeoverError::NotOpen)?;
+    let takeovers = from.node.load().takeovers();
+    let _under_way = takeovers.begin();
     let taken = try_nodes(kept, down, context, &from, started + context.timeout);
-    let (gap, takeovers) = (started.elapsed(), from.node.load().takeovers());
+    let gap = started.elapsed();
     let (session, node, ms) = (&from.id, from.node.name(), gap.as_millis());
     match &taken {
         Ok((place, _, Made { made, refused })) => {
@@ -71,7 +76,10 @@ pub fn run(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Plac
             let to = place.node.name();
             info!("event=takeover session={session} from={node} to={to} players={made} failed={refused} ms={ms}");
         }
-        Err(TakeoverError::Over) => info!("event=takeover-over session={session} from={node} ms={ms}"),
+        Err(TakeoverError::Over) => {
+            takeovers.count_over();
+            info!("event=takeover-over session={session} from={node} ms={ms}");
+        }
         Err(error) => {
             takeovers.count_failed();
             let reason = error.to_string();
@@ -105,7 +113,7 @@ pub fn run_move(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<
                 attempt::end_resuming(&from, kept.version(), &resuming);
             }
             let _ = old_socket.shutdown(Shutdown::Both);
-            from.node.load().count_move(true);
+            from.node.load().moves().count_moved(made, refused);
             kept.forget_moves_tried();
             let to = place.node.name();
             info!("event=move session={session} from={node} to={to} players={made} failed={refused} ms={ms}");
@@ -115,7 +123,12 @@ pub fn run_move(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<
             let owed = kept.stay(from.clone(), &old_socket, saved);
             // An error means that the client is gone, which the next read finds out.
             let _ = context.client.write_all(&owed);
-            from.node.load().count_move(false);
+            match error {
+                // The moves wait for a node, and then the session has all its tries.
+                TakeoverError::NoOther => kept.forget_moves_tried(),
+                TakeoverError::Over => {}
+                _ => from.node.load().moves().count_failed(),
+            }
             let reason = error.to_string();
             warn!("event=move-failed session={session} from={node} ms={ms} reason={}", Quoted(&reason));
             Err(error)
@@ -135,9 +148,7 @@ fn try_to_move(
         return Err(TakeoverError::NoNode { last: "a request about the session takes too long".to_owned() });
     }
     let node = (context.pool)().and_then(|pool| pool.choose(Purpose::Session, &[from.node.id()]));
-    let Some(node) = node.filter(|node| node.is_in_rotation()) else {
-        return Err(TakeoverError::NoNode { last: "no other node is in rotation".to_owned() });
-    };
+    let node = node.filter(|node| node.is_in_rotation()).ok_or(TakeoverError::NoOther)?;
     try_node(kept, down, context, &node, from.number + 1, deadline).map_err(|stop| match stop {
         Stop::Over => TakeoverError::Over,
         Stop::Node(last) => TakeoverError::NoNode { last },

@@ -79,15 +79,27 @@ function columnsWith(rates) {
 const nodeLabel = ({ node, version, backend }) => (node ? labelOf({ name: node, version, address: backend }) : "");
 
 function nodeCell(td) {
-  const [version, label] = [el("span"), el("span")];
-  td.append(version, " ", label);
+  const [version, label, takeovers] = [el("span"), el("span"), el("span")];
+  td.append(version, " ", label, takeovers);
   return (row) => {
     version.className = row.version ? `badge ${row.version}` : "idle";
     setText(version, row.version ?? "none yet");
     label.className = row.node === row.version ? "address" : "name";
     setText(label, nodeLabel(row));
-    setTitle(td, row.node ? `${row.node} at ${row.backend}` : "");
+    takeovers.className = row.takingOver ? "down" : "idle";
+    setText(takeovers, takeoversMark(row));
+    setTitle(td, [row.node && `${row.node} at ${row.backend}`, takeoversTitle(row)].filter(Boolean).join("; "));
   };
+}
+
+function takeoversMark({ takingOver, takeovers }) {
+  if (takingOver) return " is lost";
+  return takeovers ? ` \u21bb${integer(takeovers)}` : "";
+}
+
+function takeoversTitle({ takingOver, takeovers }) {
+  if (takingOver) return "it is lost, and a node that takes over is sought";
+  return takeovers ? `taken over ${plural(takeovers, "time")}` : "";
 }
 
 function sparklineCell(td, rates) {

@@ -15,7 +15,7 @@ const nameOf = ({ name }) => name;
 
 let nodes = [];
 const openDialog = drainDialog(show);
-const drawNode = nodeCard((node) => openDialog(node, nodes));
+const drawNode = nodeCard((action, node) => openDialog(action, node, nodes));
 
 function createPage() {
   byId("check").addEventListener("click", ({ currentTarget }) => checkNow(currentTarget));
@@ -23,7 +23,8 @@ function createPage() {
 }
 
 function show(health) {
-  ({ nodes } = health);
+  const moves = health.settings.some(({ name, value }) => name === "SESSION_TAKEOVER" && value === "on");
+  nodes = health.nodes.map((node) => ({ ...node, movable: moves && hasOther(node, health.nodes) }));
   showVerdict(health);
   updateChildren(byId("nodes"), nodes, nodeKey, drawNode);
   updateChildren(byId("process"), processFigures(health), nameOf, drawTile);
@@ -31,6 +32,8 @@ function show(health) {
   updateChildren(byId("listeners"), health.listeners, nameOf, drawListener);
   updateChildren(byId("settings"), health.settings, nameOf, drawSetting);
 }
+
+const hasOther = ({ name, version }, all) => all.some((other) => other.version === version && other.name !== name);
 
 async function checkNow(button) {
   button.disabled = true;

@@ -9,12 +9,16 @@ export async function nodes() {
   await drainByKeyboard(page);
   await drainEffects(page);
   await failedDrain(page);
+  await moveSessions(page);
   await twentyNodes();
   await nodesGoDown(page);
   await close(page);
 }
 
 const card = (page, name) => page.locator("#nodes .card").filter({ has: page.locator("h3", { hasText: new RegExp(`\\b${name}\\b`) }) });
+const drainButton = (page, name) => card(page, name).locator(".acts button").first();
+const moveButton = (page, name) => card(page, name).locator(".acts button").last();
+const hint = (page, name, begin) => card(page, name).locator(".hint").filter({ hasText: new RegExp(`^${begin}`) });
 const pill = (page, name) => card(page, name).locator(".pill").innerText();
 const focused = (locator) => locator.evaluate((element) => element === document.activeElement);
 
@@ -68,7 +72,7 @@ async function drainByKeyboard(page) {
   let posts = [];
   const count = (request) => request.method() === "POST" && posts.push(new URL(request.url()).pathname);
   page.on("request", count);
-  const button = card(page, "eu1").locator("button");
+  const button = drainButton(page, "eu1");
   check((await button.innerText()) === "Drain" && (await button.getAttribute("aria-label")) === "Drain eu1", "a button that drains eu1");
   await button.focus();
   await page.keyboard.press("Enter");
@@ -116,7 +120,7 @@ async function drainByKeyboard(page) {
 // What the dialog says depends on the other nodes of the version.
 async function drainEffects(page) {
   const effect = async (name, confirm) => {
-    await card(page, name).locator("button").click();
+    await drainButton(page, name).click();
     const said = await text(page, "#drain-effect");
     await page.click(confirm ? "#drain-confirm" : "#drain-cancel");
     await until("the dialog to close", async () => !(await page.locator("#drain").isVisible()));
@@ -142,7 +146,7 @@ async function failedDrain(page) {
     [(route) => route.fulfill({ status: 502, body: "<html>Bad Gateway</html>" }), "answers with an error"],
     [(route) => route.abort(), "The proxy is gone"],
   ];
-  await card(page, "eu1").locator("button").click();
+  await drainButton(page, "eu1").click();
   for (const [answer, words] of answers) {
     await page.route(path, answer);
     await page.click("#drain-confirm");
@@ -155,11 +159,70 @@ async function failedDrain(page) {
   expected.failures = false;
   await page.click("#drain-confirm");
   await until("eu1 to drain at the next attempt", async () => (await pill(page, "eu1")) === "draining");
-  await card(page, "eu1").locator("button").click();
+  await drainButton(page, "eu1").click();
   check(!(await page.locator("#drain-error").isVisible()), "no old error in a new dialog");
   await page.click("#drain-confirm");
   await until("eu1 to be up", async () => (await pill(page, "eu1")) === "up");
   step("failed-drain");
+}
+
+async function moveSessions(page) {
+  const targets = [];
+  const note = (request) => request.method() === "POST" && targets.push(request.url().replace(/^.*\/api/, ""));
+  page.on("request", note);
+  const act = async (button, effect) => {
+    await button.click();
+    const said = await text(page, "#drain-effect");
+    check(said === effect, `${JSON.stringify(effect)}, not ${JSON.stringify(said)}`);
+    await page.click("#drain-confirm");
+    await until("the dialog to close", async () => !(await page.locator("#drain").isVisible()));
+  };
+  const sessions = async (name) => Number((await card(page, name).locator("dd").allInnerTexts())[5]);
+  const says = (name, words) => until(`${name} to say ${words}`, async () => (await hint(page, name, words).isVisible()));
+  const up = (name) => until(`${name} to be up`, async () => (await pill(page, name)) === "up");
+  const moving = (name) => `${name} drains, and its sessions move to other nodes, a few a second. Their players play on.`;
+  const activating = (name) => `New sessions, and requests without a session, go to ${name} again.`;
+
+  check(!(await moveButton(page, "v3").isVisible()), "no button that moves sessions where there is no other node");
+  const move = moveButton(page, "eu2");
+  check((await move.innerText()) === "Drain and move sessions" && (await move.getAttribute("aria-label")) === "Drain and move sessions of eu2", "a button that moves the sessions of eu2");
+  const count = await sessions("eu2");
+  await act(move, moving("eu2"));
+  await until("the result to be spoken", async () => (await page.locator("#spoken").textContent()) === "eu2 is draining, and its sessions move");
+  await says("eu2", `Moves ended: moved ${count}, 0 left, 0 failed.`);
+  check((await move.innerText()) === "Move sessions" && (await focused(move)), "the focus on a button that moves what is left");
+  await act(drainButton(page, "eu2"), activating("eu2"));
+  await up("eu2");
+  check(!(await hint(page, "eu2", "Mov").isVisible()), "no word of moves that are over");
+
+  await act(drainButton(page, "eu2"), "No new sessions, and no requests without a session, go to eu2 any more. What is there stays.");
+  const left = await sessions("eu1");
+  await act(moveButton(page, "eu1"), "No other Lavalink v4 node is in rotation: eu1 drains, and its sessions wait until one is.");
+  const waiting = `No other node is in rotation, so the moves wait: moved 0, ${left} left, 0 failed.`;
+  await until("eu1 to say what it waits for", async () => (await card(page, "eu1").locator(".error:visible").allInnerTexts()).includes(waiting));
+  check((await moveButton(page, "eu1").innerText()) === "Stop moving", "a button that stops the moves");
+  for (const viewport of [DESK, PHONE]) {
+    await page.setViewportSize(viewport);
+    await fits(page, `moves at ${viewport.width} px`);
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await isAccessible(page, `moves at ${viewport.width} px in ${colorScheme}`);
+    }
+  }
+  await page.setViewportSize(DESK);
+  await act(moveButton(page, "eu1"), "Sessions that have not moved yet stay on eu1, which goes on draining.");
+  await until("the moves to end", async () => (await moveButton(page, "eu1").innerText()) === "Move sessions");
+  check((await pill(page, "eu1")) === "draining" && (await sessions("eu1")) === left, "eu1 to drain with its sessions");
+  await act(drainButton(page, "eu2"), activating("eu2"));
+  await up("eu2");
+  await act(moveButton(page, "eu1"), moving("eu1"));
+  await says("eu1", `Moves ended: moved ${left}, 0 left, 0 failed.`);
+  await act(drainButton(page, "eu1"), activating("eu1"));
+  await up("eu1");
+  const expectedTargets = ["eu2/drain?move=true", "eu2/activate", "eu2/drain", "eu1/drain?move=true", "eu1/drain", "eu2/activate", "eu1/drain?move=true", "eu1/activate"];
+  check(String(targets) === String(expectedTargets.map((target) => `/nodes/${target}`)), `one request for each action, not ${targets}`);
+  page.off("request", note);
+  step("move-sessions");
 }
 
 // Twenty nodes in all states, with the longest names and addresses there can be.
@@ -177,6 +240,8 @@ function twenty(health) {
       address: index % 4 ? `10.0.0.${index}:2333` : `[2001:db8:ffff:ffff:ffff:ffff:ffff:${1000 + index}]:65535`,
       draining: state === "draining" || index === 4,
       responseTime: figure(1.234 * index), players: figure(12345 * index), playingPlayers: figure(9876 * index), systemLoad: figure(0.05 * index),
+      moving: index % 7 === 2, movesWaiting: index === 2, moved: 12_345 * index, movesFailed: index,
+      takeovers: { underWay: 1000 * (index % 3), taken: 123_456 * index, failed: index % 2, players: 1_234_567 * index },
       sessions: 1000 * index, requests: index, loadsRetried: 123_456 * index,
       error: index === 3 ? "this is Lavalink 3.7.13; let LAVALINK_V4_NODES name a Lavalink v4" : state === "down" ? `v4@10.0.0.${index}:2333 refused the connection; start it` : null,
     };
@@ -221,6 +286,9 @@ async function nodesGoDown(page) {
     await tick(other);
   };
   await goesDown("eu2");
+  await until("eu2 to say what has become of its sessions", async () => (await hint(page, "eu2", "Takeovers: \\d+ taken over with \\d+.players?\\.").isVisible()));
+  await until("rows that were taken over", async () => (await other.$$eval("#table td.node", (cells) => cells.filter((cell) => /^v4\s+eu1 \u21bb1$/.test(cell.innerText) && /; taken over 1.time$/.test(cell.title)).length)) > 0);
+  await isAccessible(other, "rows that were taken over");
   check((await text(page, "#verdict-word")) === "Degraded" && (await text(page, "#verdict-why")) === "Lavalink v4: eu2 is down.", "a verdict that names the node");
   check((await card(page, "eu2").locator(".error").innerText()).includes("LAVALINK_V4_NODES"), "what to do about it");
   check((await sinceOf("eu2")) !== upSince, "since when it is down");
@@ -228,11 +296,14 @@ async function nodesGoDown(page) {
   check((await text(other, "#health-mark")) === "degraded" && (await text(other, "#v4-sub")) === "1 of 2 down", "the marks on the other pages");
   check((await other.locator("#trouble.degraded").count()) === 1, "a banner of the lesser kind");
   await isAccessible(other, "the banner");
-  await card(page, "eu1").locator("button").click();
+  await drainButton(page, "eu1").click();
   check((await text(page, "#drain-effect")) === "No other Lavalink v4 node is up: new sessions, and requests without a session, fail until one is. What is there stays.", "a warning");
   await page.click("#drain-cancel");
 
   await goesDown("eu1");
+  await until("eu1 to say which sessions have no node", async () => (await hint(page, "eu1", "Takeovers: \\d+.sessions? waiting for a node").isVisible()));
+  await until("rows without a node", async () => (await other.$$eval("#table td.node", (cells) => cells.filter((cell) => /^v4\s+eu1 is lost$/.test(cell.innerText) && cell.title.endsWith("; it is lost, and a node that takes over is sought")).length)) > 0);
+  await isAccessible(other, "rows without a node");
   check((await text(page, "#verdict-why")) === "Lavalink v4 is down: eu1, eu2.", "a verdict about the version");
   check((await text(other, "#trouble")).startsWith("Lavalink v4 is down: eu1, eu2.") && (await other.locator("#trouble.down").count()) === 1, "a banner about the version");
   await isAccessible(page, "nodes that are down");
