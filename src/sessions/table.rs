@@ -226,12 +226,16 @@ impl Registration {
     pub(super) fn opened(&self, node: &Arc<Backend>, id: &str, resumed: bool) {
         let mut all = self.sessions.kept.lock();
         let before = all.find(id.as_bytes(), Some(node.name())).filter(|_| resumed).cloned();
-        if let Some(before) = before {
-            self.kept.adopt(&before);
-            all.forget(&before);
+        if let Some(before) = &before {
+            self.kept.adopt(before);
+            all.forget(before);
         }
         self.kept.opened(node, id);
         all.add(id, node, &self.kept);
+        drop(all);
+        if resumed && before.is_none() {
+            self.kept.refuse("it was resumed, and only the process that had it before knows its players");
+        }
     }
 
     /// Another node has given it another id. The client knows it by the first one.
