@@ -15,16 +15,16 @@ SETTINGS := /etc/lavaproxy/lavaproxy.env
 # skips with a line what it does not find.
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 TEST_LONG := image release soak
-TEST_TOOLS := browser compose fronts libraries prometheus service state_faults
+TEST_TOOLS := browser compose fleet fronts libraries prometheus service state_faults
 # TEST_CROWDS opens thousands of tunnels or starts hundreds of processes: too much for each save.
 TEST_CROWDS := many_tunnels nodes_crowd limits_memory state_killed
 # Most of them wait most of the time, so that several run at once; those that take longest start first.
 JOBS ?= 8
-TEST_SLOW := browser fronts libraries state_killed web_listener_workers stopping web_listener exhaustion command tunnel
+TEST_SLOW := browser fleet fronts libraries state_killed web_listener_workers stopping web_listener exhaustion command tunnel
 SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run quick test test-all check soak bench fmt clippy audit lint doc release install uninstall test-lavalink \
+.PHONY: help demo fleet run quick test test-all check soak bench fmt clippy audit lint doc release install uninstall test-lavalink \
 	cargo clean
 
 # Builds the unit tests and the test programs $(1), runs them JOBS at a time, each with its output in one piece, and
@@ -47,6 +47,10 @@ help: ## list the targets
 
 demo: cargo ## build and run with pretend Lavalinks and bots, to look around
 	$(CARGO) run --release --locked -- --demo
+
+fleet: cargo ## build and run three lavaproxies behind HAProxy, to look around
+	$(CARGO) build --release --locked
+	@deploy/fleet/try.sh
 
 run: cargo ## build and run with the settings of ./lavaproxy.env or ./.env
 	$(CARGO) run --release --locked

@@ -1,11 +1,16 @@
 //! Real fronts with the configurations of deploy/, TLS ended at them, and clients of them with addresses of their own.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::driver;
 use crate::support::{eventually, tool};
@@ -67,10 +72,49 @@ impl Drop for Front {
     }
 }
 
+/// HAProxy before a fleet.
+pub struct FleetFront {
+    pub front: Front,
+    /// Where it takes connections without TLS.
+    pub plain: SocketAddr,
+    commands: PathBuf,
+}
+
+impl FleetFront {
+    /// What the health checks found, such as `UP` or `DOWN 1/2`; empty while HAProxy starts.
+    pub fn state(&self, server: &str) -> String {
+        let row = format!("fleet,{server},");
+        let answer = self.command("show stat");
+        let found = answer.lines().find_map(|line| line.strip_prefix(&row)?.split(',').nth(15));
+        found.unwrap_or_default().to_owned()
+    }
+
+    /// Starts a new HAProxy with the same configuration, and waits until it takes the connections.
+    pub fn reload(&self) {
+        let worker = || {
+            let answer = self.command("show info");
+            answer.lines().find_map(|line| line.strip_prefix("Pid: ")).map(str::to_owned)
+        };
+        let before = worker();
+        kill(Pid::from_raw(self.front.process.id() as i32), Signal::SIGUSR2).unwrap();
+        eventually("HAProxy has reloaded", || worker().is_some_and(|now| Some(now) != before));
+    }
+
+    fn command(&self, command: &str) -> String {
+        let mut answer = String::new();
+        // While it reloads nobody may be there.
+        if let Ok(mut socket) = UnixStream::connect(&self.commands) {
+            let _ = socket.write_all(format!("{command}\n").as_bytes());
+            let _ = socket.read_to_string(&mut answer);
+        }
+        answer
+    }
+}
+
 /// A front's program and certificate, and a directory for what it writes.
 pub struct Workshop {
     program: PathBuf,
-    directory: PathBuf,
+    pub directory: PathBuf,
     certificate: Certificate,
 }
 
@@ -124,6 +168,39 @@ impl Workshop {
             },
             |file| vec!["-db".to_owned(), "-f".to_owned(), shown(file).to_owned()],
         )
+    }
+
+    /// HAProxy before a fleet, each lavaproxy with the address of its bots and that of its pages. It has a second port,
+    /// without TLS, and a socket that takes commands.
+    pub fn fleet(&self, lavaproxies: &[[SocketAddr; 2]; 3]) -> FleetFront {
+        let commands = self.directory.join("commands");
+        let plain = Cell::new(0);
+        let front = self.open(
+            |port| {
+                let [first, second] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+                let [peer, without] = [first, second].map(|listener| listener.local_addr().unwrap());
+                plain.set(without.port());
+                let bind = format!("bind {without}\n    bind 127.0.0.1:{port} ssl");
+                let socket = format!("localpeer haproxy\n    stats socket {} level admin", shown(&commands));
+                let mut replaced = vec![
+                    ("bind :443 ssl".to_owned(), bind),
+                    ("/etc/haproxy/lava.example.pem".to_owned(), shown(&self.certificate.both).to_owned()),
+                    ("localpeer haproxy".to_owned(), socket),
+                    ("peer haproxy 127.0.0.1:6924".to_owned(), format!("peer haproxy {peer}")),
+                ];
+                for (number, [proxy, web]) in (1..).zip(lavaproxies) {
+                    let server = format!("server lavaproxy{number} ");
+                    replaced.push((
+                        format!("{server}127.0.0.1{number}:6923"),
+                        format!("{server}{proxy} port {}", web.port()),
+                    ));
+                }
+                let replaced: Vec<_> = replaced.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+                filled("fleet/haproxy.cfg", &replaced)
+            },
+            |file| ["-W", "-f", shown(file)].map(str::to_owned).to_vec(),
+        );
+        FleetFront { plain: SocketAddr::from(([127, 0, 0, 1], plain.get())), front, commands }
     }
 
     pub fn nginx(&self, file: &str, backend: SocketAddr) -> Front {

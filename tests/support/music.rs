@@ -188,7 +188,7 @@ fn read(mut client: Client, heard: &Mutex<Heard>) {
 }
 
 /// The next frame; `None` at the end of the stream.
-fn next_frame(client: &mut Client) -> Option<(u8, Vec<u8>)> {
+pub fn next_frame(client: &mut Client) -> Option<(u8, Vec<u8>)> {
     let head = exactly(client, 2)?;
     let length = match head[1] {
         126 => u16::from_be_bytes(exactly(client, 2)?.try_into().unwrap()) as usize,

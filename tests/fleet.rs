@@ -1,0 +1,246 @@
+//! The fleet of deploy/fleet, whole: bots through real HAProxy to three lavaproxies and three nodes, while one lavaproxy
+//! after the other is killed, upgraded, hangs and comes back.
+//!
+//! Names, ports and paths of haproxy.cfg are replaced, and beside its port with TLS it has one without. Clients come from
+//! addresses of their own on loopback. Without HAProxy or openssl a test says that it was skipped; where CI is set that
+//! is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/driver.rs"]
+mod driver;
+#[path = "support/fleet.rs"]
+mod fleet;
+#[path = "support/front.rs"]
+mod front;
+#[path = "support/music.rs"]
+mod music;
+#[path = "support/namespace.rs"]
+mod namespace;
+#[path = "support/nodes.rs"]
+mod nodes;
+#[path = "support/plain_bots.rs"]
+mod plain_bots;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/relay.rs"]
+mod relay;
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fleet::{Fleet, Member};
+use front::FleetFront;
+use lavaproxy::config::Lavalink::V4;
+use lavaproxy::demo::{Close, Node};
+use music::Musician;
+use plain_bots::Crowd;
+use relay::Relay;
+use serde_json::json;
+use support::{Client, PASSWORD, eventually};
+
+/// How many plain bots there are.
+const CROWD: u8 = 216;
+/// Where a bot alone is.
+const BOT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
+
+/// What happens to a lavaproxy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Blow {
+    Killed,
+    Upgraded,
+}
+
+/// Each bot of this lavaproxy comes back once, no other bot notices, and no request is lost after the blow.
+fn strike(crowd: &Crowd, members: &[Member; 3], index: usize, blow: Blow) {
+    crowd.await_requests();
+    let member = &members[index];
+    let tunnels = members.each_ref().map(|member| member.tunnels().len());
+    assert_eq!(tunnels.iter().sum::<usize>(), usize::from(CROWD), "{tunnels:?}");
+    let (hit, before) = (tunnels[index], crowd.comebacks());
+    assert!(hit > 0, "{tunnels:?}");
+    let start = Instant::now();
+    match blow {
+        Blow::Killed => member.kill(),
+        Blow::Upgraded => member.upgrade(),
+    }
+    let over = Instant::now();
+    eventually("its bots are back", || crowd.comebacks() >= before + hit && crowd.are_connected());
+    let slowest = crowd.bots().filter_map(|bot| match blow {
+        Blow::Killed => bot.last_back().checked_duration_since(start),
+        Blow::Upgraded => Some(bot.last_absence()),
+    });
+    let slowest = slowest.max().unwrap();
+    crowd.await_requests();
+    assert_eq!(crowd.comebacks(), before + hit, "a bot of another lavaproxy lost its tunnel");
+    let lost = crowd.take_failures();
+    let late: Vec<_> = lost.iter().filter(|(at, _)| blow == Blow::Upgraded || *at > over).collect();
+    assert!(late.is_empty(), "{blow:?}: {late:?}");
+    println!("{} {blow:?} with tunnels {tunnels:?}: its bots are back after {slowest:?} at most", member.name());
+}
+
+#[test]
+fn bots_resume_at_once_through_another_lavaproxy_and_no_node_gets_a_request_of_another() {
+    let Some(fleet) = Fleet::start("fleet-crowd") else { return };
+    let crowd = Crowd::start(CROWD, fleet.front.plain);
+    eventually("all are connected", || crowd.are_connected());
+    for (index, next) in [(0, 1), (1, 2), (2, 0)] {
+        let member = &fleet.members[index];
+        strike(&crowd, &fleet.members, index, Blow::Killed);
+        fleet.bring_back(member);
+        strike(&crowd, &fleet.members, next, Blow::Upgraded);
+    }
+    let (ids, requests) = crowd.finish();
+    for id in &ids {
+        let (name, own) = id.split_once('.').unwrap();
+        assert!(fleet.nodes.named(name).session_ids().iter().any(|id| id == own), "{name} has no {own}");
+    }
+    let opened: u64 = fleet.nodes.sessions_opened().iter().sum();
+    assert_eq!(opened, u64::from(CROWD), "each bot has the session that it began with");
+    println!("{CROWD} bots, {requests} requests, none answered by a wrong node");
+}
+
+/// A bot that plays a track.
+fn play(through: SocketAddr) -> (Musician, u64) {
+    let (bot, guild) = (Musician::open(through, V4, ""), 7);
+    assert_eq!(bot.rest("PATCH", "", &json!({"resuming": true, "timeout": 60}).to_string()).status, 200);
+    bot.play(guild, "the fleet", json!({}));
+    (bot, guild)
+}
+
+#[test]
+fn a_session_that_was_taken_over_is_asked_about_at_its_own_lavaproxy() {
+    let Some(fleet) = Fleet::start("fleet-takeover") else { return };
+    let relay = Relay::from(BOT, fleet.front.plain, Duration::ZERO);
+    let (before, _) = play(relay.address);
+    // The first choice for this address goes away, and is there again when the session moves.
+    let first = fleet.member_of(BOT);
+    first.kill();
+    before.await_end();
+    let (bot, guild) = play(relay.address);
+    assert_ne!(fleet.member_of(BOT).name(), first.name());
+    fleet.bring_back(first);
+
+    let node = bot.id.split_once('.').unwrap().0;
+    let own = |node: &Node| node.session_ids().len();
+    let others: usize = fleet.nodes.but(node).map(own).sum();
+    fleet.nodes.named(node).die(Close::Fin);
+    eventually("another node has the session", || fleet.nodes.but(node).map(own).sum::<usize>() == others + 1);
+    let is_asked_about = || {
+        for _ in 0..20 {
+            let player = bot.player(guild);
+            assert_eq!(player["track"]["info"]["title"], "the fleet (1)", "{player}");
+        }
+    };
+    is_asked_about();
+    fleet.front.reload();
+    is_asked_about();
+    assert!(bot.is_open());
+}
+
+#[test]
+fn a_lavaproxy_that_hangs_loses_its_tunnels_and_gets_no_new_ones() {
+    let Some(fleet) = Fleet::start("fleet-hangs") else { return };
+    let relay = Relay::from(BOT, fleet.front.plain, Duration::ZERO);
+    let (bot, _) = play(relay.address);
+    let hanging = fleet.member_of(BOT);
+    hanging.hang();
+    let start = Instant::now();
+    bot.await_end();
+    println!("the tunnels of a lavaproxy that hangs are closed after {:?}", start.elapsed());
+    let again = Musician::open(relay.address, V4, "");
+    again.ping("here?");
+    hanging.go_on();
+    fleet.wait_until_up(hanging);
+    assert_ne!(fleet.member_of(BOT).name(), hanging.name());
+}
+
+/// A library's whole life over https:// and wss://. Its lavaproxy is killed, and comes back; later its next lavaproxy is
+/// upgraded, or with `takes_over` its node is killed.
+fn drive(fleet: &Fleet, environment: &str, bot: &str, takes_over: bool) {
+    if !driver::is_installed(environment) {
+        return;
+    }
+    let own = driver::path("target/real").join(environment).join("bin/python");
+    let runtime = if environment == "node" { PathBuf::from("node") } else { own };
+    let FleetFront { front, .. } = &fleet.front;
+    let relay = Relay::from(BOT, front.address, Duration::ZERO);
+    let mut command = Command::new(runtime);
+    command
+        .arg(driver::path("tests/real").join(bot))
+        .env("LAVALINK_HOST", "127.0.0.1")
+        .env("LAVALINK_PORT", relay.address.port().to_string())
+        .env("LAVALINK_PASSWORD", PASSWORD)
+        .env("LAVALINK_IDENTIFIER", "http://127.0.0.1/tone.mp3")
+        .env("LAVALINK_SECURE", "1")
+        .env("LAVALINK_TAKEOVER", if takes_over { "1" } else { "0" })
+        .env("NODE_EXTRA_CA_CERTS", &front.certificate)
+        .env("SSL_CERT_FILE", &front.certificate)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut dead = None;
+    let driven = thread::scope(|scope| {
+        driver::drive(&mut command, |command| match command {
+            "CUT" => {
+                let member = fleet.member_of(BOT);
+                member.kill();
+                scope.spawn(|| fleet.bring_back(member));
+            }
+            "KILL" if takes_over => {
+                let (_, node) = fleet.way_of(BOT);
+                node.die(Close::Fin);
+                dead = Some(node.name());
+            }
+            "KILL" => fleet.member_of(BOT).upgrade(),
+            _ => {}
+        })
+    });
+    let driver::Driven { status, steps, complaints } = driven;
+    let last = steps.last().map(String::as_str);
+    assert!(status.success() && last == Some("play-on"), "{bot}: {status}, steps {steps:?}\n{complaints}");
+    dead.iter().for_each(|node| fleet.revive(node));
+}
+
+#[test]
+fn real_libraries_play_on_while_lavaproxies_are_killed_upgraded_and_come_back() {
+    let Some(fleet) = Fleet::start("fleet-libraries") else { return };
+    for takes_over in [false, true] {
+        drive(&fleet, "node", "node/shoukaku.mjs", takes_over);
+        drive(&fleet, "python/v4", "python/lavalink_bot.py", takes_over);
+    }
+}
+
+#[test]
+fn the_fleet_to_look_around_serves_and_ends() {
+    namespace::run(|| {
+        if support::tool::program("haproxy", "haproxy").is_none() {
+            return;
+        }
+        let mut script = Command::new("bash");
+        script.arg(driver::path("deploy/fleet/try.sh")).arg(env!("CARGO_BIN_EXE_lavaproxy"));
+        let mut script = script.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut said = BufReader::new(script.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let found: Vec<_> = said.by_ref().take(3).collect();
+        let pids = found.iter().map(|line| process::value(line, "pid").parse::<u32>());
+        let pids: Vec<_> = pids.map(Result::unwrap).collect();
+        let front = SocketAddr::from(([127, 0, 0, 1], 6923));
+        let ask = |number| {
+            let mut client = Client::try_connect_from([127, 0, 4, number], front).ok()?;
+            let request =
+                "GET /v4/info HTTP/1.1\r\nHost: bot\r\nAuthorization: what bots send\r\nConnection: close\r\n\r\n";
+            client.try_send(request.as_bytes()).ok()?;
+            let (answer, _) = client.rest_or_error();
+            answer.starts_with(b"HTTP/1.1 200 ").then_some(())
+        };
+        eventually("it serves", || ask(1).is_some());
+        process::signal(pids[0], "KILL");
+        eventually("it is killed", || process::has_ended(pids[0]));
+        (1..=20).for_each(|number| ask(number).unwrap_or_else(|| panic!("{number} got no answer")));
+        process::signal(script.id(), "TERM");
+        script.wait().unwrap();
+        eventually("all have ended", || pids.iter().all(|pid| process::has_ended(*pid)));
+    });
+}
