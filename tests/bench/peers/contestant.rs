@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
 
 use crate::attacker;
 use crate::process::Process;
@@ -18,6 +19,8 @@ use crate::usage;
 use crate::wire;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Where the first request comes from.
+const ASKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Contestant {
@@ -27,6 +30,8 @@ pub enum Contestant {
     Pipe,
     /// The client speaks to the node: the floor.
     Direct,
+    /// Three lavaproxies behind HAProxy, as deploy/fleet has them. It takes part in the load of its name alone.
+    Fleet,
 }
 
 impl Contestant {
@@ -39,6 +44,7 @@ impl Contestant {
             Self::Nginx => "nginx",
             Self::Pipe => "toy",
             Self::Direct => "direct",
+            Self::Fleet => "fleet",
         }
     }
 
@@ -80,7 +86,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// Of lavaproxy's pages.
     pub web: SocketAddr,
-    process: Option<Process>,
+    processes: Vec<Process>,
     family: Vec<Pid>,
 }
 
@@ -110,19 +116,53 @@ impl Stage {
             Contestant::Nginx => Some(self.nginx(port)?),
             Contestant::Pipe => Some(self.pipe(port)?),
             Contestant::Direct => None,
+            Contestant::Fleet => return self.fleet(port),
         };
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let Some(command) = command else {
             let address = local(self.node.v4);
-            return Ok(Running { address, web: local(web), process: None, family: Vec::new() });
+            return Ok(Running { address, web: local(web), processes: Vec::new(), family: Vec::new() });
         };
-        let log = self.directory.join(format!("{}.log", contestant.name()));
-        let mut process = Process::start(&command, &log)?;
-        let failed =
-            |error| io::Error::other(format!("{} did not start ({}): {error}", contestant.name(), log.display()));
-        wait_until_ready(&mut process, local(port)).map_err(failed)?;
+        let process = self.launch(contestant.name(), &command, local(port))?;
         let family = usage::family(process.pid())?;
-        Ok(Running { address: local(port), web: local(web), process: Some(process), family })
+        Ok(Running { address: local(port), web: local(web), processes: vec![process], family })
+    }
+
+    /// Starts a program, and waits until it answers at this address.
+    fn launch(&self, name: &str, command: &Command, address: SocketAddr) -> io::Result<Process> {
+        let log = self.directory.join(format!("{name}.log"));
+        let mut process = Process::start(command, &log)?;
+        let failed = |error| io::Error::other(format!("{name} did not start ({}): {error}", log.display()));
+        wait_until_ready(&mut process, address).map_err(failed)?;
+        Ok(process)
+    }
+
+    /// The files of deploy/fleet with ports of this machine, and without TLS.
+    fn fleet(&self, port: u16) -> io::Result<Running> {
+        let mut text = include_str!("../../../deploy/fleet/haproxy.cfg")
+            .replace("127.0.0.1:6924", &local(free_port()?).to_string());
+        let bind = text.lines().find(|line| line.contains("bind :443")).unwrap_or_default().to_owned();
+        text = text.replace(&bind, &format!("    bind {}", local(port)));
+        let (mut processes, mut family, mut page) = (Vec::new(), Vec::new(), 0);
+        for number in 1..=3 {
+            let (own, web) = (free_port()?, free_port()?);
+            let mut command = self.lavaproxy(own, web);
+            command.envs([("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "127.0.0.1")]);
+            let process = self.launch(&format!("fleet-{number}"), &command, local(own))?;
+            family.extend(usage::family(process.pid())?);
+            processes.push(process);
+            let server = format!("server lavaproxy{number} ");
+            text =
+                text.replace(&format!("{server}127.0.0.1{number}:6923"), &format!("{server}{} port {web}", local(own)));
+            page = web;
+        }
+        let file = self.directory.join("fleet.cfg");
+        fs::write(&file, text)?;
+        let mut command = Command::new("/usr/sbin/haproxy");
+        command.args([Path::new("-db"), Path::new("-f"), &file]);
+        let process = self.launch("fleet-haproxy", &command, local(port))?;
+        family.extend(usage::family(process.pid())?);
+        processes.push(process);
+        Ok(Running { address: local(port), web: local(page), processes, family })
     }
 
     fn lavaproxy(&self, port: u16, web: u16) -> Command {
@@ -190,8 +230,12 @@ impl Running {
     }
 
     pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_none_or(Process::is_running)
+        self.processes.iter_mut().all(Process::is_running)
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 fn free_port() -> io::Result<u16> {
@@ -211,8 +255,12 @@ fn wait_until_ready(process: &mut Process, address: SocketAddr) -> io::Result<()
     }
 }
 
+/// Asks from an address that no lavaproxy takes for a front's.
 fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address)?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((ASKER, 0)).into())?;
+    socket.connect(&address.into())?;
+    let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&wire::get(wire::SMALL, "close"))?;
     let mut answer = Vec::new();

@@ -38,12 +38,13 @@ use std::time::Duration;
 
 use bench::{Bench, Findings};
 use contestant::{Contestant, Node, Stage};
-use loads::{LOADS, Load};
+use loads::{LOADS, Load, ON_REQUEST};
 
 const HELP: &str = "\
 cargo bench --bench peers -- [--loads NAME,NAME,...] [--rounds N] [--seconds N]
 
-  --loads    some of: idle, echo, closed, large, rest, connect, bodies, growth, crowd, scrape, attack
+  --loads    some of: idle, echo, closed, large, rest, connect, bodies, growth, crowd, scrape, attack; and
+             fleet, which runs only when it is named
   --rounds   how often each contestant has its turn, 5
   --seconds  how long a turn is, 2
 
@@ -89,13 +90,15 @@ impl Arguments {
         }
         if arguments.is_smoke {
             (arguments.rounds, arguments.window) = (1, Duration::from_millis(80));
+            arguments.loads.extend(&ON_REQUEST);
         }
         Ok(arguments)
     }
 }
 
 fn chosen(names: &str) -> Result<Vec<&'static Load>, String> {
-    let find = |name| LOADS.iter().find(|load| load.name == name).ok_or(format!("no load is called {name}\n\n{HELP}"));
+    let all = || LOADS.iter().chain(&ON_REQUEST);
+    let find = |name| all().find(|load| load.name == name).ok_or(format!("no load is called {name}\n\n{HELP}"));
     names.split([',', ' ']).filter(|name| !name.is_empty()).map(find).collect()
 }
 
@@ -146,9 +149,10 @@ fn bench(rounds: usize, window: Duration, shrink: usize, has_limits: bool) -> Re
 
 /// Those that can take part. A smoke test does without those that are not installed, but where CI is set.
 fn installed(is_smoke: bool) -> Result<Vec<Contestant>, String> {
-    let (here, missing): (Vec<_>, Vec<_>) = Contestant::ALL
+    let (mut here, missing): (Vec<_>, Vec<_>) = Contestant::ALL
         .into_iter()
         .partition(|contestant| contestant.package().is_none() || contestant.program().is_some());
+    here.extend(here.contains(&Contestant::Haproxy).then_some(Contestant::Fleet));
     let packages: Vec<_> = missing.iter().filter_map(|contestant| contestant.package()).collect();
     if packages.is_empty() {
         return Ok(here);

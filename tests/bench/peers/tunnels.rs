@@ -1,5 +1,6 @@
 //! The load of WebSocket tunnels: opens them, sends messages and checks every byte of the echoes.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use crate::wire;
 /// A handshake or an echo that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 const BUFFER: usize = 64 * 1024;
+/// How many addresses many are.
+const SOURCES: u8 = 250;
 
 /// Connections that became tunnels.
 pub struct Tunnels {
@@ -77,6 +80,11 @@ impl Tunnels {
         payload: usize,
     ) -> io::Result<(Self, Duration)> {
         Self::all_of(Opening::ask_by(|| source::connect(from, address), count, payload)?)
+    }
+
+    /// The same from many addresses.
+    pub fn open_from_many(address: SocketAddr, count: usize, payload: usize) -> io::Result<(Self, Duration)> {
+        Self::all_of(Opening::ask_from_many(address, count, payload)?)
     }
 
     fn all_of(opening: Opening) -> io::Result<(Self, Duration)> {
@@ -239,6 +247,16 @@ impl Opening {
     /// Asks for so many tunnels at once and waits for all the answers.
     pub fn ask(address: SocketAddr, count: usize, payload: usize) -> io::Result<Self> {
         Self::ask_by(|| TcpStream::connect(address), count, payload)
+    }
+
+    /// The same from many addresses, as bots are.
+    pub fn ask_from_many(address: SocketAddr, count: usize, payload: usize) -> io::Result<Self> {
+        let last = Cell::new(0);
+        let connect = || {
+            last.set(last.get() % SOURCES + 1);
+            source::connect(Ipv4Addr::new(127, 0, 5, last.get()), address)
+        };
+        Self::ask_by(connect, count, payload)
     }
 
     fn ask_by(connect: impl Fn() -> io::Result<TcpStream>, count: usize, payload: usize) -> io::Result<Self> {

@@ -2,6 +2,7 @@
 
 pub mod attack;
 mod crowd;
+mod fleet;
 mod growth;
 mod idle;
 mod messages;
@@ -16,7 +17,10 @@ pub struct Load {
     pub run: fn(&Bench, &mut Findings),
 }
 
-/// All there are. Memory comes first, before the kernel's caches have grown by the other loads.
+/// What runs only when it is named.
+pub const ON_REQUEST: [Load; 1] = [Load { name: "fleet", run: fleet::run }];
+
+/// The others. Memory comes first, before the kernel's caches have grown by the other loads.
 pub const LOADS: [Load; 11] = [
     Load { name: "idle", run: idle::run },
     Load { name: "echo", run: messages::echo },
