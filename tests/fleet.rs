@@ -27,9 +27,9 @@ mod relay;
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -213,19 +213,38 @@ fn real_libraries_play_on_while_lavaproxies_are_killed_upgraded_and_come_back() 
     }
 }
 
+/// `make fleet`.
+struct Script(Child);
+
+impl Script {
+    fn start() -> Self {
+        let mut command = Command::new("bash");
+        command.arg(driver::path("deploy/fleet/try.sh")).arg(env!("CARGO_BIN_EXE_lavaproxy"));
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// The process ids that it says.
+    fn lavaproxies(&mut self) -> Vec<u32> {
+        let said = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
+        said.take(3).map(|line| process::value(&line.unwrap(), "pid").parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        process::signal(self.0.id(), "TERM");
+        self.0.wait().unwrap();
+    }
+}
+
 #[test]
 fn the_fleet_to_look_around_serves_and_ends() {
     namespace::run(|| {
         if support::tool::program("haproxy", "haproxy").is_none() {
             return;
         }
-        let mut script = Command::new("bash");
-        script.arg(driver::path("deploy/fleet/try.sh")).arg(env!("CARGO_BIN_EXE_lavaproxy"));
-        let mut script = script.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut said = BufReader::new(script.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let found: Vec<_> = said.by_ref().take(3).collect();
-        let pids = found.iter().map(|line| process::value(line, "pid").parse::<u32>());
-        let pids: Vec<_> = pids.map(Result::unwrap).collect();
+        let mut script = Script::start();
+        let pids = script.lavaproxies();
         let front = SocketAddr::from(([127, 0, 0, 1], 6923));
         let ask = |number| {
             let mut client = Client::try_connect_from([127, 0, 4, number], front).ok()?;
@@ -237,10 +256,10 @@ fn the_fleet_to_look_around_serves_and_ends() {
         };
         eventually("it serves", || ask(1).is_some());
         process::signal(pids[0], "KILL");
-        eventually("it is killed", || process::has_ended(pids[0]));
+        let is_closed = || TcpStream::connect((Ipv4Addr::new(127, 0, 0, 11), 6923)).is_err();
+        eventually("it is killed", || process::has_ended(pids[0]) && is_closed());
         (1..=20).for_each(|number| ask(number).unwrap_or_else(|| panic!("{number} got no answer")));
-        process::signal(script.id(), "TERM");
-        script.wait().unwrap();
+        drop(script);
         eventually("all have ended", || pids.iter().all(|pid| process::has_ended(*pid)));
     });
 }

@@ -8,7 +8,7 @@ lavaproxy=${1:-$here/../../target/release/lavaproxy}
 haproxy=$(PATH="$PATH:/usr/sbin" command -v haproxy) || { echo "there is no haproxy: apt-get install haproxy"; exit 1; }
 
 started=()
-trap 'kill "${started[@]}"; wait' EXIT
+trap 'kill "${started[@]}" 2>/dev/null || true; wait' EXIT
 trap exit INT TERM
 
 export LOG_LEVEL=warn
