@@ -145,10 +145,10 @@ impl Member {
         format!("lavaproxy{}", self.number)
     }
 
-    /// SIGKILL. It has ended, with all of its threads, when this returns.
-    pub fn kill(&self) {
+    /// SIGKILL or SIGTERM. It has ended, with all of its threads, when this returns.
+    pub fn end(&self, by: &str) {
         let pid = self.life.lock().unwrap().serving.take().expect("it is not running");
-        signal(pid, "KILL");
+        signal(pid, by);
         let is_closed = |address: SocketAddr| TcpStream::connect(address).is_err();
         eventually("it has ended", || has_ended(pid) && is_closed(self.proxy) && is_closed(self.web));
     }

@@ -72,18 +72,19 @@ impl Crowd {
         self.bots().flat_map(|bot| std::mem::take(&mut bot.state.lock().unwrap().failures)).collect()
     }
 
-    /// The ids of their sessions, and how many answers they had.
-    pub fn finish(mut self) -> (Vec<String>, u64) {
+    /// The ids of their sessions, how many sessions they opened, and how many answers they had.
+    pub fn finish(mut self) -> (Vec<String>, u64, u64) {
         assert!(self.are_connected());
         self.stop.store(true, SeqCst);
         self.threads.drain(..).for_each(|thread| thread.join().unwrap());
         let of = |bot: &PlainBot| {
             let state = bot.state.lock().unwrap();
             assert!(state.complaint.is_none(), "bot {}: {}", bot.number, state.complaint.as_deref().unwrap());
-            (state.id.clone().unwrap(), state.requests)
+            (state.id.clone().unwrap(), (1 + state.early, state.requests))
         };
-        let (ids, requests): (Vec<_>, Vec<_>) = self.bots().map(of).unzip();
-        (ids, requests.iter().sum())
+        let (ids, counts): (Vec<_>, Vec<_>) = self.bots().map(of).unzip();
+        let (opened, requests): (Vec<_>, Vec<_>) = counts.into_iter().unzip();
+        (ids, opened.iter().sum(), requests.iter().sum())
     }
 }
 
@@ -105,6 +106,7 @@ struct State {
     is_connected: bool,
     requests: u64,
     comebacks: usize,
+    early: u64,
     ended: Instant,
     back: Instant,
     failures: Vec<(Instant, String)>,
@@ -119,6 +121,7 @@ impl PlainBot {
             is_connected: false,
             requests: 0,
             comebacks: 0,
+            early: 0,
             ended: now,
             back: now,
             failures: Vec::new(),
@@ -192,8 +195,15 @@ impl PlainBot {
             match self.handshake(id.as_deref()) {
                 Ok((socket, ready)) => {
                     let got = ready["sessionId"].as_str().unwrap_or_default().to_owned();
-                    if id.as_ref().is_some_and(|id| ready["resumed"] != true || *id != got) {
+                    if id.as_ref().is_some_and(|id| node_of(id) != node_of(&got)) {
                         return Err(format!("{id:?} was answered by {ready}"));
+                    }
+                    if id.as_ref().is_some_and(|id| *id != got) {
+                        // On a busy machine its node may not have seen the end of the last WebSocket yet.
+                        self.state.lock().unwrap().early += 1;
+                        drop(socket);
+                        thread::sleep(PAUSE);
+                        continue;
                     }
                     self.state.lock().unwrap().id = Some(got);
                     if id.is_none() {
@@ -290,6 +300,10 @@ impl PlainBot {
     fn open(&self) -> Result<Client, String> {
         Client::try_connect_from(self.source(), self.front).map_err(|error| format!("connect: {error}"))
     }
+}
+
+fn node_of(id: &str) -> &str {
+    id.split_once('.').map_or("", |(node, _)| node)
 }
 
 /// Whether the WebSocket ends within this time; what comes on it is dropped.
