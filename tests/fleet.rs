@@ -28,20 +28,18 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fleet::{Fleet, Member};
-use front::FleetFront;
 use lavaproxy::config::Lavalink::V4;
 use lavaproxy::demo::{Close, Node};
 use music::Musician;
 use plain_bots::Crowd;
 use relay::Relay;
 use serde_json::json;
-use support::{Client, PASSWORD, eventually};
+use support::{Client, eventually};
 
 /// How many plain bots there are.
 const CROWD: u8 = 216;
@@ -165,25 +163,11 @@ fn a_lavaproxy_that_hangs_loses_its_tunnels_and_gets_no_new_ones() {
 /// A library's whole life over https:// and wss://. Its lavaproxy is killed, and comes back; later its next lavaproxy is
 /// upgraded, or with `takes_over` its node is killed.
 fn drive(fleet: &Fleet, environment: &str, bot: &str, takes_over: bool) {
-    if !driver::is_installed(environment) {
-        return;
-    }
-    let own = driver::path("target/real").join(environment).join("bin/python");
-    let runtime = if environment == "node" { PathBuf::from("node") } else { own };
-    let FleetFront { front, .. } = &fleet.front;
+    let front = &fleet.front.front;
     let relay = Relay::from(BOT, front.address, Duration::ZERO);
-    let mut command = Command::new(runtime);
-    command
-        .arg(driver::path("tests/real").join(bot))
-        .env("LAVALINK_HOST", "127.0.0.1")
-        .env("LAVALINK_PORT", relay.address.port().to_string())
-        .env("LAVALINK_PASSWORD", PASSWORD)
-        .env("LAVALINK_IDENTIFIER", "http://127.0.0.1/tone.mp3")
-        .env("LAVALINK_SECURE", "1")
-        .env("LAVALINK_TAKEOVER", if takes_over { "1" } else { "0" })
-        .env("NODE_EXTRA_CA_CERTS", &front.certificate)
-        .env("SSL_CERT_FILE", &front.certificate)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let Some(mut command) = driver::library(environment, bot, relay.address.port()) else { return };
+    front.secure(&mut command);
+    command.env("LAVALINK_TAKEOVER", if takes_over { "1" } else { "0" });
     let mut dead = None;
     let driven = thread::scope(|scope| {
         driver::drive(&mut command, |command| match command {

@@ -18,8 +18,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use front::{Front, Workshop};
@@ -53,23 +51,9 @@ impl Front {
 
     /// A bot's whole life over https:// and wss://, by way of a relay that cuts its connections.
     fn drive(&self, environment: &str, bot: &str) {
-        if !driver::is_installed(environment) {
-            return;
-        }
-        let own = driver::path("target/real").join(environment).join("bin/python");
-        let runtime = if environment == "node" { PathBuf::from("node") } else { own };
         let relay = Relay::from(BOTS, self.address, Duration::ZERO);
-        let mut command = Command::new(runtime);
-        command
-            .arg(driver::path("tests/real").join(bot))
-            .env("LAVALINK_HOST", "127.0.0.1")
-            .env("LAVALINK_PORT", relay.address.port().to_string())
-            .env("LAVALINK_PASSWORD", PASSWORD)
-            .env("LAVALINK_IDENTIFIER", "http://127.0.0.1/tone.mp3")
-            .env("LAVALINK_SECURE", "1")
-            .env("NODE_EXTRA_CA_CERTS", &self.certificate)
-            .env("SSL_CERT_FILE", &self.certificate)
-            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let Some(mut command) = driver::library(environment, bot, relay.address.port()) else { return };
+        self.secure(&mut command);
         let driven = driver::drive(&mut command, |command| {
             // To the bot a node that is killed is one more cut.
             if matches!(command, "CUT" | "KILL") {

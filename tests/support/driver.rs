@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::support::tool;
+use crate::support::{PASSWORD, tool};
 
 /// What tests/real/install.sh ends with when the runtime is missing.
 const NO_RUNTIME: i32 = 3;
@@ -42,6 +42,23 @@ pub fn drive(command: &mut Command, mut run: impl FnMut(&str)) -> Driven {
         }
     }
     Driven { status: child.wait().unwrap(), steps, complaints: complaints.join().unwrap().unwrap() }
+}
+
+/// The driver of a bot library, to speak to 127.0.0.1 at this port; `None` is a skip.
+pub fn library(environment: &str, bot: &str, port: u16) -> Option<Command> {
+    if !is_installed(environment) {
+        return None;
+    }
+    let own = path("target/real").join(environment).join("bin/python");
+    let mut command = Command::new(if environment == "node" { PathBuf::from("node") } else { own });
+    command
+        .arg(path("tests/real").join(bot))
+        .env("LAVALINK_HOST", "127.0.0.1")
+        .env("LAVALINK_PORT", port.to_string())
+        .env("LAVALINK_PASSWORD", PASSWORD)
+        .env("LAVALINK_IDENTIFIER", "http://127.0.0.1/tone.mp3")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    Some(command)
 }
 
 /// A file of this repository.

@@ -304,6 +304,12 @@ impl Front {
         Tls { process, answer }
     }
 
+    /// Lets the driver of a bot library connect over TLS and trust this front's certificate.
+    pub fn secure(&self, library: &mut Command) {
+        let certificates = ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].map(|name| (name, &self.certificate));
+        library.envs(certificates).env("LAVALINK_SECURE", "1");
+    }
+
     /// Sends a request over TLS from this address and returns all of the answer.
     pub fn ask(&self, from: Ipv4Addr, request: &str) -> String {
         self.send(from, request).rest()
