@@ -51,7 +51,10 @@ fn hold(bench: &Bench, findings: &mut Findings) {
         held.borrow_mut().push(format!("{}: {stand} stand, {refused} refused, {lost} lost", contestant.name()));
         Ok(Sample::new())
     });
-    findings.rows.push(Row::alone(&load, "held", held.into_inner().join("; "), Vec::new()));
+    let mut held = held.into_inner();
+    held.sort();
+    held.dedup();
+    findings.rows.push(Row::alone(&load, "held", held.join("; "), Vec::new()));
 }
 
 fn note(findings: &mut Findings, load: String, metrics: &[Metric], samples: Samples) {
