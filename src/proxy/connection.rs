@@ -17,6 +17,7 @@ use super::admitted::Admitted;
 use super::buffers::Buffers;
 use super::client::{Client, LINGER, SHORT_LINGER};
 use super::closing_line::log_end;
+use super::ending::Ending;
 use super::exchange::{self, Outcome, Ready};
 use super::forward::Cuts;
 use super::forwarded::Source;
@@ -25,7 +26,8 @@ use super::proxy_protocol::HEADER_TIME;
 use super::reply::{self, RequestSummary};
 use super::service::{Routes, Rules, Service};
 use super::source::read_proxy_header;
-use super::tunnel::{self, Switch, Watches};
+use super::takeover::Followed;
+use super::tunnel::{self, Switch};
 use super::{choose, forward, refuse, route, takeover};
 use crate::admission::{Admission, GOING_AWAY, Holder, Permit, Phase, SERVICE_RESTART};
 use crate::config::Lavalink;
@@ -35,6 +37,7 @@ use crate::http::head::{self, HeadError, ReadError, Request, Slots};
 use crate::ledger::{ClientInfo, Entry};
 use crate::nodes::backend::{Backend, Link};
 use crate::nodes::load::{Session, UnderWay};
+use crate::sessions::client_side::ClientSide;
 use crate::sessions::kept::Kept;
 use crate::sessions::opening::Opening;
 use crate::sessions::watch::Watch;
@@ -322,8 +325,8 @@ impl<'s> Connection<'s> {
     /// Starts the threads that carry the connection on as a tunnel.
     fn hand_to_tunnel(&mut self, node: Arc<Backend>, link: Link, switch: Switch) -> Result<(), Fault> {
         let backend = Arc::new(link.into_tunnel().map_err(BackendFault::NoResponse)?);
-        let watches = takeover::watches(&self.rules, &node, &backend, self.opening.take());
-        let watches = watches.ok_or(BackendFault::NoResponse(End::InternalError))?;
+        let followed = Followed::at(&self.rules, &node, &backend, self.opening.take());
+        let followed = followed.ok_or(BackendFault::NoResponse(End::InternalError))?;
         tunnel::without_deadlines(self.client.stream()).map_err(|error| Fault::Gone(End::of_client(&error)))?;
         self.permit.attach(Arc::clone(&backend), node.id());
         self.permit.enter(Phase::Tunnel);
@@ -332,7 +335,7 @@ impl<'s> Connection<'s> {
         let session = Mutex::new(Session::at(node.load()));
         let holds = (mem::take(&mut self.holds), mem::take(&mut self.request_holds));
         // On the heap: on a carrier's stack it would cost another page for as long as the tunnel stands.
-        let mut tunnel = Box::new((switch, watches));
+        let mut tunnel = Box::new((switch, followed));
         let carry = move || {
             service.contain(&admitted.entry.client(), || carry(&service, &admitted, backend, &mut tunnel, &session));
             drop((session, holds));
@@ -400,15 +403,16 @@ fn carry(
     service: &Arc<Service>,
     admitted: &Arc<Admitted>,
     backend: Arc<Socket>,
-    (switch, watches): &mut (Switch, Watches),
+    (switch, followed): &mut (Switch, Followed),
     session: &Mutex<Session>,
 ) {
-    let close_code = admitted.permit.close_code();
-    let meter = admitted.entry.meter();
-    let take_over = |kept: &Arc<Kept>, down: &mut Watch, is_over: &(dyn Fn() -> bool + Sync)| {
-        takeover::take_over(service, admitted, session, kept, down, is_over)
-    };
-    let ended = tunnel::run(&admitted.stream, meter, backend, switch, watches, close_code, &take_over);
+    let Admitted { stream, entry, permit } = &**admitted;
+    let ending = Ending::new(stream, Arc::clone(&backend), permit.close_code());
+    let take_over =
+        |kept: &Arc<Kept>, watch: &mut Watch| takeover::take_over(service, admitted, session, &ending, kept, watch);
+    let client = ClientSide { stream, meter: entry.meter() };
+    let (mut from_node, mut to_node) = followed.ends(&backend, switch, client, &take_over);
+    let ended = tunnel::run(&ending, entry.meter(), switch, &mut from_node, &mut to_node);
     end_tunnel(service, admitted, ended);
 }
 

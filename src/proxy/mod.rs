@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection: source (proxy_protocol), [ head (client) -> forwarded -> limits -> auth -> route -> forward
-//!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> tunnel (frames) -> ledger
+//!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> tunnel (frames, ending) -> ledger
 //! ```
 //!
 //! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. `refuse` turns whole
@@ -15,6 +15,7 @@ mod choose;
 mod client;
 mod closing_line;
 pub mod connection;
+mod ending;
 mod exchange;
 mod forward;
 mod forwarded;

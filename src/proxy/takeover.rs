@@ -1,4 +1,4 @@
-//! What a tunnel needs so that another node can take its session over: the handshake, the watches of both directions, and
+//! What a tunnel needs so that another node can take its session over: the handshake, what is followed of the session, and
 //! the takeover itself, after which the tunnel counts for the other node.
 
 use std::sync::Arc;
@@ -7,18 +7,23 @@ use parking_lot::Mutex;
 use socket2::Socket;
 
 use super::admitted::Admitted;
+use super::ending::Ending;
 use super::exchange::Plan;
 use super::service::{Routes, Rules, Service};
-use super::tunnel::Watches;
+use super::tunnel::Switch;
 use crate::config::Lavalink;
 use crate::nodes::backend::Backend;
 use crate::nodes::load::Session;
 use crate::nodes::pool::Pool;
 use crate::sessions::client_side::ClientSide;
 use crate::sessions::context::Context;
+use crate::sessions::from_node::{FromNode, TakeOver};
 use crate::sessions::kept::Kept;
+use crate::sessions::key_watch::KeyWatch;
 use crate::sessions::opening::Opening;
+use crate::sessions::seat::Place;
 use crate::sessions::takeover;
+use crate::sessions::to_node::ToNode;
 use crate::sessions::watch::Watch;
 
 /// The handshake whose head this is, kept for another node. `None` when sessions are not taken over.
@@ -29,28 +34,76 @@ pub fn opening(rules: &Rules, plan: &Plan, head: &[u8]) -> Option<Opening> {
     }
 }
 
-/// What looks at the frames of a tunnel to this node.
-pub fn watches(rules: &Rules, node: &Arc<Backend>, socket: &Arc<Socket>, opening: Option<Opening>) -> Option<Watches> {
-    let Routes::Lavalink(routes) = &rules.routes else { return None };
-    let version = node.version()?;
-    let names_sessions = routes.pools.get(version).as_ref().is_some_and(|pool| pool.names_sessions());
-    let sets_keys = names_sessions && version == Lavalink::V3;
-    let kept = opening.map(|opening| Kept::new(version, opening, routes.sessions.memory(), socket));
-    let down = Watch::down(&routes.sessions, node, names_sessions, kept.as_ref());
-    let up = Watch::up(&routes.sessions, node, sets_keys);
-    Some(Watches { down, up, kept })
+/// What is followed of a tunnel's session.
+pub struct Followed {
+    watch: Watch,
+    /// Where clients name their sessions themselves.
+    keys: Option<KeyWatch>,
+    /// If the session can be taken over.
+    kept: Option<Arc<Kept>>,
 }
 
-/// Finds another node for the session of a tunnel, and notes that the tunnel leads there. A session that was to be moved
-/// and stays where it is gets the socket that it has.
+impl Followed {
+    /// Of the session that this node has just agreed to open. `None` when it is no Lavalink node.
+    pub fn at(rules: &Rules, node: &Arc<Backend>, socket: &Arc<Socket>, opening: Option<Opening>) -> Option<Self> {
+        let Routes::Lavalink(routes) = &rules.routes else { return None };
+        let (version, sessions) = (node.version()?, &routes.sessions);
+        let names_sessions = routes.pools.get(version).as_ref().is_some_and(|pool| pool.names_sessions());
+        let kept = opening.map(|opening| Kept::new(version, opening, sessions.memory(), socket));
+        let watch = Watch::new(sessions, node, names_sessions, kept.as_ref());
+        let has_keys = names_sessions && version == Lavalink::V3;
+        Some(Self { watch, keys: has_keys.then(|| KeyWatch::new(sessions, node)), kept })
+    }
+
+    /// What the tunnel reads from in the node's place, and what it writes to.
+    pub fn ends<'t>(
+        &'t mut self,
+        socket: &Arc<Socket>,
+        switch: &Switch,
+        client: ClientSide<'t>,
+        take_over: TakeOver<'t>,
+    ) -> (FromNode<'t>, ToNode<'t>) {
+        let to_node = ToNode::new(socket, &mut self.keys, self.kept.as_ref(), client);
+        (FromNode::new(&mut self.watch, socket, &switch.from_backend, take_over), to_node)
+    }
+}
+
+/// Finds another node for the session of a tunnel whose node is lost, or that is to move, and notes that the tunnel leads
+/// there. A session that was to move and stays where it is gets the socket that it has.
 pub fn take_over(
     service: &Service,
     admitted: &Admitted,
     session: &Mutex<Session>,
+    ending: &Ending<'_>,
     kept: &Kept,
-    down: &mut Watch,
-    is_over: &(dyn Fn() -> bool + Sync),
+    watch: &mut Watch,
 ) -> Option<Arc<Socket>> {
+    if ending.is_over() || ending.client_left() {
+        return None;
+    }
+    let taken = find_node(service, admitted, ending, kept, watch);
+    match &taken {
+        Some((socket, place)) => {
+            if let Some(Place { node, .. }) = place {
+                admitted.permit.attach(Arc::clone(socket), node.id());
+                admitted.entry.note_node(node.name(), node.address());
+                *session.lock() = Session::at(node.load());
+            }
+            ending.lead_to(socket);
+        }
+        None => ending.note_loss(kept.client_left()),
+    }
+    taken.map(|(socket, _)| socket)
+}
+
+/// The socket to the node that has the session now, and the session's place there if that is another one.
+fn find_node(
+    service: &Service,
+    admitted: &Admitted,
+    ending: &Ending<'_>,
+    kept: &Kept,
+    watch: &mut Watch,
+) -> Option<(Arc<Socket>, Option<Place>)> {
     let rules = service.rules();
     let Routes::Lavalink(routes) = &rules.routes else { return None };
     let pool = || -> Option<Arc<Pool>> {
@@ -58,20 +111,20 @@ pub fn take_over(
         routes.pools.get(kept.version()).clone()
     };
     let client = ClientSide { stream: &admitted.stream, meter: admitted.entry.meter() };
-    let context = Context { client, timeout: routes.takeover.timeout, pool: &pool, is_over };
-    let (place, socket) = if kept.take_move() {
-        match takeover::run_move(kept, down, &context) {
-            Ok(moved) => moved,
-            Err(_) => return kept.seat().socket().map(|(socket, _)| socket),
+    let (is_over, client_left) = (|| ending.is_over(), || ending.client_left());
+    let timeout = routes.takeover.timeout;
+    let context = Context { client, timeout, pool: &pool, is_over: &is_over, client_left: &client_left };
+    let moved = match kept.take_move() {
+        true => takeover::run_move(kept, watch, &context),
+        false => {
+            let taking_over = admitted.entry.begin_takeover();
+            let (place, socket) = takeover::run(kept, watch, &context).ok()?;
+            taking_over.count();
+            return Some((socket, Some(place)));
         }
-    } else {
-        let taking_over = admitted.entry.begin_takeover();
-        let taken = takeover::run(kept, down, &context).ok()?;
-        taking_over.count();
-        taken
     };
-    admitted.permit.attach(Arc::clone(&socket), place.node.id());
-    admitted.entry.note_node(place.node.name(), place.node.address());
-    *session.lock() = Session::at(place.node.load());
-    Some(socket)
+    match moved {
+        Ok((place, socket)) => Some((socket, Some(place))),
+        Err(_) => kept.seat().socket().map(|(socket, _)| (socket, None)),
+    }
 }

@@ -56,7 +56,7 @@ impl Stop {
 /// An attempt on one node.
 pub(super) struct Attempt<'a> {
     kept: &'a Kept,
-    down: &'a mut Watch,
+    watch: &'a mut Watch,
     context: &'a Context<'a>,
     node: Arc<Backend>,
     /// It carries the handshake, and then the WebSocket.
@@ -73,14 +73,14 @@ pub(super) struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     pub(super) fn new(
         kept: &'a Kept,
-        down: &'a mut Watch,
+        watch: &'a mut Watch,
         context: &'a Context<'a>,
         node: Arc<Backend>,
         link: Link,
         deadline: Instant,
     ) -> Self {
         let (in_flight, free) = (VecDeque::new(), Vec::new());
-        Self { kept, down, context, node, link, deadline, id: String::new(), in_flight, free, made: Made::default() }
+        Self { kept, watch, context, node, link, deadline, id: String::new(), in_flight, free, made: Made::default() }
     }
 
     pub(super) fn run(mut self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
@@ -90,12 +90,12 @@ impl<'a> Attempt<'a> {
         drop(pass);
         self.replay()?;
         self.wait_for_starts()?;
-        let Self { kept, down, context, node, link, id, made, .. } = self;
+        let Self { kept, watch, context, node, link, id, made, .. } = self;
         let lost = |error: &io::Error| Stop::node("the node's WebSocket has ended", error);
         link.set_waiting(true).map_err(|error| lost(&error))?;
         let socket = link.into_tunnel().map_err(|end| Stop::Node(format!("the node's WebSocket has ended: {end}")))?;
         let socket = Arc::new(socket);
-        down.moved(&node, &id);
+        watch.moved(&node, &id);
         let place = Place { node, id: id.into(), number };
         let owed = kept.end_takeover(place.clone(), &socket);
         context.client.write_all(&owed).map_err(|_| Stop::Over)?;
@@ -157,7 +157,7 @@ impl<'a> Attempt<'a> {
         self.link.set_waiting(false).map_err(|error| Stop::node("the node's WebSocket has ended", &error))?;
         self.kept.drop_next_stats(!had_stats);
         rest.append(&mut bytes);
-        let passed = self.down.pass(&rest);
+        let passed = self.watch.pass(&rest).of(&rest);
         self.kept.owe(passed, self.context.client);
         Ok(())
     }
@@ -296,7 +296,7 @@ impl<'a> Attempt<'a> {
             match (&self.link).read(&mut piece) {
                 Ok(0) => return Err(Stop::Node(format!("{} has closed the WebSocket", self.node))),
                 Ok(count) => {
-                    let passed = self.down.pass(&piece[..count]);
+                    let passed = self.watch.pass(&piece[..count]).of(&piece);
                     self.kept.owe(passed, self.context.client);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -18,13 +18,15 @@ pub struct Context<'t> {
     pub timeout: Duration,
     /// The nodes as they are set now.
     pub pool: &'t (dyn Fn() -> Option<Arc<Pool>> + Sync),
-    /// True when the tunnel ends for another reason.
+    /// True when the tunnel ends for another reason than its client.
     pub is_over: &'t (dyn Fn() -> bool + Sync),
+    /// True when the client has ended its side or has broken the connection off.
+    pub client_left: &'t (dyn Fn() -> bool + Sync),
 }
 
 impl Context<'_> {
     pub(super) fn is_over(&self, kept: &Kept) -> bool {
-        kept.client_left() || kept.is_refused() || (self.is_over)()
+        kept.client_left() || (self.client_left)() || kept.is_refused() || (self.is_over)()
     }
 }
 

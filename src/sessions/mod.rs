@@ -4,8 +4,10 @@
 //! - `frame`, `ready`, `configure_resuming`, `node_frames`, `client_frames`, `events`: the bytes of a WebSocket, pure;
 //! - `id`, `resume`, `table`: which node has which session;
 //! - `players`, `position`, `replay`, `resuming`, `opening`: what is kept of a session, pure; `memory` bounds it;
+//! - `from_node` and `to_node`: what a tunnel reads from in its node's place, and writes to; `watch` and `key_watch` look at
+//!   what passes there;
 //! - `kept`: the session that a tunnel, its client's requests and a takeover share; `seat` is where it is, `client_side`
-//!   what its client is owed; `watch` and `node_side` are the tunnel's two directions;
+//!   what its client is owed;
 //! - `takeover`: how a session comes to another node, with one `attempt` on each; `moves`: all sessions of a node.
 
 mod attempt;
@@ -15,12 +17,13 @@ pub mod configure_resuming;
 pub mod context;
 mod events;
 mod frame;
+pub mod from_node;
 pub mod id;
 pub mod kept;
+pub mod key_watch;
 pub mod memory;
 pub mod moves;
 mod node_frames;
-pub mod node_side;
 pub mod opening;
 mod players;
 mod position;
@@ -31,4 +34,5 @@ pub mod resuming;
 pub mod seat;
 pub mod table;
 pub mod takeover;
+pub mod to_node;
 pub mod watch;

@@ -17,6 +17,25 @@ pub enum Verdict {
     Keep,
 }
 
+/// What a client gets for bytes that were read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Passed<'f> {
+    /// So many of them, from the first one on.
+    First(usize),
+    /// These in their place.
+    Others(&'f [u8]),
+}
+
+impl<'f> Passed<'f> {
+    /// What the client gets for `bytes`.
+    pub fn of(self, bytes: &'f [u8]) -> &'f [u8] {
+        match self {
+            Self::First(count) => &bytes[..count],
+            Self::Others(others) => others,
+        }
+    }
+}
+
 /// A whole frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeFrame<'b> {
@@ -45,14 +64,14 @@ pub struct NodeFrames {
 
 impl NodeFrames {
     /// Takes what was read, and returns what the client gets now. `judge` gets each whole frame.
-    pub fn pass<'a>(&'a mut self, bytes: &'a [u8], mut judge: impl FnMut(NodeFrame<'_>) -> Verdict) -> &'a [u8] {
+    pub fn pass(&mut self, bytes: &[u8], mut judge: impl FnMut(NodeFrame<'_>) -> Verdict) -> Passed<'_> {
         if self.strange.is_some() {
-            return bytes;
+            return Passed::First(bytes.len());
         }
         if self.held.is_empty() {
             let (end, is_edited) = self.walk(bytes, &mut judge);
             self.held.extend_from_slice(&bytes[end..]);
-            return if is_edited { &self.out } else { &bytes[..end] };
+            return if is_edited { Passed::Others(&self.out) } else { Passed::First(end) };
         }
         let mut all = std::mem::take(&mut self.held);
         all.extend_from_slice(bytes);
@@ -63,7 +82,7 @@ impl NodeFrames {
         }
         all.drain(..end);
         self.held = all;
-        &self.out
+        Passed::Others(&self.out)
     }
 
     /// Why nothing is followed any more. Everything passes then.
@@ -186,8 +205,7 @@ mod tests {
         let mut frames = NodeFrames::default();
         let mut got = Vec::new();
         for piece in pieces {
-            let out = frames.pass(piece, judge);
-            got.extend_from_slice(out);
+            got.extend_from_slice(frames.pass(piece, judge).of(piece));
         }
         (got, frames)
     }
@@ -273,7 +291,7 @@ mod tests {
             for _ in 0..4 {
                 let bytes: Vec<u8> = (0..random.below(200)).map(|_| random.byte()).collect();
                 sent.extend_from_slice(&bytes);
-                got.extend_from_slice(frames.pass(&bytes, |_| Verdict::Pass));
+                got.extend_from_slice(frames.pass(&bytes, |_| Verdict::Pass).of(&bytes));
             }
             got.extend_from_slice(frames.finish());
             assert!(got == sent);

@@ -62,12 +62,12 @@ impl std::error::Error for TakeoverError {}
 ///
 /// # Errors
 /// [`TakeoverError`]. The session has no node then, and its tunnel must end.
-pub fn run(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
+pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
     let started = Instant::now();
     let from = kept.begin_takeover(context.client).ok_or(TakeoverError::NotOpen)?;
     let takeovers = from.node.load().takeovers();
     let _under_way = takeovers.begin();
-    let taken = try_nodes(kept, down, context, &from, started + context.timeout);
+    let taken = try_nodes(kept, watch, context, &from, started + context.timeout);
     let gap = started.elapsed();
     let (session, node, ms) = (&from.id, from.node.name(), gap.as_millis());
     match &taken {
@@ -88,7 +88,7 @@ pub fn run(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Plac
     }
     if taken.is_err() {
         // What the lost node said last is not for a client that is told to connect again.
-        down.restart();
+        watch.restart();
         kept.end(context.client);
     }
     taken.map(|(place, socket, _)| (place, socket))
@@ -98,13 +98,13 @@ pub fn run(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Plac
 ///
 /// # Errors
 /// When the session stays where it is. Its stream then goes on as if nothing had been.
-pub fn run_move(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
+pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
     let started = Instant::now();
     let (old_socket, _) = kept.seat().socket().ok_or(TakeoverError::NotOpen)?;
     let from = kept.seat().leave().ok_or(TakeoverError::NotOpen)?;
     let saved = kept.with_players(|players| players.clone());
     let resuming = kept.resuming();
-    let moved = try_to_move(kept, down, context, &from);
+    let moved = try_to_move(kept, watch, context, &from);
     let (session, node, ms) = (&from.id, from.node.name(), started.elapsed().as_millis());
     match moved {
         Ok((place, socket, Made { made, refused })) => {
@@ -138,7 +138,7 @@ pub fn run_move(kept: &Kept, down: &mut Watch, context: &Context<'_>) -> Result<
 
 fn try_to_move(
     kept: &Kept,
-    down: &mut Watch,
+    watch: &mut Watch,
     context: &Context<'_>,
     from: &Place,
 ) -> Result<(Place, Arc<Socket>, Made), TakeoverError> {
@@ -149,7 +149,7 @@ fn try_to_move(
     }
     let node = (context.pool)().and_then(|pool| pool.choose(Purpose::Session, &[from.node.id()]));
     let node = node.filter(|node| node.is_in_rotation()).ok_or(TakeoverError::NoOther)?;
-    try_node(kept, down, context, &node, from.number + 1, deadline).map_err(|stop| match stop {
+    try_node(kept, watch, context, &node, from.number + 1, deadline).map_err(|stop| match stop {
         Stop::Over => TakeoverError::Over,
         Stop::Node(last) => TakeoverError::NoNode { last },
     })
@@ -157,7 +157,7 @@ fn try_to_move(
 
 fn try_nodes(
     kept: &Kept,
-    down: &mut Watch,
+    watch: &mut Watch,
     context: &Context<'_>,
     from: &Place,
     deadline: Instant,
@@ -177,7 +177,7 @@ fn try_nodes(
             continue;
         };
         tried.push(node.id());
-        last = match try_node(kept, down, context, &node, from.number + 1, deadline) {
+        last = match try_node(kept, watch, context, &node, from.number + 1, deadline) {
             Ok(taken) => return Ok(taken),
             Err(Stop::Over) => return Err(TakeoverError::Over),
             Err(Stop::Node(why)) => why,
@@ -187,7 +187,7 @@ fn try_nodes(
 
 fn try_node(
     kept: &Kept,
-    down: &mut Watch,
+    watch: &mut Watch,
     context: &Context<'_>,
     node: &Arc<Backend>,
     number: u64,
@@ -197,8 +197,8 @@ fn try_node(
         return Err(Stop::Over);
     }
     let link = node.fresh_link(node.connect_timeout()).map_err(|fault| Stop::Node(fault.to_string()))?;
-    down.restart();
-    Attempt::new(kept, down, context, Arc::clone(node), link, deadline).run(number)
+    watch.restart();
+    Attempt::new(kept, watch, context, Arc::clone(node), link, deadline).run(number)
 }
 
 /// Waits for so long, unless the takeover is not wanted any more.

@@ -1,18 +1,17 @@
-//! What a tunnel's bytes tell of its session, in one direction: the id in the node's `ready`, which gets the node's name
-//! where there are several, the key that a v3 client sets, and what its players do.
+//! What the bytes of a node tell of a session: the id in `ready`, which gets the node's name where there are several, and
+//! what the session's players do.
 
 use std::sync::Arc;
 
 use log::warn;
 
-use super::configure_resuming::ConfigureResumingWatcher;
 use super::kept::Kept;
-use super::node_frames::NodeFrames;
+use super::node_frames::{NodeFrames, Passed};
 use super::ready::{Outcome, Ready, ReadyFilter};
 use super::table::{Registration, Sessions};
 use crate::nodes::backend::Backend;
 
-/// Follows one direction of a tunnel from its first byte.
+/// Follows the bytes from a node to its client, from the first one.
 pub struct Watch {
     looking: Looking,
     sessions: Arc<Sessions>,
@@ -24,57 +23,38 @@ pub struct Watch {
 
 enum Looking {
     ForReady(ReadyFilter),
-    ForKey(ConfigureResumingWatcher),
     AtFrames(NodeFrames),
     No,
 }
 
 impl Watch {
-    /// From the node to the client. `names_sessions` says that the session's id gets the node's name; `kept` is what
-    /// is kept of the session, if it can be taken over.
-    pub fn down(sessions: &Arc<Sessions>, node: &Arc<Backend>, names_sessions: bool, kept: Option<&Arc<Kept>>) -> Self {
+    /// `names_sessions` says that the session's id gets the node's name; `kept` is what is kept of the session, if it can
+    /// be taken over.
+    pub fn new(sessions: &Arc<Sessions>, node: &Arc<Backend>, names_sessions: bool, kept: Option<&Arc<Kept>>) -> Self {
         let filter = match names_sessions {
             true => ReadyFilter::rewriting(node.name()),
             false => ReadyFilter::watching(),
         };
+        let (sessions, node) = (Arc::clone(sessions), Arc::clone(node));
         let kept = kept.map(|kept| sessions.registration(kept));
-        Self { kept, ..Self::new(Looking::ForReady(filter), sessions, node) }
+        Self { looking: Looking::ForReady(filter), sessions, node, kept, first: Vec::new() }
     }
 
-    /// From the client to the node. Keys count only where there are several nodes.
-    pub fn up(sessions: &Arc<Sessions>, node: &Arc<Backend>, sets_keys: bool) -> Self {
-        let looking = if sets_keys { Looking::ForKey(ConfigureResumingWatcher::default()) } else { Looking::No };
-        Self::new(looking, sessions, node)
-    }
-
-    fn new(looking: Looking, sessions: &Arc<Sessions>, node: &Arc<Backend>) -> Self {
-        Self { looking, sessions: Arc::clone(sessions), node: Arc::clone(node), kept: None, first: Vec::new() }
-    }
-
-    /// Takes what was read and returns what must be written now.
-    pub fn pass<'a>(&'a mut self, bytes: &'a [u8]) -> &'a [u8] {
-        match &mut self.looking {
-            Looking::No => return bytes,
-            Looking::ForKey(watcher) => {
-                if let Some(key) = watcher.pass(bytes) {
-                    self.sessions.note_key(key, self.node.name());
-                }
-                if watcher.has_stopped() {
-                    self.looking = Looking::No;
-                }
-                return bytes;
-            }
-            Looking::ForReady(_) => return self.look_for_ready(bytes),
-            Looking::AtFrames(_) => {}
+    /// Takes what was read and returns what the client gets now.
+    pub fn pass(&mut self, bytes: &[u8]) -> Passed<'_> {
+        match &self.looking {
+            Looking::No => Passed::First(bytes.len()),
+            Looking::ForReady(_) => self.look_for_ready(bytes),
+            Looking::AtFrames(_) => self.follow(bytes),
         }
-        self.follow(bytes)
     }
 
-    fn look_for_ready<'a>(&'a mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let Looking::ForReady(filter) = &mut self.looking else { return bytes };
+    fn look_for_ready(&mut self, bytes: &[u8]) -> Passed<'_> {
+        let all = Passed::First(bytes.len());
+        let Looking::ForReady(filter) = &mut self.looking else { return all };
         if filter.is_done() {
             self.looking = Looking::No;
-            return bytes;
+            return all;
         }
         let is_replaced = filter.feed(bytes);
         match filter.take_outcome() {
@@ -85,33 +65,34 @@ impl Watch {
             None => {}
         }
         match &self.looking {
-            Looking::ForReady(filter) if is_replaced => filter.replaced(),
-            _ => bytes,
+            Looking::ForReady(filter) if is_replaced => Passed::Others(filter.replaced()),
+            _ => all,
         }
     }
 
     /// The session has its id. What came behind `ready` is followed already, if the session is kept.
-    fn begin_to_follow<'a>(&'a mut self, bytes: &'a [u8], is_replaced: bool, ready: &Ready) -> &'a [u8] {
-        let Looking::ForReady(filter) = &self.looking else { return bytes };
+    fn begin_to_follow(&mut self, bytes: &[u8], is_replaced: bool, ready: &Ready) -> Passed<'_> {
+        let Looking::ForReady(filter) = &self.looking else { return Passed::First(bytes.len()) };
         let out = if is_replaced { filter.replaced() } else { bytes };
         self.sessions.note(ready.session_id.as_bytes(), self.node.id());
         let Some(registration) = &self.kept else {
             self.first = out.to_vec();
             self.looking = Looking::No;
-            return &self.first;
+            return Passed::Others(&self.first);
         };
         registration.opened(&self.node, &ready.session_id, ready.resumed);
         let mut frames = NodeFrames::default();
         let (before, behind) = out.split_at(out.len() - filter.behind());
         self.first = before.to_vec();
         let kept = registration.kept();
-        self.first.extend_from_slice(frames.pass(behind, |frame| kept.note_node_frame(frame)));
+        self.first.extend_from_slice(frames.pass(behind, |frame| kept.note_node_frame(frame)).of(behind));
         self.looking = Looking::AtFrames(frames);
-        &self.first
+        Passed::Others(&self.first)
     }
 
-    fn follow<'a>(&'a mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let Some(registration) = &self.kept else { return bytes };
+    fn follow(&mut self, bytes: &[u8]) -> Passed<'_> {
+        let all = Passed::First(bytes.len());
+        let Some(registration) = &self.kept else { return all };
         let kept = registration.kept();
         self.first = Vec::new();
         match &mut self.looking {
@@ -122,10 +103,10 @@ impl Watch {
             }
             _ => {
                 self.looking = Looking::No;
-                return bytes;
+                return all;
             }
         }
-        let Looking::AtFrames(frames) = &mut self.looking else { return bytes };
+        let Looking::AtFrames(frames) = &mut self.looking else { return all };
         frames.pass(bytes, |frame| kept.note_node_frame(frame))
     }
 

@@ -1,5 +1,5 @@
-//! The node's end of a tunnel, as the thread that reads the client writes to it. Without a takeover it is the socket.
-//! With one it is the socket to the present node; while there is none, pings are answered here.
+//! Where a client's bytes go, as the thread that reads the client writes them. Without a takeover that is the socket to
+//! the node. With one it is the socket to the present node; while there is none, pings are answered here.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use super::client_frames::{ClientFrame, ClientFrames};
 use super::client_side::ClientSide;
 use super::frame::{CLOSE, PING};
 use super::kept::Kept;
+use super::key_watch::KeyWatch;
 
 /// A ping or a close frame of the client as this node gets it: another node had its beginning. Nothing for any other
 /// frame.
@@ -30,8 +31,9 @@ fn control_frame(frame: ClientFrame<'_>) -> Vec<u8> {
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the client's bytes go.
-pub struct NodeSide<'t> {
+pub struct ToNode<'t> {
     socket: Arc<Socket>,
+    keys: &'t mut Option<KeyWatch>,
     following: Option<Following<'t>>,
 }
 
@@ -45,22 +47,35 @@ struct Following<'t> {
     skips: bool,
 }
 
-impl<'t> NodeSide<'t> {
-    /// The socket to the first node, and what is kept of the session, if anything is.
-    pub fn new(socket: &Arc<Socket>, kept: Option<Arc<Kept>>, client: ClientSide<'t>) -> Self {
-        let generation = kept.as_ref().map_or(0, |kept| kept.seat().generation());
-        let following =
-            kept.map(|kept| Following { kept, client, frames: ClientFrames::default(), generation, skips: false });
-        Self { socket: Arc::clone(socket), following }
+impl<'t> ToNode<'t> {
+    /// The socket to the first node, who looks for keys, and what is kept of the session, each if there is any.
+    pub fn new(
+        socket: &Arc<Socket>,
+        keys: &'t mut Option<KeyWatch>,
+        kept: Option<&Arc<Kept>>,
+        client: ClientSide<'t>,
+    ) -> Self {
+        let following = kept.map(|kept| Following {
+            kept: Arc::clone(kept),
+            client,
+            frames: ClientFrames::default(),
+            generation: kept.seat().generation(),
+            skips: false,
+        });
+        Self { socket: Arc::clone(socket), keys, following }
     }
 }
 
-impl Write for NodeSide<'_> {
+impl Write for ToNode<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.following {
-            Some(following) => following.send(&mut self.socket, bytes).map(|()| bytes.len()),
-            None => (&*self.socket).write(bytes),
+        if let Some(keys) = self.keys {
+            keys.look(bytes);
         }
+        match &mut self.following {
+            Some(following) => following.send(&mut self.socket, bytes)?,
+            None => (&*self.socket).write_all(bytes)?,
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
