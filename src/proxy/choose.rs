@@ -114,6 +114,9 @@ impl Choice {
         let purpose = if request.upgrade.is_some() { Purpose::Session } else { Purpose::Request };
         let (wanted, cuts) = (Wanted::Any, Cuts::default());
         let mut choice = Self { wanted, purpose, key: None, cuts, is_about_session: false, session: None, visit: None };
+        if routes.takeover.on && purpose == Purpose::Session {
+            await_takeover(request, version, pool, sessions);
+        }
         if pool.has_named_sessions() {
             choice.find_session(request, pool, sessions);
             choice.find_session_field(request, pool, sessions);
@@ -276,6 +279,20 @@ fn node_of(own: &[u8], named: Option<&str>, pool: &Pool, sessions: &Sessions) ->
     let known = known.filter(|node| named.is_none_or(|name| **node.name() == *name));
     let node = known.or_else(|| named.and_then(|name| pool.named(name))).unwrap_or(pool.first());
     Arc::clone(node)
+}
+
+/// A session that is being taken over is resumed after that, at the node that has it then.
+fn await_takeover(request: &Request<'_, '_>, version: Lavalink, pool: &Pool, sessions: &Sessions) {
+    let sent = |name| head::values(request.fields, name).next();
+    let (node, id) =
+        id::split(sent("session-id").unwrap_or_default(), pool.names().filter(|_| pool.has_named_sessions()));
+    let with_key = || {
+        let key = sent("resume-key").filter(|_| version == Lavalink::V3).and_then(KeyHash::of)?;
+        sessions.changing_with_key(key)
+    };
+    if let Some(kept) = sessions.kept(id, node).or_else(with_key) {
+        kept.seat().await_resumable(Instant::now() + pool.first().response_timeout());
+    }
 }
 
 /// Where a session is that an earlier process has taken over.

@@ -112,18 +112,22 @@ fn find_node(
     };
     let client = ClientSide { stream: &admitted.stream, meter: admitted.entry.meter() };
     let (is_over, client_left) = (|| ending.is_over(), || ending.client_left());
-    let timeout = routes.takeover.timeout;
-    let context = Context { client, timeout, pool: &pool, is_over: &is_over, client_left: &client_left };
-    let moved = match kept.take_move() {
-        true => takeover::run_move(kept, watch, &context),
-        false => {
-            let taking_over = admitted.entry.begin_takeover();
-            let (place, socket) = takeover::run(kept, watch, &context).ok()?;
-            taking_over.count();
-            return Some((socket, Some(place)));
-        }
+    let (timeout, is_move) = (routes.takeover.timeout, kept.take_move());
+    let context = Context {
+        client,
+        timeout,
+        pool: &pool,
+        is_over: &is_over,
+        client_left: &client_left,
+        outlives_client: !is_move,
     };
-    match moved {
+    if !is_move {
+        let taking_over = admitted.entry.begin_takeover();
+        let (place, socket) = takeover::run(kept, watch, &context).ok()?;
+        taking_over.count();
+        return Some((socket, Some(place)));
+    }
+    match takeover::run_move(kept, watch, &context) {
         Ok((place, socket)) => Some((socket, Some(place))),
         Err(_) => kept.seat().socket().map(|(socket, _)| (socket, None)),
     }

@@ -95,10 +95,14 @@ impl<'a> Attempt<'a> {
         link.set_waiting(true).map_err(|error| lost(&error))?;
         let socket = link.into_tunnel().map_err(|end| Stop::Node(format!("the node's WebSocket has ended: {end}")))?;
         let socket = Arc::new(socket);
+        if context.is_over(kept) {
+            return Err(Stop::Over);
+        }
         watch.moved(&node, &id);
         let place = Place { node, id: id.into(), number };
         let owed = kept.end_takeover(place.clone(), &socket);
-        context.client.write_all(&owed).map_err(|_| Stop::Over)?;
+        // An error means that the client is gone, which the tunnel finds out.
+        let _ = context.client.write_all(&owed);
         Ok((place, socket, made))
     }
 

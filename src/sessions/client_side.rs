@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
@@ -33,6 +33,12 @@ impl ClientSide<'_> {
     /// When the client is gone.
     pub(super) fn write_all(self, bytes: &[u8]) -> io::Result<()> {
         Metered::new(self.stream, self.meter).write_all(bytes)
+    }
+
+    /// Ends both sides of the connection. What was sent still arrives.
+    pub(super) fn close(self) {
+        // An error means that the client is gone.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

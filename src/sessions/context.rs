@@ -22,11 +22,25 @@ pub struct Context<'t> {
     pub is_over: &'t (dyn Fn() -> bool + Sync),
     /// True when the client has ended its side or has broken the connection off.
     pub client_left: &'t (dyn Fn() -> bool + Sync),
+    /// True when a session that can be resumed is brought to a node also after its client has left.
+    pub outlives_client: bool,
 }
 
 impl Context<'_> {
+    /// True when it is not wanted any more. A client that has left is let go at once.
     pub(super) fn is_over(&self, kept: &Kept) -> bool {
-        kept.client_left() || (self.client_left)() || kept.is_refused() || (self.is_over)()
+        if (self.client_left)() {
+            kept.seat().note_client_left();
+        }
+        if kept.is_refused() || (self.is_over)() {
+            return true;
+        }
+        if kept.client_left() && self.outlives_client && kept.can_be_resumed() {
+            kept.answer_pings(self.client);
+            self.client.close();
+            return false;
+        }
+        kept.client_left()
     }
 }
 

@@ -20,6 +20,7 @@ use super::memory::Memory;
 use super::node_frames::{NodeFrame, Verdict};
 use super::opening::Opening;
 use super::players::Players;
+use super::resume::KeyHash;
 use super::resuming::Resuming;
 use super::seat::{OVER, Place, Seat};
 use crate::config::Lavalink;
@@ -260,6 +261,16 @@ impl Kept {
     /// How the session is resumed.
     pub(super) fn resuming(&self) -> Option<Resuming> {
         self.record.lock().resuming.clone()
+    }
+
+    /// True when its client can resume it.
+    pub(super) fn can_be_resumed(&self) -> bool {
+        self.record.lock().resuming.as_ref().is_some_and(|resuming| resuming.seconds() > 0)
+    }
+
+    /// What stands for the key by which its client can resume it.
+    pub(super) fn resume_key(&self) -> Option<KeyHash> {
+        self.record.lock().resuming.as_ref()?.key()
     }
 
     /// The next stats are not for the client.

@@ -1,5 +1,5 @@
-//! Where a session is: its node, its id there and the socket to it. Requests about the session wait here while it has no
-//! node, and a move waits for the requests that are under way.
+//! Where a session is: its node, its id there and the socket to it. Requests about the session, and a client that resumes
+//! it, wait here while it has no node, and a move waits for the requests that are under way.
 
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use crate::nodes::backend::Backend;
 
 /// The generation of a session that gets no node any more. It is odd.
 pub(super) const OVER: u64 = u64::MAX;
+
+/// How long a resume waits until the node has seen the end of the session's WebSocket.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 /// Where a session is.
 #[derive(Clone)]
@@ -142,11 +145,34 @@ impl Seat {
         true
     }
 
-    /// Waits for `time`, or until the client leaves.
+    /// Waits for `time`, or until the client leaves meanwhile.
     pub(super) fn pause(&self, time: Duration) {
         let deadline = Instant::now() + time;
+        let had_left = self.client_left();
         let mut inner = self.inner.lock();
-        while !self.client_left() && !self.changed.wait_until(&mut inner, deadline).timed_out() {}
+        while self.client_left() == had_left && !self.changed.wait_until(&mut inner, deadline).timed_out() {}
+    }
+
+    /// Waits until the session can be resumed at its node: until no takeover is under way, for which it waits until
+    /// `deadline`, and until the node has seen the end of a client that has left.
+    pub fn await_resumable(&self, deadline: Instant) {
+        let mut inner = self.inner.lock();
+        while matches!(inner.state, State::Away(_)) {
+            if self.changed.wait_until(&mut inner, deadline).timed_out() {
+                return;
+            }
+        }
+        let deadline = deadline.min(Instant::now() + CLOSING_TIME);
+        while self.is_closing() && !self.changed.wait_until(&mut inner, deadline).timed_out() {}
+    }
+
+    /// True while a takeover is under way, or a client that has left still has its socket to the node.
+    pub(super) fn is_changing(&self) -> bool {
+        matches!(self.inner.lock().state, State::Away(_)) || self.is_closing()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.client_left() && self.socket.lock().is_some()
     }
 
     /// The session leaves its place, which this was. Requests about it wait from now on.
@@ -182,7 +208,10 @@ impl Seat {
 
     /// The tunnel has ended: its socket is closed with it.
     pub(super) fn release(&self) {
+        let inner = self.inner.lock();
         *self.socket.lock() = None;
+        drop(inner);
+        self.changed.notify_all();
     }
 
     /// The bytes of the client go to this socket from now on.

@@ -183,6 +183,13 @@ impl Sessions {
         self.kept.lock().find(id, node).cloned()
     }
 
+    /// The session with this key, if a takeover of it is under way or its client is just leaving.
+    pub fn changing_with_key(&self, key: KeyHash) -> Option<Arc<Kept>> {
+        let all = self.kept.lock();
+        let mut known = all.by_id.values().flatten().map(|known| &known.kept);
+        known.find(|kept| kept.seat().is_changing() && kept.resume_key() == Some(key)).cloned()
+    }
+
     /// The sessions with a client that can be taken over from the node with this number.
     pub(super) fn kept_at(&self, node: u64) -> Vec<Arc<Kept>> {
         let all = self.kept.lock();
@@ -250,7 +257,6 @@ impl Drop for Registration {
     /// The tunnel has ended. A session that its client can resume is kept as long as its node keeps it.
     fn drop(&mut self) {
         self.kept.seat().note_client_left();
-        self.kept.seat().release();
         let resuming = self.kept.resuming().filter(|_| self.kept.seat().last_place().is_some());
         let mut all = self.sessions.kept.lock();
         let until = resuming.and_then(|resuming| {
@@ -261,6 +267,7 @@ impl Drop for Registration {
             None => all.forget(&self.kept),
         }
         drop(all);
+        self.kept.seat().release();
     }
 }
 

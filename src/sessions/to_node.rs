@@ -48,7 +48,7 @@ struct Following<'t> {
 }
 
 impl<'t> ToNode<'t> {
-    /// The socket to the first node, who looks for keys, and what is kept of the session, each if there is any.
+    /// To the first node. `kept` is what is kept of the session, if it can be taken over.
     pub fn new(
         socket: &Arc<Socket>,
         keys: &'t mut Option<KeyWatch>,
