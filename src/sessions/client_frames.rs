@@ -12,15 +12,15 @@ pub enum ClientFrame<'f> {
     Ping(&'f [u8]),
     /// The end of the WebSocket, with code and reason.
     Close(&'f [u8]),
-    /// A message; `None` when it is too large or in fragments.
+    /// A message; `None` when messages are not looked at, or this one is too large or in fragments.
     Message(Option<&'f [u8]>),
     /// No client may send such a frame. Nothing behind it is followed.
     Strange,
 }
 
 /// The frames of a client, from the first byte after its handshake.
-#[derive(Default)]
 pub struct ClientFrames {
+    looks_at_messages: bool,
     /// A frame's head as far as it has come.
     head: [u8; MAX_HEAD],
     known: usize,
@@ -39,6 +39,11 @@ struct Frame {
 }
 
 impl ClientFrames {
+    /// Nothing has come yet.
+    pub fn new(looks_at_messages: bool) -> Self {
+        Self { looks_at_messages, head: [0; MAX_HEAD], known: 0, frame: None, payload: Vec::new(), stopped: false }
+    }
+
     /// Looks at the next bytes; `found` gets each whole frame. Returns where the frame ends that was under way before,
     /// if it ends within these bytes.
     pub fn pass(&mut self, bytes: &[u8], mut found: impl FnMut(ClientFrame<'_>)) -> Option<usize> {
@@ -47,7 +52,7 @@ impl ClientFrames {
         let mut at = 0;
         while at < bytes.len() && !self.stopped {
             at += match self.frame {
-                None => self.take_head(bytes[at]),
+                None => self.take_head(&bytes[at..]),
                 Some(_) => self.take_payload(&bytes[at..]),
             };
             if self.frame.as_ref().is_some_and(|frame| frame.left == 0) {
@@ -67,23 +72,36 @@ impl ClientFrames {
         self.known > 0 || self.frame.is_some()
     }
 
-    fn take_head(&mut self, byte: u8) -> usize {
-        self.head[self.known] = byte;
-        self.known += 1;
-        let Some(head) = Head::parse(&self.head[..self.known]) else { return 1 };
+    /// Takes a whole head, or the next byte of one that comes in pieces.
+    fn take_head(&mut self, bytes: &[u8]) -> usize {
+        let whole = if self.known == 0 { Head::parse(bytes) } else { None };
+        let (head, count) = match whole {
+            Some(head) => (Some(head), head.length),
+            None => {
+                self.head[self.known] = bytes[0];
+                self.known += 1;
+                (Head::parse(&self.head[..self.known]), 1)
+            }
+        };
+        if let Some(head) = head {
+            self.begin(&head);
+        }
+        count
+    }
+
+    fn begin(&mut self, head: &Head) {
         self.known = 0;
         let is_control = matches!(head.opcode, CLOSE | PING | PONG);
         let is_known = is_control || matches!(head.opcode, CONTINUATION | TEXT | BINARY);
         let is_bad_control = is_control && (!head.fin || head.payload > MAX_CONTROL);
         match head.mask {
             Some(mask) if is_known && !head.reserved && !is_bad_control => {
-                let is_message = head.opcode == TEXT && head.fin && head.payload <= MAX_LOOK;
+                let is_message = self.looks_at_messages && head.opcode == TEXT && head.fin && head.payload <= MAX_LOOK;
                 let is_looked_at = is_message || matches!(head.opcode, CLOSE | PING);
                 self.frame = Some(Frame { opcode: head.opcode, is_looked_at, mask, left: head.payload });
             }
             _ => self.stopped = true,
         }
-        1
     }
 
     fn take_payload(&mut self, bytes: &[u8]) -> usize {
@@ -91,8 +109,11 @@ impl ClientFrames {
         let count = usize::try_from(frame.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         frame.left -= count as u64;
         if frame.is_looked_at {
-            let masks = frame.mask.into_iter().cycle().skip(self.payload.len() % frame.mask.len());
-            self.payload.extend(bytes[..count].iter().zip(masks).map(|(byte, mask)| byte ^ mask));
+            let known = self.payload.len();
+            self.payload.extend_from_slice(&bytes[..count]);
+            for (at, byte) in self.payload.iter_mut().enumerate().skip(known) {
+                *byte ^= frame.mask[at % frame.mask.len()];
+            }
         }
         count
     }
@@ -128,7 +149,7 @@ mod tests {
     }
 
     fn found(pieces: &[&[u8]]) -> (Vec<String>, ClientFrames) {
-        let mut frames = ClientFrames::default();
+        let mut frames = ClientFrames::new(true);
         let mut all = Vec::new();
         for piece in pieces {
             frames.pass(piece, |frame| {
@@ -166,11 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_not_looked_at_where_they_do_not_count() {
+        let mut frames = ClientFrames::new(false);
+        let mut all = Vec::new();
+        frames.pass(&[frame(0x81, b"{}"), frame(0x89, b"1")].concat(), |frame| all.push(format!("{frame:?}")));
+        assert_eq!(all, ["Message(None)", "Ping([49])"]);
+    }
+
+    #[test]
     fn the_end_of_the_frame_under_way_is_told() {
         let (first, second) = (frame(0x89, b"12345"), frame(0x81, b"{}"));
         let stream = [&first[..], &second].concat();
         for cut in 0..stream.len() {
-            let mut frames = ClientFrames::default();
+            let mut frames = ClientFrames::new(true);
             frames.pass(&stream[..cut], |_| {});
             let end = frames.pass(&stream[cut..], |_| {});
             let expected = match cut {
@@ -195,7 +224,7 @@ mod tests {
     fn no_bytes_make_it_panic_or_grow() {
         let mut random = Random(3);
         for _ in 0..2000 {
-            let mut frames = ClientFrames::default();
+            let mut frames = ClientFrames::new(true);
             for _ in 0..4 {
                 let bytes: Vec<u8> = (0..random.below(300)).map(|_| random.byte()).collect();
                 frames.pass(&bytes, |_| {});

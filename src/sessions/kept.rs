@@ -177,6 +177,11 @@ impl Kept {
         self.seat.generation() == OVER || self.debt.answer(client, || self.seat.generation() % 2 == 1)
     }
 
+    /// True when the messages of the client count. Lavalink v4 ignores them.
+    pub(super) fn looks_at_messages(&self) -> bool {
+        self.version == Lavalink::V3
+    }
+
     /// Takes a frame of the client, before the node gets it.
     pub(super) fn note_client_frame(&self, frame: ClientFrame<'_>) {
         match frame {
@@ -186,8 +191,7 @@ impl Kept {
                 self.seat.note_client_left();
             }
             ClientFrame::Strange => self.refuse("the client sends a frame that is not understood"),
-            // Lavalink v4 ignores messages.
-            ClientFrame::Message(_) if self.version == Lavalink::V4 => {}
+            ClientFrame::Message(_) if !self.looks_at_messages() => {}
             ClientFrame::Message(message) => match message.and_then(configure_resuming::setting_of_message) {
                 Some(resuming) => self.note_resuming(Some(resuming)),
                 None => self.refuse("the client plays over its WebSocket"),

@@ -39,6 +39,11 @@ pub struct ToNode<'t> {
 
 struct Following<'t> {
     kept: Arc<Kept>,
+    sending: Sending<'t>,
+}
+
+/// How far the client's frames have come.
+struct Sending<'t> {
     client: ClientSide<'t>,
     frames: ClientFrames,
     /// That of the socket.
@@ -55,12 +60,9 @@ impl<'t> ToNode<'t> {
         kept: Option<&Arc<Kept>>,
         client: ClientSide<'t>,
     ) -> Self {
-        let following = kept.map(|kept| Following {
-            kept: Arc::clone(kept),
-            client,
-            frames: ClientFrames::default(),
-            generation: kept.seat().generation(),
-            skips: false,
+        let following = kept.map(|kept| {
+            let (frames, generation) = (ClientFrames::new(kept.looks_at_messages()), kept.seat().generation());
+            Following { kept: Arc::clone(kept), sending: Sending { client, frames, generation, skips: false } }
         });
         Self { socket: Arc::clone(socket), keys, following }
     }
@@ -85,17 +87,17 @@ impl Write for ToNode<'_> {
 
 impl Following<'_> {
     fn send(&mut self, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
-        let kept = Arc::clone(&self.kept);
         // No other thread writes to the node within a frame of the client.
-        let mut is_within_frame = kept.is_within_frame.lock();
-        let sent = self.send_frames(socket, bytes);
-        *is_within_frame = self.frames.is_within();
+        let mut is_within_frame = self.kept.is_within_frame.lock();
+        let sent = self.sending.send(&self.kept, socket, bytes);
+        *is_within_frame = self.sending.frames.is_within();
         sent
     }
+}
 
-    fn send_frames(&mut self, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
+impl Sending<'_> {
+    fn send(&mut self, kept: &Kept, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
         let was_within = self.frames.is_within();
-        let kept = &self.kept;
         let mut first = None;
         let end = self.frames.pass(bytes, |frame| {
             first.get_or_insert_with(|| control_frame(frame));
@@ -118,19 +120,19 @@ impl Following<'_> {
             None => return Ok(()),
         };
         if self.generation % 2 == 1 {
-            return self.answer(socket, bytes);
+            return self.answer(kept, socket, bytes);
         }
         match (&**socket).write_all(bytes) {
             Ok(()) => Ok(()),
             Err(error) if !kept.can_be_taken_over() => Err(error),
-            Err(_) => self.answer(socket, bytes),
+            Err(_) => self.answer(kept, socket, bytes),
         }
     }
 
     /// There is no node for these bytes, or it has just been lost.
-    fn answer(&mut self, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
-        while !self.kept.answer_pings(self.client) {
-            let Some((now, generation)) = self.kept.seat().socket() else { return Ok(()) };
+    fn answer(&mut self, kept: &Kept, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
+        while !kept.answer_pings(self.client) {
+            let Some((now, generation)) = kept.seat().socket() else { return Ok(()) };
             if generation == self.generation {
                 // The other thread has not noticed yet. It answers the pings when it does.
                 let _ = now.shutdown(std::net::Shutdown::Both);
@@ -144,9 +146,8 @@ impl Following<'_> {
             }
         }
         self.skips = self.frames.is_within();
-        while self.kept.owes_too_much(self.client) && !self.kept.client_left() && self.kept.seat().generation() % 2 == 1
-        {
-            self.kept.seat().pause(PAUSE);
+        while kept.owes_too_much(self.client) && !kept.client_left() && kept.seat().generation() % 2 == 1 {
+            kept.seat().pause(PAUSE);
         }
         Ok(())
     }

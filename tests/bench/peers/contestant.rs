@@ -25,6 +25,8 @@ const ASKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Contestant {
     Lavaproxy,
+    /// With `SESSION_TAKEOVER=off`.
+    Unwatching,
     Haproxy,
     Nginx,
     Pipe,
@@ -35,11 +37,13 @@ pub enum Contestant {
 }
 
 impl Contestant {
+    /// Those that take part in most loads.
     pub const ALL: [Self; 5] = [Self::Lavaproxy, Self::Haproxy, Self::Nginx, Self::Pipe, Self::Direct];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Lavaproxy => "lavaproxy",
+            Self::Unwatching => "lavaproxy-off",
             Self::Haproxy => "HAProxy",
             Self::Nginx => "nginx",
             Self::Pipe => "toy",
@@ -111,7 +115,8 @@ impl Stage {
     fn try_to_start(&self, contestant: Contestant) -> io::Result<Running> {
         let (port, web) = (free_port()?, free_port()?);
         let command = match contestant {
-            Contestant::Lavaproxy => Some(self.lavaproxy(port, web)),
+            Contestant::Lavaproxy => Some(self.lavaproxy(port, web, "on")),
+            Contestant::Unwatching => Some(self.lavaproxy(port, web, "off")),
             Contestant::Haproxy => Some(self.haproxy(port)?),
             Contestant::Nginx => Some(self.nginx(port)?),
             Contestant::Pipe => Some(self.pipe(port)?),
@@ -165,10 +170,11 @@ impl Stage {
         Ok(Running { address: local(port), web: local(page), processes, family })
     }
 
-    fn lavaproxy(&self, port: u16, web: u16) -> Command {
+    fn lavaproxy(&self, port: u16, web: u16, takeover: &str) -> Command {
         let mut command = Command::new(&self.lavaproxy);
         command.args([Path::new("--env-file"), Path::new("/dev/null")]);
         command.envs([("PROXY_HOST", "127.0.0.1"), ("PROXY_PASSWORD", wire::PASSWORD), ("LOG_LEVEL", "info")]);
+        command.env("SESSION_TAKEOVER", takeover);
         command.envs([("LAVALINK_V3_HOST", "127.0.0.1"), ("LAVALINK_V4_HOST", "127.0.0.1")]);
         let ports = [
             ("PROXY_PORT", port),

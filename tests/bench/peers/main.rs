@@ -16,6 +16,7 @@ mod contestant;
 mod footprint;
 mod loads;
 mod machine;
+mod message;
 #[path = "../../support/namespace.rs"]
 mod namespace;
 mod node;
@@ -43,7 +44,7 @@ use loads::{LOADS, Load, ON_REQUEST};
 const HELP: &str = "\
 cargo bench --bench peers -- [--loads NAME,NAME,...] [--rounds N] [--seconds N]
 
-  --loads    some of: idle, echo, closed, large, rest, connect, bodies, growth, crowd, scrape, attack; and
+  --loads    some of: idle, echo, closed, large, watch, rest, connect, bodies, growth, crowd, scrape, attack; and
              fleet, which runs only when it is named
   --rounds   how often each contestant has its turn, 5
   --seconds  how long a turn is, 2
@@ -151,6 +152,7 @@ fn bench(rounds: usize, window: Duration, shrink: usize, has_limits: bool) -> Re
 fn installed(is_smoke: bool) -> Result<Vec<Contestant>, String> {
     let (mut here, missing): (Vec<_>, Vec<_>) = Contestant::ALL
         .into_iter()
+        .chain([Contestant::Unwatching])
         .partition(|contestant| contestant.package().is_none() || contestant.program().is_some());
     here.extend(here.contains(&Contestant::Haproxy).then_some(Contestant::Fleet));
     let packages: Vec<_> = missing.iter().filter_map(|contestant| contestant.package()).collect();

@@ -25,15 +25,20 @@ struct Node {
     small: Rc<[u8]>,
     large: Rc<[u8]>,
     last_chunk: Rc<[u8]>,
+    /// How many connections there were.
+    accepted: usize,
     buffer: Vec<u8>,
 }
 
 struct Connection {
+    number: usize,
     stream: TcpStream,
     received: Vec<u8>,
     /// What the socket did not take yet, each with how much of it is gone.
     queue: VecDeque<(Rc<[u8]>, usize)>,
     is_tunnel: bool,
+    /// Its `ready` comes before the first echo.
+    owes_ready: bool,
     closes: bool,
 }
 
@@ -46,6 +51,7 @@ pub fn run() -> io::Result<()> {
         small: wire::chunked(&wire::small_body()).into(),
         large: wire::chunked(&wire::large_body()).into(),
         last_chunk: wire::LAST_CHUNK.into(),
+        accepted: 0,
         buffer: vec![0; BUFFER],
     };
     let (mut v3, mut v4) = (listen()?, listen()?);
@@ -88,8 +94,10 @@ impl Node {
             let place = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(place.key()), interest)?;
-            let (received, queue) = (Vec::new(), VecDeque::new());
-            place.insert(Connection { stream, received, queue, is_tunnel: false, closes: false });
+            self.accepted += 1;
+            let (number, received, queue) = (self.accepted, Vec::new(), VecDeque::new());
+            let (is_tunnel, owes_ready, closes) = (false, false, false);
+            place.insert(Connection { number, stream, received, queue, is_tunnel, owes_ready, closes });
         }
     }
 
@@ -142,9 +150,10 @@ impl Connection {
         let closes = field("connection").is_some_and(|field| field.value.eq_ignore_ascii_case(b"close"));
         let key = field("sec-websocket-key").map(|field| accept_key(field.value));
         let is_large = request.path == Some(wire::LARGE);
+        let owes_ready = request.path == Some(wire::SESSION);
         self.received.drain(..length);
         if let Some(key) = key {
-            self.is_tunnel = true;
+            (self.is_tunnel, self.owes_ready) = (true, owes_ready);
             self.send(wire::switching(&key).into())?;
             return Ok(true);
         }
@@ -160,6 +169,9 @@ impl Connection {
             taken += length;
         }
         self.received.drain(..taken);
+        if taken > 0 && std::mem::take(&mut self.owes_ready) {
+            self.send(wire::ready(self.number).into())?;
+        }
         if taken > 0 {
             self.send(answer.into())?;
         }

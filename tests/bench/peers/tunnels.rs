@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::answer::Answer;
+use crate::message::Message;
 use crate::source;
 use crate::tally::Tally;
 use crate::wire;
@@ -41,6 +42,8 @@ pub struct Opening {
 
 struct Tunnel {
     stream: TcpStream,
+    /// What comes before the first echo, as far as it is still to come.
+    preface: usize,
     /// How much of the next echo is there, and its beginning.
     received: usize,
     beginning: Vec<u8>,
@@ -48,28 +51,16 @@ struct Tunnel {
     unsent: Vec<u8>,
 }
 
-/// The one message that all send.
-struct Message {
-    payload: usize,
-    sent: Vec<u8>,
-    echo: Vec<u8>,
-}
-
-impl Message {
-    fn new(payload: usize) -> Self {
-        Self { payload, sent: wire::client_frame(payload), echo: wire::server_frame(payload) }
-    }
-
-    /// The end of the stamp in the echo.
-    fn beginning(&self) -> usize {
-        self.echo.len() - self.payload + wire::STAMP
-    }
-}
-
 impl Tunnels {
     /// Opens so many at once and wants every one.
     pub fn open(address: SocketAddr, count: usize, payload: usize) -> io::Result<(Self, Duration)> {
         Self::all_of(Opening::ask(address, count, payload)?)
+    }
+
+    /// So many for sessions, whose messages are watched where lavaproxy does that.
+    pub fn open_sessions(address: SocketAddr, count: usize) -> io::Result<Self> {
+        let opening = Opening::ask_by(|| TcpStream::connect(address), count, Message::update())?;
+        Ok(Self::all_of(opening)?.0)
     }
 
     /// The same from this address.
@@ -79,7 +70,7 @@ impl Tunnels {
         count: usize,
         payload: usize,
     ) -> io::Result<(Self, Duration)> {
-        Self::all_of(Opening::ask_by(|| source::connect(from, address), count, payload)?)
+        Self::all_of(Opening::ask_by(|| source::connect(from, address), count, Message::binary(payload))?)
     }
 
     /// The same from many addresses.
@@ -157,8 +148,7 @@ impl Tunnels {
     }
 
     fn send(&mut self, index: usize) -> io::Result<()> {
-        let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        wire::stamp(&mut self.message.sent, self.message.payload, now);
+        self.message.stamp(self.epoch.elapsed());
         let tunnel = &mut self.tunnels[index];
         tunnel.unsent.extend_from_slice(&self.message.sent);
         tunnel.flush()
@@ -198,6 +188,9 @@ impl Tunnel {
 
     fn check(&mut self, mut bytes: &[u8], message: &Message, epoch: Instant, tally: &mut Tally) -> io::Result<usize> {
         let mut echoes = 0;
+        let preface = self.preface.min(bytes.len());
+        self.preface -= preface;
+        bytes = &bytes[preface..];
         while !bytes.is_empty() {
             let beginning = message.beginning();
             let piece = if self.received < beginning {
@@ -214,7 +207,8 @@ impl Tunnel {
             self.received += piece;
             bytes = &bytes[piece..];
             if self.received == message.echo.len() {
-                let sent = self.stamp(message)?;
+                let sent = message.moment(&self.beginning);
+                let sent = sent.ok_or_else(|| io::Error::other("an echo has a strange beginning"))?;
                 tally.note(epoch.elapsed().saturating_sub(sent));
                 self.received = 0;
                 self.beginning.clear();
@@ -222,14 +216,6 @@ impl Tunnel {
             }
         }
         Ok(echoes)
-    }
-
-    fn stamp(&self, message: &Message) -> io::Result<Duration> {
-        let (head, stamp) = self.beginning.split_at(self.beginning.len() - wire::STAMP);
-        match stamp.try_into() {
-            Ok(stamp) if message.echo.starts_with(head) => Ok(Duration::from_nanos(u64::from_be_bytes(stamp))),
-            _ => Err(io::Error::other("an echo has a strange head")),
-        }
     }
 }
 
@@ -246,7 +232,7 @@ struct Asker {
 impl Opening {
     /// Asks for so many tunnels at once and waits for all the answers.
     pub fn ask(address: SocketAddr, count: usize, payload: usize) -> io::Result<Self> {
-        Self::ask_by(|| TcpStream::connect(address), count, payload)
+        Self::ask_by(|| TcpStream::connect(address), count, Message::binary(payload))
     }
 
     /// The same from many addresses, as bots are.
@@ -256,10 +242,10 @@ impl Opening {
             last.set(last.get() % SOURCES + 1);
             source::connect(Ipv4Addr::new(127, 0, 5, last.get()), address)
         };
-        Self::ask_by(connect, count, payload)
+        Self::ask_by(connect, count, Message::binary(payload))
     }
 
-    fn ask_by(connect: impl Fn() -> io::Result<TcpStream>, count: usize, payload: usize) -> io::Result<Self> {
+    fn ask_by(connect: impl Fn() -> io::Result<TcpStream>, count: usize, message: Message) -> io::Result<Self> {
         let (poll, start) = (Poll::new()?, Instant::now());
         let mut poll = poll;
         let mut askers = Vec::with_capacity(count);
@@ -268,7 +254,8 @@ impl Opening {
             poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             askers.push(Asker { stream, has_asked: false, answer: Answer::default(), body: Vec::new(), fate: None });
         }
-        let (handshake, mut events, mut pending) = (wire::handshake(), Events::with_capacity(1024), count);
+        let (handshake, mut events, mut pending) =
+            (wire::handshake(message.target), Events::with_capacity(1024), count);
         while pending > 0 {
             poll.poll(&mut events, Some(PATIENCE))?;
             if events.is_empty() || start.elapsed() > 2 * PATIENCE {
@@ -282,10 +269,10 @@ impl Opening {
                 }
             }
         }
-        Self::sort(poll, askers, payload, start.elapsed())
+        Self::sort(poll, askers, message, start.elapsed())
     }
 
-    fn sort(poll: Poll, askers: Vec<Asker>, payload: usize, took: Duration) -> io::Result<Self> {
+    fn sort(poll: Poll, askers: Vec<Asker>, message: Message, took: Duration) -> io::Result<Self> {
         let (mut tunnels, mut refusals, mut broken) = (Vec::new(), Vec::new(), None);
         for mut asker in askers {
             match asker.fate {
@@ -293,7 +280,7 @@ impl Opening {
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     poll.registry().reregister(&mut asker.stream, Token(tunnels.len()), interest)?;
                     let (stream, beginning, unsent) = (asker.stream, Vec::new(), Vec::new());
-                    tunnels.push(Tunnel { stream, received: 0, beginning, unsent });
+                    tunnels.push(Tunnel { stream, preface: message.preface, received: 0, beginning, unsent });
                 }
                 Some(Ok(false)) => {
                     refusals.push((asker.answer.status, String::from_utf8_lossy(&asker.body).into_owned()));
@@ -302,7 +289,7 @@ impl Opening {
                 None => broken = Some(count_one_more(broken, io::Error::new(ErrorKind::TimedOut, "no answer"))),
             }
         }
-        let (message, buffer, epoch) = (Message::new(payload), vec![0; BUFFER], Instant::now());
+        let (buffer, epoch) = (vec![0; BUFFER], Instant::now());
         Ok(Self { tunnels: Tunnels { poll, tunnels, message, buffer, epoch }, refusals, broken, took })
     }
 }

@@ -12,11 +12,15 @@ pub const LARGE_BODY: usize = 1024 * 1024;
 const CHUNK: usize = 0x3fec;
 /// Comes in a segment of its own, as Lavalink's does.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// A message begins with the moment it was sent, in nanoseconds since the load began.
-pub const STAMP: usize = 8;
-const MASK: [u8; 4] = [0x1f, 0x8a, 0x3c, 0x57];
+/// A handshake for a session that has a `ready`, before the first answer there.
+pub const SESSION: &str = "/v4/websocket?ready";
+/// A handshake for echoes alone.
+pub const ECHOES: &str = "/v4/websocket";
+pub const MASK: [u8; 4] = [0x1f, 0x8a, 0x3c, 0x57];
 
-const BINARY: u8 = 0x82;
+/// The first byte of a whole message.
+pub const BINARY: u8 = 0x82;
+pub const TEXT: u8 = 0x81;
 const MASKED: u8 = 0x80;
 const LENGTH_OF_TWO: u8 = 126;
 const LENGTH_OF_EIGHT: u8 = 127;
@@ -36,9 +40,9 @@ pub fn get_with(password: &str, target: &str, connection: &str) -> Vec<u8> {
 }
 
 /// A WebSocket handshake as bots send it.
-pub fn handshake() -> Vec<u8> {
+pub fn handshake(target: &str) -> Vec<u8> {
     format!(
-        "GET /v4/websocket HTTP/1.1\r\nHost: 127.0.0.1:2333\r\nAuthorization: {PASSWORD}\r\n\
+        "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:2333\r\nAuthorization: {PASSWORD}\r\n\
          User-Id: 170939974227591168\r\nClient-Name: bench/1.0\r\nUser-Agent: bench/1.0\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -89,27 +93,25 @@ pub fn large_body() -> Vec<u8> {
     body.into_bytes()
 }
 
-/// What a client sends: one frame, with room for a stamp.
-pub fn client_frame(payload: usize) -> Vec<u8> {
-    let mut frame = frame_head(payload, MASKED);
+/// The node's first message.
+pub fn ready(session: usize) -> Vec<u8> {
+    let message = format!(r#"{{"op":"ready","resumed":false,"sessionId":"{session:016}"}}"#);
+    server_frame(TEXT, message.as_bytes())
+}
+
+/// What a client sends: one frame.
+pub fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame_head(first, payload.len(), MASKED);
     frame.extend_from_slice(&MASK);
-    frame.extend((0..payload).map(|at| pattern(at) ^ MASK[at % 4]));
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     frame
 }
 
-/// What the node answers to it, but for the stamp.
-pub fn server_frame(payload: usize) -> Vec<u8> {
-    let mut frame = frame_head(payload, 0);
-    frame.extend((0..payload).map(pattern));
+/// What the node answers to it.
+pub fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame_head(first, payload.len(), 0);
+    frame.extend_from_slice(payload);
     frame
-}
-
-/// Writes the moment into a client's frame.
-pub fn stamp(frame: &mut [u8], payload: usize, nanoseconds: u64) {
-    let at = frame.len() - payload;
-    for (index, byte) in nanoseconds.to_be_bytes().into_iter().enumerate() {
-        frame[at + index] = byte ^ MASK[index % 4];
-    }
 }
 
 /// Answers a client's frame at the start of `bytes` into `echo`; its length, or none while it is not complete.
@@ -121,7 +123,7 @@ pub fn echo(bytes: &[u8], echo: &mut Vec<u8>) -> Option<usize> {
     };
     let mask: [u8; 4] = bytes.get(head..head + 4)?.try_into().ok()?;
     let masked = bytes.get(head + 4..head + 4 + payload)?;
-    echo.extend_from_slice(&frame_head(payload, 0));
+    echo.extend_from_slice(&frame_head(bytes[0], payload, 0));
     let at = echo.len();
     echo.extend_from_slice(masked);
     for (index, byte) in echo[at..].iter_mut().enumerate() {
@@ -130,8 +132,8 @@ pub fn echo(bytes: &[u8], echo: &mut Vec<u8>) -> Option<usize> {
     Some(head + 4 + payload)
 }
 
-fn frame_head(payload: usize, masked: u8) -> Vec<u8> {
-    let mut head = vec![BINARY];
+fn frame_head(first: u8, payload: usize, masked: u8) -> Vec<u8> {
+    let mut head = vec![first];
     match payload {
         0..126 => head.push(masked | payload as u8),
         126..0x1_0000 => {
@@ -144,8 +146,4 @@ fn frame_head(payload: usize, masked: u8) -> Vec<u8> {
         }
     }
     head
-}
-
-fn pattern(at: usize) -> u8 {
-    b'a' + (at % 23) as u8
 }

@@ -8,6 +8,7 @@ mod idle;
 mod messages;
 mod requests;
 mod scrape;
+mod watch;
 
 use crate::bench::{Bench, Findings};
 
@@ -21,11 +22,12 @@ pub struct Load {
 pub const ON_REQUEST: [Load; 1] = [Load { name: "fleet", run: fleet::run }];
 
 /// The others. Memory comes first, before the kernel's caches have grown by the other loads.
-pub const LOADS: [Load; 11] = [
+pub const LOADS: [Load; 12] = [
     Load { name: "idle", run: idle::run },
     Load { name: "echo", run: messages::echo },
     Load { name: "closed", run: messages::closed },
     Load { name: "large", run: messages::large },
+    Load { name: "watch", run: watch::run },
     Load { name: "rest", run: requests::kept },
     Load { name: "connect", run: requests::fresh },
     Load { name: "bodies", run: requests::bodies },
