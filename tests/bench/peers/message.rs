@@ -7,8 +7,8 @@ use crate::wire;
 const STAMP: usize = 8;
 /// What Lavalink sends most, up to the stamp and behind it. The stamp is a part of a number.
 const UPDATE: (&[u8], &[u8]) = (
-    br#"{"op":"playerUpdate","guildId":"170939974227591168","state":{"time":17639"#,
-    br#","position":61234,"connected":true,"ping":12}}"#,
+    br#"{"op":"playerUpdate","state":{"time":17639"#,
+    br#","position":61234,"connected":true,"ping":12},"guildId":"170939974227591168"}"#,
 );
 
 pub struct Message {
