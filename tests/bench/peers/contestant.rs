@@ -150,7 +150,7 @@ impl Stage {
         let (mut processes, mut family, mut page) = (Vec::new(), Vec::new(), 0);
         for number in 1..=3 {
             let (own, web) = (free_port()?, free_port()?);
-            let mut command = self.lavaproxy(own, web);
+            let mut command = self.lavaproxy(own, web, "on");
             command.envs([("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "127.0.0.1")]);
             let process = self.launch(&format!("fleet-{number}"), &command, local(own))?;
             family.extend(usage::family(process.pid())?);
