@@ -132,7 +132,7 @@ fn a_connection_for_a_client_updates_the_health_of_its_node() {
     assert_eq!(proxy.connect().get("/v4/info", "").status, 502);
     eventually("the round that the failed connect causes makes it down", || node_row(&proxy)["state"] == "down");
     let metrics = get(&proxy, "/metrics").text();
-    assert!(metrics.contains("lavaproxy_node_up{node=\"v4\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("lavaproxy_node_up{node=\"v4\",version=\"v4\"} 0\n"), "{metrics}");
     let failures =
         metrics.lines().find_map(|line| line.strip_prefix("lavaproxy_node_connect_failures_total{node=\"v4\"} "));
     assert!(failures.unwrap().parse::<u64>().unwrap() >= 2, "the client's and that of the round: {failures:?}");

@@ -177,6 +177,15 @@ fn a_node_that_refuses_the_password_is_down_and_the_log_names_the_setting() {
         nodes.named("refuser-1").counts().requests > before + 4
     });
     assert_eq!(logged(&words), 1, "at most one a minute");
+    let refusals = |node: &str| {
+        let metrics = nodes::metrics(web);
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("lavaproxy_node_password_refusals_total") && line.contains(node));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    assert!(refusals("refuser-1").is_some_and(|count| count >= 4), "each is counted");
+    assert_eq!(refusals("refuser2"), Some(0));
     nodes.named("refuser-1").refuse_passwords(false);
     wait_for_state(web, "refuser-1", "up");
     assert!(!lines().iter().any(|line| line.contains(PASSWORD)));
@@ -274,10 +283,11 @@ fn metrics_and_status_follow() {
     wait_for_state(web, "metrics2", "up");
     nodes.named("metrics1").die(Close::Fin);
     wait_for_state(web, "metrics1", "down");
-    let mut client = support::Client::connect(web);
-    client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let metrics = client.response().text();
-    for line in ["lavaproxy_node_up{node=\"metrics1\"} 0\n", "lavaproxy_node_up{node=\"metrics2\"} 1\n"] {
+    let metrics = nodes::metrics(web);
+    for line in [
+        "lavaproxy_node_up{node=\"metrics1\",version=\"v4\"} 0\n",
+        "lavaproxy_node_up{node=\"metrics2\",version=\"v4\"} 1\n",
+    ] {
         assert!(metrics.contains(line), "{metrics}");
     }
     assert_eq!(nodes::health(web)["status"], "degraded");

@@ -109,30 +109,36 @@ fn limits(out: &mut Families, sources: &Sources) {
 fn nodes(out: &mut Families, sources: &Sources) {
     let setup = sources.setup();
     ask_unknown(&setup);
-    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Backend) -> Option<u64>| {
+    let name = "lavaproxy_node_up";
+    let help = "1 for a Lavalink node that is up or draining, 0 for one that is down; absent while nothing is known.";
+    out.family(name, "gauge", help);
+    for node in setup.shown() {
+        let is_up = match node.health().state() {
+            NodeState::Up | NodeState::Draining => 1,
+            NodeState::Down => 0,
+            NodeState::Unknown => continue,
+        };
+        let version = node.version().map_or("none", Lavalink::name);
+        out.sample(name, &[("node", node.name()), ("version", version)], is_up);
+    }
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Backend) -> u64| {
         out.family(name, kind, help);
         for node in setup.shown() {
-            if let Some(value) = value(node) {
-                out.sample(name, &[("node", node.name())], value);
-            }
+            out.sample(name, &[("node", node.name())], value(node));
         }
     };
-    let help = "1 for a Lavalink node that is up or draining, 0 for one that is down; absent while nothing is known.";
-    each("lavaproxy_node_up", "gauge", help, &|node| match node.health().state() {
-        NodeState::Up | NodeState::Draining => Some(1),
-        NodeState::Down => Some(0),
-        NodeState::Unknown => None,
-    });
     let help = "1 for a Lavalink node that an operator drains, else 0.";
-    each("lavaproxy_node_draining", "gauge", help, &|node| Some(u64::from(node.health().is_draining())));
+    each("lavaproxy_node_draining", "gauge", help, &|node| u64::from(node.health().is_draining()));
     let help = "Sessions on a Lavalink node, opened through lavaproxy.";
-    each("lavaproxy_node_sessions", "gauge", help, &|node| Some(node.load().sessions()));
+    each("lavaproxy_node_sessions", "gauge", help, &|node| node.load().sessions());
     let help = "Requests under way at a Lavalink node.";
-    each("lavaproxy_node_requests", "gauge", help, &|node| Some(node.load().requests()));
+    each("lavaproxy_node_requests", "gauge", help, &|node| node.load().requests());
     let help = "Loads that failed on a Lavalink node and were tried on another.";
-    each("lavaproxy_node_loads_retried_total", "counter", help, &|node| Some(node.load().loads_retried()));
+    each("lavaproxy_node_loads_retried_total", "counter", help, &|node| node.load().loads_retried());
     let help = "Connects to a Lavalink node that failed.";
-    each("lavaproxy_node_connect_failures_total", "counter", help, &|node| Some(node.health().connects().failures));
+    each("lavaproxy_node_connect_failures_total", "counter", help, &|node| node.health().connects().failures);
+    let help = "Refusals of lavaproxy's password by a Lavalink node.";
+    each("lavaproxy_node_password_refusals_total", "counter", help, &|node| node.health().password_refusals());
     takeovers(out, &setup);
 
     let name = "lavaproxy_node_connect_duration_seconds";

@@ -168,8 +168,9 @@ impl Backend {
         self.password.as_ref()
     }
 
-    /// Notes that the node refused its password: an error in the log, at most once a minute.
+    /// Notes that the node refused its password. It is counted, and an error in the log, at most once a minute.
     pub fn password_refused(&self) -> BackendFault {
+        self.health.note_password_refusal();
         let setting = self.settings.password.clone();
         if self.refusals.count().is_some() {
             error!(

@@ -4,7 +4,7 @@
 //! still tried, so that an old state never keeps a version down.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -55,6 +55,7 @@ pub struct Health {
     /// What each choice of a node reads without the lock: the shown state, and whether the node drains.
     shown: AtomicU8,
     draining: AtomicBool,
+    password_refusals: AtomicU64,
 }
 
 struct State {
@@ -167,6 +168,7 @@ impl Default for Health {
             state: Mutex::new(state),
             shown: AtomicU8::new(NodeState::Unknown as u8),
             draining: AtomicBool::new(false),
+            password_refusals: AtomicU64::new(0),
         }
     }
 }
@@ -269,6 +271,16 @@ impl Health {
     pub fn silent_for(&self) -> Option<Duration> {
         let state = self.state.lock();
         state.silent_since.filter(|_| state.is_up == Some(false)).map(|since| since.elapsed())
+    }
+
+    /// Notes that the node refused lavaproxy's password.
+    pub(super) fn note_password_refusal(&self) {
+        self.password_refusals.fetch_add(1, Relaxed);
+    }
+
+    /// How often the node refused lavaproxy's password.
+    pub fn password_refusals(&self) -> u64 {
+        self.password_refusals.load(Relaxed)
     }
 
     /// The newest figures of the node itself.

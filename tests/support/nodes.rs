@@ -106,7 +106,14 @@ pub fn health(web: SocketAddr) -> Value {
     client.response().json()
 }
 
-/// The row of a node there.
+/// The text of /metrics.
+pub fn metrics(web: SocketAddr) -> String {
+    let mut client = Client::connect(web);
+    client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    client.response().text()
+}
+
+/// The row of a node in /api/health.
 pub fn row(web: SocketAddr, name: &str) -> Value {
     let health = health(web);
     let rows = health["nodes"].as_array().unwrap();
