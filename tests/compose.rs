@@ -1,4 +1,5 @@
-//! compose.yaml as compose reads it, and its settings as lavaproxy reads them. No container engine runs.
+//! compose.yaml as compose reads it, and its settings as lavaproxy reads them. Without a container engine: tests/image.rs
+//! brings it up.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,12 +12,7 @@ use support::tool::{self, said};
 
 /// Whether compose accepts compose.yaml, and what it says. `None` is a skip: there is no compose.
 fn compose(set: &[(&str, &str)]) -> Option<(bool, String)> {
-    let plugin = tool::quietly(&["docker", "compose", "version"]);
-    let compose: &[&str] = if plugin { &["docker", "compose"] } else { &["docker-compose"] };
-    if !tool::works(&[compose, &["version"]].concat(), "install docker's compose plugin, or the package docker-compose")
-    {
-        return None;
-    }
+    let compose = tool::compose()?;
     // A file .env that lies in deploy/ is not for the test.
     let no_settings = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("empty.env");
     fs::write(&no_settings, "").unwrap();

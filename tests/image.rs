@@ -1,71 +1,69 @@
-//! The image without a container engine: its root folder, made from the Dockerfile's own lines, with the static binary
-//! chrooted in it: an unprivileged user, read-only, no /etc, no /tmp, no /proc, a network of its own.
+//! The image in a real container engine, podman: its final stage as the Dockerfile has it, with the flags of the
+//! README, and compose.yaml as docker's compose brings it up, with a pretend Lavalink in the real one's place. The first
+//! stage runs without an engine, as its base image would come from a registry.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/engine.rs"]
+mod engine;
 mod support;
 #[path = "support/web.rs"]
 mod web;
 
-use std::collections::HashMap;
 use std::env;
 use std::fs;
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Output;
+use std::sync::Once;
 
-use lavaproxy::config::Lavalink;
-use lavaproxy::demo::Node;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use engine::Engine;
+use serde_json::Value;
 use support::tool::said;
 use support::*;
 use web::{BASIC, WEB_PASSWORD, ask_at};
-
-/// Set for the half of the test that runs in namespaces of its own: the image's root folder.
-const ROOT: &str = "LAVAPROXY_IMAGE_ROOT";
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The stages of the Dockerfile: per stage the instructions in their order, with what follows each.
-fn stages() -> Vec<Vec<(String, String)>> {
-    let text = fs::read_to_string(repository().join("deploy/Dockerfile")).unwrap();
-    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    let mut stages = Vec::new();
-    for line in lines.join("\n").replace("\\\n", "").lines().filter(|line| !line.is_empty()) {
-        let (word, rest) = line.split_once(' ').unwrap();
-        if word == "FROM" {
-            stages.push(Vec::new());
-        }
-        stages.last_mut().expect("FROM comes first").push((word.to_owned(), rest.trim().to_owned()));
-    }
-    stages
+fn read(name: &str) -> String {
+    fs::read_to_string(repository().join(name)).unwrap()
 }
 
-/// What follows the only instruction of this name.
-fn only<'a>(stage: &'a [(String, String)], word: &str) -> &'a str {
-    let found: Vec<_> = stage.iter().filter(|(own, _)| own == word).collect();
-    assert_eq!(found.len(), 1, "{word}");
-    &found[0].1
+/// Where the first stage's folder /build is.
+fn context() -> PathBuf {
+    repository().join("target/image/context")
 }
 
-/// The words of a list in JSON, as ENTRYPOINT and CMD have it.
-fn words(list: &str) -> Vec<String> {
-    serde_json::from_str(list).unwrap_or_else(|error| panic!("{error}: {list}"))
+/// The two stages of the Dockerfile.
+fn stages() -> (String, String) {
+    let text = read("deploy/Dockerfile");
+    let middle = text.rfind("\nFROM ").unwrap();
+    (text[..middle].to_owned(), text[middle..].to_owned())
 }
 
-/// Does what the build stage does, in a folder that holds what it copies; what was built before is used again.
-fn build(stage: &[(String, String)]) -> PathBuf {
-    let folder = repository().join("target/image");
-    let context = folder.join("context");
+/// What follows the instruction `word` in each of its lines, with what is continued.
+fn instructions(stage: &str, word: &str) -> Vec<String> {
+    let lines: Vec<_> = stage.lines().filter(|line| !line.starts_with('#')).collect();
+    let joined = lines.join("\n").replace("\\\n", "");
+    joined.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' ').map(str::to_owned)).collect()
+}
+
+/// Does what the first stage does, once, in a folder that holds what it copies; what was built before is used again.
+fn build() {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(run_first_stage);
+}
+
+fn run_first_stage() {
+    let (stage, _) = stages();
+    let (context, target) = (context(), repository().join("target/image/target"));
     let _ = fs::remove_dir_all(&context);
     fs::create_dir_all(&context).unwrap();
-    fs::create_dir_all(folder.join("target")).unwrap();
-    symlink(folder.join("target"), context.join("target")).unwrap();
-    for (_, names) in stage.iter().filter(|(word, _)| word == "COPY") {
+    fs::create_dir_all(&target).unwrap();
+    symlink(target, context.join("target")).unwrap();
+    for names in instructions(&stage, "COPY") {
         let (sources, destination) = names.rsplit_once(' ').unwrap();
         assert!(destination == sources || destination == "./", "{names}");
         // With their times, so that cargo sees what changed.
@@ -78,133 +76,63 @@ fn build(stage: &[(String, String)]) -> PathBuf {
         "aarch64" => "arm64",
         other => other,
     };
-    let mut command = tool::command(&["sh", "-c", only(stage, "RUN")]);
+    let [run] = &instructions(&stage, "RUN")[..] else { panic!("one RUN") };
+    let mut command = tool::command(&["sh", "-c", run]);
     command.current_dir(&context).env("TARGETARCH", architecture);
     let output = command.env_remove("CARGO_TARGET_DIR").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    context
+    fs::remove_file(context.join("target")).unwrap();
 }
 
-/// The root folder of the image.
-fn assemble(build: &[(String, String)], image: &[(String, String)], context: &Path) -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("image");
-    let _ = fs::remove_dir_all(&root);
-    fs::create_dir_all(&root).unwrap();
-    assert_eq!(only(image, "FROM"), "scratch");
-    for (_, names) in image.iter().filter(|(word, _)| word == "COPY") {
-        let names = names.strip_prefix("--from=build ").unwrap();
-        let names =
-            names.strip_prefix("--chown=").and_then(|rest| rest.split_once(' ')).map_or(names, |(_, names)| names);
-        let (source, destination) = names.split_once(' ').unwrap();
-        let source = context.join(Path::new(source).strip_prefix(only(build, "WORKDIR")).unwrap());
-        let destination = root.join(destination.strip_prefix('/').unwrap());
-        match source.is_dir() {
-            // Empty, and a volume is mounted there.
-            true => fs::create_dir_all(destination).unwrap(),
-            false => drop(fs::copy(source, destination).unwrap()),
-        }
+/// The image as the Dockerfile's final stage makes it.
+fn build_image(engine: &Engine, options: &[&str]) {
+    let (_, stage) = stages();
+    // The first stage's folder is the whole of the additional context `build`.
+    engine.build("lavaproxy", &stage.replace(" /build/", " /"), &context(), options);
+}
+
+/// An image that serves as a Lavalink v4 does, at port 2333: lavaproxy's demo. Its password is [`PASSWORD`].
+fn build_lavalink(engine: &Engine, name: &str) {
+    let lines = format!(
+        "FROM scratch\nCOPY lavaproxy /lavaproxy\n\
+         ENV PROXY_HOST=0.0.0.0 PROXY_PORT=2333 DEFAULT_VERSION=v4 PROXY_PASSWORD={PASSWORD}\n\
+         ENTRYPOINT [\"/lavaproxy\", \"--demo\"]\n"
+    );
+    engine.build(name, &lines, &context(), &[]);
+}
+
+fn has_rustup() -> bool {
+    tool::works(&["rustup", "--version"], "install rustup")
+}
+
+/// The README's command that runs the image, with its flags for the web pages, for these passwords and this node.
+fn run_command(node: &str) -> String {
+    let readme = read("README.md");
+    let (_, chapter) = readme.split_once("### Docker\n").unwrap();
+    let (_, run) = chapter.split_once("\ndocker run ").unwrap();
+    let (run, _) = run.split_once("\n```").unwrap();
+    let (_, web) = chapter.split_once("`-e WEB_HOST=").unwrap();
+    let (web, _) = web.split_once('`').unwrap();
+    let run = run.strip_suffix(" lavaproxy").unwrap();
+    let command = format!("podman run {run} -e WEB_HOST={web} lavaproxy");
+    let mut replaced = command.clone();
+    for (old, new) in [("what bots send", PASSWORD), ("what browsers send", WEB_PASSWORD), ("lavalink.example", node)] {
+        assert!(command.contains(old), "{old} in {command}");
+        replaced = replaced.replace(old, new);
     }
-    root
+    replaced
 }
 
-/// The folder for a volume with the state, and the user and group that the image gives it.
-fn state_folder(image: &[(String, String)]) -> (String, String) {
-    let copies = image.iter().filter(|(word, _)| word == "COPY");
-    let owned: Vec<_> = copies.filter_map(|(_, names)| names.split_once("--chown=")?.1.split_once(' ')).collect();
-    assert_eq!(owned.len(), 1, "one folder has an owner");
-    let (owner, names) = owned[0];
-    (names.split_once(' ').unwrap().1.to_owned(), owner.to_owned())
+/// The listeners `proxy` and `web` of a container, at the ports that the README and compose.yaml give them here.
+fn listeners() -> [SocketAddr; 2] {
+    let (_, image) = stages();
+    let [ports] = &instructions(&image, "EXPOSE")[..] else { panic!("one EXPOSE") };
+    let ports: Vec<u16> = ports.split(' ').map(|port| port.parse().unwrap()).collect();
+    [ports[0], ports[1]].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-/// What an engine does with a new volume: it gets the owner of the folder in the image.
-fn mount_volume(at: &Path, owner: &str) {
-    let (user, group) = owner.split_once(':').unwrap();
-    let options = format!("uid={user},gid={group},mode=0755");
-    let mut mount = tool::command(&["mount", "-t", "tmpfs", "-o", &options, "none"]);
-    assert!(mount.arg(at).status().unwrap().success());
-}
-
-#[test]
-fn the_image_serves_bots_read_only_and_without_privileges() {
-    if let Some(root) = env::var_os(ROOT) {
-        return serve(Path::new(&root));
-    }
-    let [build_stage, image] = &stages()[..] else { panic!("two stages") };
-    let as_root: &[&str] = if tool::quietly(&["test", "-w", "/"]) { &[] } else { &["sudo", "-n"] };
-    let namespaces = [as_root, &["unshare", "--mount", "--net", "ip", "link", "set", "lo", "up"]].concat();
-    if !tool::works(&["rustup", "--version"], "install rustup")
-        || !tool::works(&namespaces, "be root, or let sudo ask no password; install util-linux and iproute2")
-    {
-        return;
-    }
-    let root = assemble(build_stage, image, &build(build_stage));
-
-    let this_test = env::current_exe().unwrap();
-    let script = "ip link set lo up; mount --bind \"$0\" \"$0\"; mount -o remount,bind,ro \"$0\"; exec \"$@\"";
-    let mut command = tool::command(&[as_root, &["env"]].concat());
-    command.arg(format!("{ROOT}={}", root.display()));
-    command.args(["unshare", "--mount", "--net", "sh", "-ec", script]).arg(root).arg(this_test);
-    command.args(["the_image_serves_bots_read_only_and_without_privileges", "--exact", "--nocapture"]);
-    let output = command.output().unwrap();
-    assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));
-}
-
-/// A command of the image as an engine runs it: its user, its environment, no way to more rights.
-fn contained(root: &Path, image: &[(String, String)], command: &[String], settings: &HashMap<&str, String>) -> Command {
-    let (user, group) = only(image, "USER").split_once(':').unwrap();
-    for number in [user, group] {
-        assert!(
-            number.parse::<u32>().is_ok_and(|number| number > 0),
-            "engines can tell only from numbers who is not root"
-        );
-    }
-    let mut contained = Command::new("setpriv");
-    contained.args(["--no-new-privs", "unshare", "--wd=/", "--setgid", group, "--setuid", user]);
-    contained.arg(format!("--root={}", root.display())).args(command);
-    contained.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(settings);
-    contained
-}
-
-/// In namespaces of its own, so that the image's own ports are free.
-fn serve(root: &Path) {
-    let image = stages().pop().unwrap();
-    assert!(fs::write(root.join("anything"), "").is_err(), "the root is read-only");
-    let ports: Vec<u16> = only(&image, "EXPOSE").split(' ').map(|port| port.parse().unwrap()).collect();
-    let [bots, web] = [ports[0], ports[1]].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let node = Node::start(Lavalink::V4, PASSWORD).unwrap();
-    let (folder, owner) = state_folder(&image);
-    assert_eq!(owner, only(&image, "USER"));
-    let volume = root.join(folder.strip_prefix('/').unwrap());
-    mount_volume(&volume, &owner);
-    let settings = HashMap::from([
-        ("STATE_DIR", folder),
-        ("WEB_HOST", "0.0.0.0".to_owned()),
-        ("WEB_PASSWORD", WEB_PASSWORD.to_owned()),
-        ("LAVALINK_V3_HOST", "a-name-that-does-not-resolve".to_owned()),
-        ("LAVALINK_V4_HOST", "127.0.0.1".to_owned()),
-        ("LAVALINK_V4_PORT", node.address().port().to_string()),
-        ("CONNECT_TIMEOUT", "1s".to_owned()),
-    ]);
-    let (_, check) = only(&image, "HEALTHCHECK").split_once(" CMD ").unwrap();
-    let healthcheck = || contained(root, &image, &words(check), &settings).output().unwrap();
-    assert_eq!(healthcheck().status.code(), Some(1), "nothing listens yet");
-
-    let mut command = contained(root, &image, &words(only(&image, "ENTRYPOINT")), &settings);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    eventually("the healthcheck is content", || healthcheck().status.success());
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    for line in [
-        &*format!("Uid:\t{}\t", only(&image, "USER").split(':').next().unwrap()),
-        "CapEff:\t0000000000000000\n",
-        "NoNewPrivs:\t1\n",
-    ] {
-        assert!(status.contains(line), "{line} in {status}");
-    }
-
-    let mut bot = Client::connect(bots);
-    assert_eq!(bot.get("/v4/info", "").json()["version"]["major"], 4);
-    let error = bot.get("/v3/info", "");
-    assert!([502, 504].contains(&error.status), "{}", error.text());
+/// Opens a session, and reads its first message.
+fn open_session(bot: &mut Client) {
     assert_eq!(bot.upgrade("/v4/websocket").status, 101);
     let frame = bot.exactly(2);
     let message = match frame[1] {
@@ -215,7 +143,47 @@ fn serve(root: &Path) {
         length => bot.exactly(length.into()),
     };
     assert!(String::from_utf8(message).unwrap().contains(r#""op":"ready""#));
+}
 
+/// Its process may do nothing, and its root folder is read-only.
+fn assert_is_confined(container: &Value) {
+    let pid = &container["State"]["Pid"];
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in
+        ["Uid:\t65532\t65532\t", "Gid:\t65532\t65532\t", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n"]
+    {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
+    assert!(fs::write(format!("/proc/{pid}/root/anything"), "").is_err(), "the root is read-only");
+}
+
+#[test]
+fn the_image_serves_with_the_flags_of_the_readme() {
+    if !has_rustup() || !engine::entered("the_image_serves_with_the_flags_of_the_readme", build) {
+        return;
+    }
+    let engine = Engine::start();
+    build_image(&engine, &[]);
+    build_lavalink(&engine, "lavalink");
+    engine.podman(&["run", "--detach", "--name", "lavalink", "lavalink"]);
+    let node = engine.inspect("lavalink")["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();
+    let alone = engine.command(&["podman", "run", "--rm", "lavaproxy", "--healthcheck"]).output().unwrap();
+    assert_eq!(alone.status.code(), Some(1), "nothing listens there: {}", said(&alone));
+
+    let started = engine.command(&["sh", "-c", &run_command(&node)]).output().unwrap();
+    assert!(started.status.success(), "{}", said(&started));
+    eventually("the health check is content", || engine.health("lavaproxy") == Some(0));
+    assert!(engine.podman(&["ps", "--format", "{{.Names}} {{.Status}}"]).contains("(healthy)"));
+    let container = engine.inspect("lavaproxy");
+    assert_is_confined(&container);
+    assert_eq!(container["HostConfig"]["RestartPolicy"]["Name"], "unless-stopped");
+
+    let [bots, web] = listeners();
+    let mut bot = Client::connect(bots);
+    assert_eq!(bot.get("/v4/info", "").json()["version"]["major"], 4);
+    assert_eq!(bot.get("/v3/info", "").status, 503, "v3 is off");
+    open_session(&mut bot);
     assert_eq!(ask_at(web, "GET", "/healthz", "").text(), "ok");
     for page in ["/", "/data-usage", "/health", "/metrics"] {
         assert_eq!(ask_at(web, "GET", page, "").status, 401, "{page}");
@@ -224,13 +192,79 @@ fn serve(root: &Path) {
     let stats = ask_at(web, "GET", "/api/stats", BASIC).json();
     assert_eq!(stats["totals"]["websockets"], 1, "{stats}");
 
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    let status = child.wait().unwrap();
-    let mut log = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-    assert!(status.success() && log.contains("event=stopped"), "{log}");
-    let state: serde_json::Value = serde_json::from_slice(&fs::read(volume.join("state.json")).unwrap()).unwrap();
-    assert_eq!(state["ledger"]["addresses"]["rows"][0]["key"], "127.0.0.1", "{state}");
-    assert!(log.contains("event=monitor-exposed"), "there was no folder to write to: {log}");
-    assert_eq!(healthcheck().status.code(), Some(1));
+    engine.podman(&["stop", "lavaproxy"]);
+    assert_eq!(engine.inspect("lavaproxy")["State"]["ExitCode"], 0);
+    let log = engine.podman(&["logs", "lavaproxy"]);
+    assert!(log.contains("event=stopping signal=SIGTERM") && log.contains("event=stopped"), "{log}");
+    assert!(log.contains("reason=shutdown"), "the session was closed in order: {log}");
+}
+
+/// Docker's compose with compose.yaml at this engine.
+fn compose(engine: &Engine, words: &[&str]) -> Output {
+    let mut command = engine.command(tool::compose().expect("it was there before"));
+    command.args(["--file", "deploy/compose.yaml", "--project-name", "test"]).args(words);
+    command.env("PROXY_PASSWORD", PASSWORD).env("WEB_PASSWORD", WEB_PASSWORD).current_dir(repository());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "compose {words:?}: {}", said(&output));
+    output
+}
+
+/// The id of the container of a service.
+fn container_of(engine: &Engine, service: &str) -> String {
+    let id = String::from_utf8(compose(engine, &["ps", "--quiet", service]).stdout).unwrap();
+    id.trim().to_owned()
+}
+
+/// The usage of all clients: requests, by /api/data-usage.
+fn requests(web: SocketAddr) -> u64 {
+    let rows = ask_at(web, "GET", "/api/data-usage", BASIC).json();
+    rows.as_array().unwrap().iter().map(|row| row["requests"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn compose_brings_it_up_upgrades_it_and_stops_it() {
+    if !has_rustup()
+        || tool::compose().is_none()
+        || !engine::entered("compose_brings_it_up_upgrades_it_and_stops_it", build)
+    {
+        return;
+    }
+    let engine = Engine::start();
+    engine.serve();
+    build_image(&engine, &[]);
+    let file = read("deploy/compose.yaml");
+    let lavalink = file.lines().find_map(|line| line.trim().strip_prefix("image: ghcr.io/")).unwrap();
+    build_lavalink(&engine, &format!("ghcr.io/{lavalink}"));
+
+    let [bots, web] = listeners();
+    compose(&engine, &["up", "--detach", "--no-build"]);
+    let first = container_of(&engine, "lavaproxy");
+    eventually("the health check is content", || engine.health(&first) == Some(0));
+    assert_is_confined(&engine.inspect(&first));
+    let environment = engine.inspect(&container_of(&engine, "lavalink"))["Config"]["Env"].to_string();
+    for own in [format!("LAVALINK_SERVER_PASSWORD={PASSWORD}"), "SERVER_PORT=2333".to_owned()] {
+        assert!(environment.contains(&own), "{own} in {environment}");
+    }
+    let info = || Client::connect(bots).get("/v4/info", "").status;
+    eventually("the node has an address and answers", || info() == 200);
+    let mut bot = Client::connect(bots);
+    open_session(&mut bot);
+    let before = requests(web);
+    assert!(before >= 2);
+
+    // A new image under the same name, as `up --build` makes one after a `git pull`.
+    build_image(&engine, &["--label", "release=next"]);
+    compose(&engine, &["up", "--detach", "--no-build"]);
+    let second = container_of(&engine, "lavaproxy");
+    assert_ne!(first, second, "the container was replaced");
+    eventually("the new container is healthy", || engine.health(&second) == Some(0));
+    assert_eq!(engine.inspect(&second)["Config"]["Labels"]["release"], "next");
+    assert!(requests(web) >= before, "the volume with the state was kept");
+    eventually("the node answers again", || info() == 200);
+
+    compose(&engine, &["stop"]);
+    assert_eq!(engine.inspect(&second)["State"]["ExitCode"], 0);
+    let log = engine.podman(&["logs", &second]);
+    assert!(log.contains("event=state-read") && log.contains("event=stopped"), "{log}");
+    compose(&engine, &["down", "--volumes"]);
 }

@@ -63,6 +63,14 @@ pub fn command(words: &[&str]) -> Command {
     command
 }
 
+/// Docker's compose: its plugin, or the program of its own. `None` is a skip.
+pub fn compose() -> Option<&'static [&'static str]> {
+    let plugin = quietly(&["docker", "compose", "version"]);
+    let compose: &[&str] = if plugin { &["docker", "compose"] } else { &["docker-compose"] };
+    let version = [compose, &["version"]].concat();
+    works(&version, "install docker's compose plugin, or the package docker-compose").then_some(compose)
+}
+
 /// Standard output and error, one behind the other.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
