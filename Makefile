@@ -15,7 +15,7 @@ SETTINGS := /etc/lavaproxy/lavaproxy.env
 # skips with a line what it does not find.
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 TEST_LONG := image release soak
-TEST_TOOLS := alerts browser compose fleet fronts libraries prometheus service state_faults
+TEST_TOOLS := alerts browser compose fleet fronts kubernetes libraries prometheus service state_faults
 # TEST_CROWDS opens thousands of tunnels or starts hundreds of processes: too much for each save.
 TEST_CROWDS := many_tunnels nodes_crowd limits_memory state_killed
 # Most of them wait most of the time, so that several run at once; those that take longest start first.

@@ -3,7 +3,7 @@
 # tree): tests/real/install.sh ENVIRONMENT
 #   node            node_modules for tests/real/node/*.mjs, the Node bot libraries
 #   browser         node_modules for tests/real/browser/pages.mjs, which drives the system's Chromium
-#   python/<name>   a virtual environment for requirements-<name>.txt, the Python bot libraries
+#   python/<name>   a virtual environment for requirements-<name>.txt: the Python bot libraries, the schemas of Kubernetes
 # Each has a file `installed` that holds the checksum of what it was installed from: a second run does nothing.
 # Where the runtime is missing this says which on standard output, and exits with 3.
 set -eu
@@ -54,7 +54,7 @@ install_browser() {
 
 install_python() {
   local dir=$target/python/$1 from=$here/python/requirements-$1.txt stamp
-  local build=$here/python/requirements-build.txt what="the Python bot libraries ($1)"
+  local build=$here/python/requirements-build.txt what="the Python packages ($1)"
   if ! command -v python3 >/dev/null; then
     missing "$what need python 3.11 or newer (apt-get install python3 python3-venv)"
   fi
