@@ -1,6 +1,6 @@
 //! The image in a real container engine, podman: its final stage as the Dockerfile has it, with the flags of the
-//! README, and compose.yaml as docker's compose brings it up, with a pretend Lavalink in the real one's place. The first
-//! stage runs without an engine, as its base image would come from a registry.
+//! README, compose.yaml as docker's compose brings it up, and the pod of the manifest for Kubernetes, with a pretend
+//! Lavalink in the real one's place. The first stage runs without an engine, as its base image would come from a registry.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/engine.rs"]
@@ -85,10 +85,10 @@ fn run_first_stage() {
 }
 
 /// The image as the Dockerfile's final stage makes it.
-fn build_image(engine: &Engine, options: &[&str]) {
+fn build_image(engine: &Engine, name: &str, options: &[&str]) {
     let (_, stage) = stages();
     // The first stage's folder is the whole of the additional context `build`.
-    engine.build("lavaproxy", &stage.replace(" /build/", " /"), &context(), options);
+    engine.build(name, &stage.replace(" /build/", " /"), &context(), options);
 }
 
 /// An image that serves as a Lavalink v4 does, at port 2333: lavaproxy's demo. Its password is [`PASSWORD`].
@@ -164,7 +164,7 @@ fn the_image_serves_with_the_flags_of_the_readme() {
         return;
     }
     let engine = Engine::start();
-    build_image(&engine, &[]);
+    build_image(&engine, "lavaproxy", &[]);
     build_lavalink(&engine, "lavalink");
     engine.podman(&["run", "--detach", "--name", "lavalink", "lavalink"]);
     let node = engine.inspect("lavalink")["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();
@@ -231,7 +231,7 @@ fn compose_brings_it_up_upgrades_it_and_stops_it() {
     }
     let engine = Engine::start();
     engine.serve();
-    build_image(&engine, &[]);
+    build_image(&engine, "lavaproxy", &[]);
     let file = read("deploy/compose.yaml");
     let lavalink = file.lines().find_map(|line| line.trim().strip_prefix("image: ghcr.io/")).unwrap();
     build_lavalink(&engine, &format!("ghcr.io/{lavalink}"));
@@ -253,7 +253,7 @@ fn compose_brings_it_up_upgrades_it_and_stops_it() {
     assert!(before >= 2);
 
     // A new image under the same name, as `up --build` makes one after a `git pull`.
-    build_image(&engine, &["--label", "release=next"]);
+    build_image(&engine, "lavaproxy", &["--label", "release=next"]);
     compose(&engine, &["up", "--detach", "--no-build"]);
     let second = container_of(&engine, "lavaproxy");
     assert_ne!(first, second, "the container was replaced");
@@ -267,4 +267,41 @@ fn compose_brings_it_up_upgrades_it_and_stops_it() {
     let log = engine.podman(&["logs", &second]);
     assert!(log.contains("event=state-read") && log.contains("event=stopped"), "{log}");
     compose(&engine, &["down", "--volumes"]);
+}
+
+/// The manifest without the parts of a cluster: podman makes the Deployment's pod and ignores the other objects.
+#[test]
+fn the_pod_of_the_kubernetes_manifest_serves() {
+    if !has_rustup() || !engine::entered("the_pod_of_the_kubernetes_manifest_serves", build) {
+        return;
+    }
+    let engine = Engine::start();
+    let manifest = read("deploy/kubernetes/lavaproxy.yaml");
+    let image = manifest.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
+    build_image(&engine, image, &[]);
+    build_lavalink(&engine, "lavalink");
+    // The values are PASSWORD and WEB_PASSWORD in base64, in the form in which podman keeps a Secret.
+    fs::write("/run/secret", r#"{"proxy-password":"RGV2YW1PUA==","web-password":"c2VjcmV0"}"#).unwrap();
+    engine.podman(&["secret", "create", "lavaproxy", "/run/secret"]);
+    // Pods of one machine share its ports here.
+    assert!(manifest.contains("replicas: 2\n"));
+    fs::write("/run/pod.yaml", manifest.replace("replicas: 2\n", "replicas: 1\n")).unwrap();
+    engine.podman(&["play", "kube", "/run/pod.yaml"]);
+    let network = "podman-default-kube-network";
+    engine.podman(&["run", "--detach", "--name", "lavalink", "--network", network, "lavalink"]);
+
+    let name = "lavaproxy-pod-0-lavaproxy";
+    let [bots, web] = listeners();
+    eventually("the pod is ready", || engine.exec(name, &["/lavaproxy", "--healthcheck"]));
+    assert_eq!(ask_at(web, "GET", "/healthz", "").text(), "ok");
+    assert_is_confined(&engine.inspect(name));
+    assert_eq!(ask_at(web, "GET", "/metrics", "").status, 401);
+    assert_eq!(ask_at(web, "GET", "/metrics", BASIC).status, 200);
+    eventually("the node has an address and answers", || Client::connect(bots).get("/v4/info", "").status == 200);
+    open_session(&mut Client::connect(bots));
+
+    engine.podman(&["pod", "stop", "lavaproxy-pod-0"]);
+    assert_eq!(engine.inspect(name)["State"]["ExitCode"], 0);
+    let log = engine.podman(&["logs", name]);
+    assert!(log.contains("event=stopping signal=SIGTERM") && log.contains("event=stopped"), "{log}");
 }

@@ -47,7 +47,7 @@ pub fn entered(test: &str, prepare: impl FnOnce()) -> bool {
     let script = "ip link set lo up; for folder in /run /dev/shm; do mount -t tmpfs none $folder; done; exec \"$@\"";
     let unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let namespaces = [as_root, &unshare, &["sh", "-ec", script, "sh"]].concat();
-    let packages = "apt-get install podman runc netavark aardvark-dns iptables util-linux iproute2";
+    let packages = "apt-get install podman runc netavark aardvark-dns catatonit iptables util-linux iproute2";
     if !tool::works(&[&namespaces[..], &["true"]].concat(), "be root, or let sudo ask no password")
         || !tool::works(&["podman", "--version"], packages)
     {
@@ -97,6 +97,12 @@ impl Engine {
     /// The exit code of the health check of a container.
     pub fn health(&self, container: &str) -> Option<i32> {
         self.command(&["podman", "healthcheck", "run", container]).output().unwrap().status.code()
+    }
+
+    /// True when a command in a container ends well.
+    pub fn exec(&self, container: &str, command: &[&str]) -> bool {
+        let output = self.command(&["podman", "exec", container]).args(command).output();
+        output.unwrap().status.success()
     }
 
     pub fn inspect(&self, container: &str) -> Value {
