@@ -266,7 +266,6 @@ fn compose_brings_it_up_upgrades_it_and_stops_it() {
     assert_eq!(engine.inspect(&second)["State"]["ExitCode"], 0);
     let log = engine.podman(&["logs", &second]);
     assert!(log.contains("event=state-read") && log.contains("event=stopped"), "{log}");
-    compose(&engine, &["down", "--volumes"]);
 }
 
 /// The manifest without the parts of a cluster: podman makes the Deployment's pod and ignores the other objects.
