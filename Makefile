@@ -25,7 +25,7 @@ SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
 
 .DEFAULT_GOAL := help
 .PHONY: help demo fleet run quick test test-all check soak bench fmt clippy audit lint doc release install uninstall test-lavalink \
-	cargo clean
+	pictures cargo clean
 
 # Builds the unit tests and the test programs $(1), runs them JOBS at a time, each with its output in one piece, and
 # repeats at the end what was skipped.
@@ -130,6 +130,10 @@ test-lavalink: cargo ## the bot libraries against real Lavalinks: LAVALINK_V3_JA
 		|| { echo "name the jars: make test-lavalink LAVALINK_V3_JAR=path/to/v3.jar LAVALINK_V4_JAR=path/to/v4.jar"; exit 1; }
 	@command -v java >/dev/null || { echo "the jars need Java 17: apt-get install openjdk-17-jre-headless"; exit 1; }
 	LAVALINK_V3_JAR="$(LAVALINK_V3_JAR)" LAVALINK_V4_JAR="$(LAVALINK_V4_JAR)" $(CARGO) test --locked --test libraries
+
+pictures: cargo ## the README's pictures of the pages, from a minute of the demo; needs Chromium and Node
+	$(CARGO) build --release --locked
+	tests/real/pictures.sh target/release/lavaproxy
 
 cargo:
 	@command -v $(CARGO) >/dev/null || { echo "lavaproxy needs Rust 1.85 or newer: install it with rustup (https://rustup.rs)"; exit 1; }
