@@ -15,10 +15,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use process::Running;
-use prometheus::Prometheus;
+use prometheus::{Daemon, Prometheus};
 use serde_json::Value;
 use support::tool::{self, said};
 use support::{Client, PATIENCE, eventually};
@@ -71,7 +71,7 @@ fn each_alert_fires_in_one_case_and_not_in_another() {
 
 /// The example's folder in a place of its own, with its scrapes of `target` every 200 ms.
 fn example(name: &str, target: &str) -> PathBuf {
-    let directory = Prometheus::directory(name);
+    let directory = Daemon::directory(name);
     let password = directory.join("password");
     fs::write(&password, WEB_PASSWORD).unwrap();
     fs::write(directory.join("lavaproxy.rules.yml"), file("lavaproxy.rules.yml")).unwrap();
@@ -177,33 +177,20 @@ fn promtool_accepts_the_example() {
     fs::remove_dir_all(directory).unwrap();
 }
 
-/// A running Alertmanager. Its drop ends it and removes its folder.
-struct Alertmanager {
-    process: Child,
-    address: SocketAddr,
-    directory: PathBuf,
-}
+/// A running Alertmanager.
+struct Alertmanager(Daemon);
 
 impl Alertmanager {
     fn start(program: &Path, directory: PathBuf) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let process = Command::new(program)
-            .arg(format!("--config.file={}", directory.join("alertmanager.yml").display()))
-            .arg(format!("--storage.path={}", directory.join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--cluster.listen-address=")
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(directory.join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let own = Self { process, address, directory };
-        eventually("Alertmanager answers", || TcpStream::connect(own.address).is_ok());
-        own
+        let alone = ["--cluster.listen-address="];
+        let daemon = Daemon::start(program, directory, "alertmanager.yml", "--storage.path", &alone);
+        eventually("Alertmanager answers", || TcpStream::connect(daemon.address).is_ok());
+        Self(daemon)
     }
 
     fn alert(&self, alerts: &Value) {
         let body = alerts.to_string();
-        let mut client = Client::connect(self.address);
+        let mut client = Client::connect(self.0.address);
         let head = format!(
             "POST /api/v2/alerts HTTP/1.1\r\nHost: alerts\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
@@ -214,21 +201,10 @@ impl Alertmanager {
     }
 }
 
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("{}", fs::read_to_string(self.directory.join("log")).unwrap_or_default());
-        }
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
 /// The example's folder with the webhook's address in its file. An Alertmanager before 0.28 knows no such file: for it
 /// the address stands in its configuration.
 fn alertmanager_example(amtool: &Path, webhook: &str) -> PathBuf {
-    let directory = Prometheus::directory("alertmanager");
+    let directory = Daemon::directory("alertmanager");
     let (secret, path) = (directory.join("discord-webhook"), directory.join("alertmanager.yml"));
     fs::write(&secret, webhook).unwrap();
     let config = replace(&file("alertmanager.yml"), "group_wait: 30s", "group_wait: 1s");

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
 use lavaproxy::error::End;
-use prometheus::Prometheus;
+use prometheus::{Daemon, Prometheus};
 use support::*;
 use web::{BASIC, WEB_PASSWORD, ask, get};
 
@@ -49,7 +49,7 @@ fn a_real_prometheus_scrapes_the_metrics() {
     for _ in 0..5 {
         assert_eq!(bot.get("/v4/info", "").status, 200);
     }
-    let directory = Prometheus::directory("prometheus");
+    let directory = Daemon::directory("prometheus");
     let job = format!(
         "scrape_configs:\n  - job_name: lavaproxy\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n    \
          basic_auth: {{ username: prometheus, password: {WEB_PASSWORD} }}\n    \

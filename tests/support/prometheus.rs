@@ -1,4 +1,4 @@
-//! A real Prometheus on a free port, with files of its own.
+//! A real Prometheus or Alertmanager on a free port, with files of its own.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::fs;
@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::web::ask_at;
 
-/// A running Prometheus. Its drop ends it and removes its folder.
-pub struct Prometheus {
+/// A running Prometheus or Alertmanager. Its drop ends it and removes its folder.
+pub struct Daemon {
     process: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
     directory: PathBuf,
 }
 
-impl Prometheus {
+impl Daemon {
     /// An empty folder for its configuration.
     pub fn directory(name: &str) -> PathBuf {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
@@ -26,18 +26,40 @@ impl Prometheus {
         directory
     }
 
-    /// With the file prometheus.yml of this folder.
-    pub fn start(program: &Path, directory: PathBuf) -> Self {
+    /// With this file of the folder. `storage` is the flag for its data.
+    pub fn start(program: &Path, directory: PathBuf, config: &str, storage: &str, further: &[&str]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let process = Command::new(program)
-            .arg(format!("--config.file={}", directory.join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", directory.join("data").display()))
+            .arg(format!("--config.file={}", directory.join(config).display()))
+            .arg(format!("{storage}={}", directory.join("data").display()))
             .arg(format!("--web.listen-address={address}"))
+            .args(further)
             .stdout(Stdio::null())
             .stderr(fs::File::create(directory.join("log")).unwrap())
             .spawn()
             .unwrap();
         Self { process, address, directory }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.directory.join("log")).unwrap_or_default());
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A running Prometheus.
+pub struct Prometheus(Daemon);
+
+impl Prometheus {
+    /// With the file prometheus.yml of this folder.
+    pub fn start(program: &Path, directory: PathBuf) -> Self {
+        Self(Daemon::start(program, directory, "prometheus.yml", "--storage.tsdb.path", &[]))
     }
 
     /// The values of an expression now; none while Prometheus does not answer.
@@ -45,11 +67,11 @@ impl Prometheus {
     /// # Panics
     /// When the expression is wrong.
     pub fn values(&self, expression: &str) -> Vec<f64> {
-        if TcpStream::connect(self.address).is_err() {
+        if TcpStream::connect(self.0.address).is_err() {
             return Vec::new();
         }
         let target = format!("/api/v1/query?query={}", percent_encoded(expression));
-        let answer = ask_at(self.address, "GET", &target, "");
+        let answer = ask_at(self.0.address, "GET", &target, "");
         if answer.status == 503 {
             return Vec::new();
         }
@@ -62,17 +84,6 @@ impl Prometheus {
     /// The first of the values.
     pub fn query(&self, expression: &str) -> Option<f64> {
         self.values(expression).first().copied()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("{}", fs::read_to_string(self.directory.join("log")).unwrap_or_default());
-        }
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
