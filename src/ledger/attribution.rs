@@ -1,8 +1,8 @@
-//! Which client, bot and account a connection's requests and bytes count for.
+//! Which client, bot, account and node a connection's requests and bytes count for.
 //!
 //! A front may send the requests of many clients over one connection. What was used before a request of another client
-//! stays with the earlier client, and likewise with bots and accounts. The ledger is locked only when one of them
-//! changes.
+//! stays with the earlier client, and likewise with bots, accounts and nodes. The ledger is locked only when one of
+//! them changes.
 
 use std::sync::Arc;
 
@@ -47,6 +47,22 @@ impl Ledger {
         let mut notes = connection.notes.lock();
         let so_far = notes.before_request;
         state.accounts.attribute(&mut notes.account, account, so_far, unix_millis());
+    }
+
+    /// Attributes the current request of a connection and what follows it to this node.
+    pub(super) fn attribute_to_node(&self, connection: &Live, node: Arc<str>) {
+        let mut state = self.state.lock();
+        let mut notes = connection.notes.lock();
+        let so_far = notes.before_request;
+        state.nodes.attribute(&mut notes.by_node, node, so_far, unix_millis());
+    }
+
+    /// Attributes what a tunnel uses from now on to this node.
+    pub(super) fn move_to_node(&self, connection: &Live, node: Arc<str>) {
+        let mut state = self.state.lock();
+        let mut notes = connection.notes.lock();
+        let so_far = connection.amount();
+        state.nodes.attribute(&mut notes.by_node, node, so_far, unix_millis());
     }
 }
 

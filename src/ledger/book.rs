@@ -1,4 +1,4 @@
-//! What each client address, bot or account used. All three are kept in the same way and within the same bound.
+//! What each client address, bot, account or node used. All are kept in the same way and within the same bound.
 //!
 //! A connection counts for one key of a book at a time. When its key changes, what it used before stays with the
 //! earlier key. The connection itself counts for the first key alone, so that the sums are the same as if each key had
@@ -180,6 +180,12 @@ impl<K: Clone + Eq + Hash> Book<K> {
             rows.push(Copied { key: None, client_name: None, used: self.others.used(clock, now) });
         }
         rows
+    }
+
+    /// The open connections of each key and what it used so far; no key for those that were folded together.
+    pub fn sums(&self) -> impl Iterator<Item = (Option<&K>, u64, Amount)> {
+        let of = |key, usage: &Usage| (key, usage.active, usage.so_far().amount);
+        self.rows.iter().map(move |(key, usage)| of(Some(key), usage)).chain([of(None, &self.others)])
     }
 
     /// All figures.

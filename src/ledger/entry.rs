@@ -58,6 +58,7 @@ impl Live {
             address: Share::new(),
             bot: Share::new(),
             account: Share::new(),
+            by_node: Share::new(),
         };
         Self {
             id,
@@ -99,6 +100,7 @@ pub(super) struct Notes {
     pub address: Share<IpAddr>,
     pub bot: Share<Arc<str>>,
     pub account: Share<Arc<str>>,
+    pub by_node: Share<Arc<str>>,
 }
 
 /// The handle on a connection's entry. The connection counts as ended when it is dropped.
@@ -199,12 +201,16 @@ impl Entry {
         let is_its_name = !has_bot || !info.client_name.is_empty();
         let client_name = if is_bot_changed && is_its_name { notes.client_name.clone() } else { None };
         let has_new_version = notes.version != version;
+        let has_new_node = notes.by_node.key.as_ref() != Some(node);
         drop(notes);
         if has_new_version {
             self.ledger.change_version(&self.connection, version);
         }
         if is_bot_changed {
             self.ledger.attribute_to_bot(&self.connection, bot, client_name);
+        }
+        if has_new_node {
+            self.ledger.attribute_to_node(&self.connection, Arc::clone(node));
         }
     }
 
@@ -219,6 +225,8 @@ impl Entry {
         let mut notes = self.connection.notes.lock();
         notes.node = Some(Arc::clone(node));
         notes.backend = Some(Arc::clone(backend));
+        drop(notes);
+        self.ledger.move_to_node(&self.connection, Arc::clone(node));
     }
 
     /// The version, the node and the backend of the last request.

@@ -41,6 +41,7 @@ impl Ledger {
         state.addresses.hand_over();
         state.bots.hand_over();
         state.accounts.hand_over();
+        state.nodes.hand_over();
         figures
     }
 
@@ -56,6 +57,7 @@ impl Ledger {
             addresses: state.addresses.remainder(now),
             bots: state.bots.remainder(now),
             accounts: state.accounts.remainder(now),
+            nodes: state.nodes.remainder(now),
         }
     }
 
@@ -87,6 +89,7 @@ impl State {
             addresses: self.addresses.figures(now),
             bots: self.bots.figures(now),
             accounts: self.accounts.figures(now),
+            nodes: self.nodes.figures(now),
         }
     }
 
@@ -106,6 +109,7 @@ impl State {
         self.addresses.clear_open();
         self.bots.clear_open();
         self.accounts.clear_open();
+        self.nodes.clear_open();
         for connection in self.live.values() {
             let so_far = connection.amount();
             let mut notes = connection.notes.lock();
@@ -115,11 +119,12 @@ impl State {
             self.addresses.close_open(&mut notes.address, so_far);
             self.bots.close_open(&mut notes.bot, so_far);
             self.accounts.close_open(&mut notes.account, so_far);
+            self.nodes.close_open(&mut notes.by_node, so_far);
         }
     }
 
     fn add(&mut self, saved: Saved) {
-        let Saved { since, counters, addresses, bots, accounts } = saved;
+        let Saved { since, counters, addresses, bots, accounts, nodes } = saved;
         if since > 0 {
             self.since = self.since.min(since);
         }
@@ -138,6 +143,7 @@ impl State {
         self.addresses.add(addresses);
         self.bots.add(bots);
         self.accounts.add(accounts);
+        self.nodes.add(nodes);
     }
 
     fn level_rates(&mut self) {

@@ -1,8 +1,8 @@
-//! Who used what: live connections, and usage per client address, bot and account, which is kept after its connections
+//! Who used what: live connections, and usage per client address, bot, account and node, which is kept after its connections
 //! end. It can be saved, restored and handed over to a successor.
 //!
 //! It knows nothing of HTTP or sockets: the proxy reports what happens, and the ledger decides nothing. Its mutex is
-//! taken when a connection opens or closes, when it changes its version, client, bot or account, at each tick, and when
+//! taken when a connection opens or closes, when it changes its version, client, bot, account or node, at each tick, and when
 //! figures are copied, never where bytes pass.
 
 mod attribution;
@@ -15,6 +15,7 @@ mod rate;
 mod rows;
 mod saved;
 mod snapshot;
+mod sums;
 mod tally;
 mod traffic;
 
@@ -36,6 +37,7 @@ pub use meter::{Meter, Metered};
 use rate::{Clock, Window};
 pub use rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow};
 pub use saved::{Counters, Saved, SavedBook, SavedRow, SavedUsage};
+pub use sums::{Sum, Sums};
 use tally::{Inherited, Reasons, Versions};
 pub use tally::{Tallies, Tally};
 pub use traffic::{Amount, Counted, Traffic, Used};
@@ -61,6 +63,7 @@ struct State {
     addresses: Book<IpAddr>,
     bots: Book<Arc<str>>,
     accounts: Book<Arc<str>>,
+    nodes: Book<Arc<str>>,
     /// When the figures began.
     since: u64,
     ended: Reasons,
@@ -81,6 +84,11 @@ impl Ledger {
         Self::bounded(MAX_ROWS)
     }
 
+    /// When the process began to count, in milliseconds since the epoch.
+    pub fn started_at(&self) -> u64 {
+        self.started_at
+    }
+
     /// Keeps so many rows of addresses, of bots and of accounts.
     fn bounded(rows: usize) -> Arc<Self> {
         let started_at = unix_millis();
@@ -89,6 +97,7 @@ impl Ledger {
             addresses: Book::new(rows),
             bots: Book::new(rows),
             accounts: Book::new(rows),
+            nodes: Book::new(rows),
             since: started_at,
             ended: Reasons::default(),
             inherited: Inherited::default(),
@@ -134,6 +143,7 @@ impl Ledger {
         state.addresses.close(&notes.address, used, now);
         state.bots.close(&notes.bot, used, now);
         state.accounts.close(&notes.account, used, now);
+        state.nodes.close(&notes.by_node, used, now);
     }
 
     /// Takes the samples that rates are computed from; to be called once a second.
@@ -155,6 +165,7 @@ impl State {
         self.addresses.clear_open();
         self.bots.clear_open();
         self.accounts.clear_open();
+        self.nodes.clear_open();
         let mut versions = self.versions;
         for connection in self.live.values() {
             let so_far = connection.amount();
@@ -163,6 +174,7 @@ impl State {
             self.addresses.add_open(&notes.address, so_far);
             self.bots.add_open(&notes.bot, so_far);
             self.accounts.add_open(&notes.account, so_far);
+            self.nodes.add_open(&notes.by_node, so_far);
             each(connection, &mut notes, so_far);
         }
         versions

@@ -25,6 +25,8 @@ pub struct Saved {
     pub bots: SavedBook<Arc<str>>,
     /// By account.
     pub accounts: SavedBook<Arc<str>>,
+    /// By node.
+    pub nodes: SavedBook<Arc<str>>,
 }
 
 impl Saved {
@@ -36,6 +38,7 @@ impl Saved {
             addresses: self.addresses.beyond(&before.addresses),
             bots: self.bots.beyond(&before.bots),
             accounts: self.accounts.beyond(&before.accounts),
+            nodes: self.nodes.beyond(&before.nodes),
         }
     }
 }
@@ -121,7 +124,7 @@ impl<K: Clone + Eq + Hash> SavedBook<K> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SavedRow<K> {
-    /// A client address, the `User-Id` of a bot, or the name of an account.
+    /// A client address, the `User-Id` of a bot, or the name of an account or a node.
     pub key: K,
     /// The `Client-Name` that a bot sent last.
     #[serde(default, skip_serializing_if = "Option::is_none")]

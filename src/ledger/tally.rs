@@ -39,6 +39,10 @@ impl Versions {
         }
     }
 
+    pub(super) fn of(&self, version: Option<Lavalink>) -> Amount {
+        self.0[index(version)]
+    }
+
     /// Of all versions together.
     pub(super) fn sum(&self) -> Amount {
         let mut sum = Amount::default();
@@ -47,13 +51,13 @@ impl Versions {
     }
 }
 
-const VERSIONS: [Option<Lavalink>; 3] = [None, Some(Lavalink::V3), Some(Lavalink::V4)];
+pub(super) const VERSIONS: [Option<Lavalink>; 3] = [None, Some(Lavalink::V3), Some(Lavalink::V4)];
 
-fn name(version: Option<Lavalink>) -> &'static str {
+pub(super) fn name(version: Option<Lavalink>) -> &'static str {
     version.map_or("none", Lavalink::name)
 }
 
-fn index(version: Option<Lavalink>) -> usize {
+pub(super) fn index(version: Option<Lavalink>) -> usize {
     version.map_or(0, |version| 1 + version as usize)
 }
 
@@ -84,6 +88,11 @@ impl Reasons {
             };
             *sum = sum.saturating_add(count);
         }
+    }
+
+    /// Of all reasons together.
+    pub(super) fn sum(&self) -> u64 {
+        self.known.iter().chain(self.unknown.values()).fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Those that have happened.
@@ -147,8 +156,8 @@ impl Ledger {
         let state = self.state.lock();
         let inherited = &state.inherited;
         let mut versions = VERSIONS.map(|version| {
-            let of = |versions: &Versions| versions.0[index(version)];
-            Tally { version, http: 0, websockets: 0, amount: of(&state.versions).less(of(&inherited.versions)) }
+            let amount = state.versions.of(version).less(inherited.versions.of(version));
+            Tally { version, http: 0, websockets: 0, amount }
         });
         for connection in state.live.values() {
             let notes = connection.notes.lock();

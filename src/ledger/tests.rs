@@ -44,7 +44,7 @@ pub(super) fn assert_adds_up(ledger: &Ledger) {
     assert_eq!(snapshot.connections.len() as u64, totals.active);
     let saved = ledger.save();
     assert_saved_adds_up(&saved);
-    for book in [&saved.bots, &saved.accounts] {
+    for book in [&saved.bots, &saved.accounts, &saved.nodes] {
         assert!(saved_sum(book).less(saved_total(&saved)).is_nothing(), "{saved:?}");
     }
 }

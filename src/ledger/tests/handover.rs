@@ -137,6 +137,7 @@ fn the_saved_form_is_plain_json() {
     saved.addresses.rows[0].usage.last_seen = 6;
     saved.bots.rows[0].usage.last_seen = 7;
     saved.accounts.rows[0].usage.last_seen = 8;
+    saved.nodes.rows[0].usage.last_seen = 9;
     let figures = |key: &str, last_seen: u64| {
         format!(
             r#""key":"{key}",{}"connections":1,"requests":1,"bytesIn":10,"bytesOut":100,"lastSeen":{last_seen}"#,
@@ -149,10 +150,11 @@ fn the_saved_form_is_plain_json() {
     };
     let counters = r#"{"listeners":{"proxy":1},"versions":{"v4":{"requests":1,"bytesIn":10,"bytesOut":100}},"ended":{"internal-error":1},"refused":{}}"#;
     let expected = format!(
-        r#"{{"since":5,"counters":{counters},"addresses":{},"bots":{},"accounts":{}}}"#,
+        r#"{{"since":5,"counters":{counters},"addresses":{},"bots":{},"accounts":{},"nodes":{}}}"#,
         book("10.0.0.1", 6),
         book("42", 7),
-        book("default", 8)
+        book("default", 8),
+        book("v4", 9)
     );
     assert_eq!(serde_json::to_string(&saved).unwrap(), expected);
 }
