@@ -15,7 +15,7 @@
 //! | 5 | [`listener`] | the accept loops |
 //! | 4 | [`proxy`], [`monitor`] | the stages of a connection; the web pages and the API |
 //! | 3 | [`sessions`], [`admission`], [`limits`] | Lavalink sessions and their nodes; slots for connections; limits, bans, accounts |
-//! | 2 | [`nodes`], [`ledger`] | Lavalink nodes; connections and their traffic |
+//! | 2 | [`nodes`], [`ledger`], [`history`] | Lavalink nodes; connections and their traffic; figures over time |
 //! | 1 | [`error`], [`demo`], [`healthcheck`] | faults, and ends of connections; pretend nodes and bots; `--healthcheck` |
 //! | 0 | [`http`], [`config`], [`log_limit`], [`logfmt`], [`unix_time`] | the protocol; the settings; log lines; the system's clock |
 //!
@@ -26,6 +26,7 @@ pub mod config;
 pub mod demo;
 pub mod error;
 pub mod healthcheck;
+pub mod history;
 pub mod http;
 pub mod ledger;
 pub mod limits;

@@ -1,12 +1,15 @@
 //! Puts lavaproxy together from the settings: ledgers, nodes, listeners, monitor. Reloads the settings and stops it.
 
+mod housekeeper;
 mod lasting;
+mod past;
+mod sample;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
@@ -17,11 +20,12 @@ use crate::admission::{Admission, Tunnels};
 use crate::config::{Lavalink, Node, PerVersion, Settings, Timeouts};
 use crate::demo;
 use crate::error::StartError;
+use crate::history::History;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::limits::accounts::Accounts;
 use crate::listener::Listener;
-use crate::monitor::{Monitor, Setup, Sources};
+use crate::monitor::{self, Monitor, Setup, Sources};
 use crate::nodes::backend::Backend;
 use crate::nodes::pool::{Pool, Pools};
 use crate::nodes::prober::Prober;
@@ -31,6 +35,8 @@ use crate::proxy::auth::Auth;
 use crate::proxy::service::{ErrorFormat, LavalinkRoutes, Routes, Rules, Service};
 use crate::sessions::table::Sessions;
 use crate::state::State;
+use crate::unix_time::unix_millis;
+use housekeeper::Housekeeper;
 pub use lasting::Lasting;
 
 /// The slots of the web listener. They are its own, so that it cannot take those of the proxy listeners.
@@ -52,6 +58,7 @@ pub struct Server {
     monitor: Monitor,
     sessions: Arc<Sessions>,
     limits: Arc<Limits>,
+    history: Arc<History>,
     /// What the machine can carry.
     machine: Capacity,
     current: Arc<Mutex<Current>>,
@@ -163,7 +170,9 @@ impl Server {
         let (proxy, web) = (Admission::new(capacity), Admission::evicting(WEB_CONNECTIONS));
         let limits = Limits::new(&settings.limits, &settings.trusted_proxies, capacity.connections);
         let (ledger, web_ledger) = (Ledger::new(), Ledger::new());
+        let history = Arc::new(History::default());
         if let Some(state) = state {
+            history.restore(&state.history);
             lasting::restore(state, &ledger, &limits, &sessions, &current.nodes);
         }
 
@@ -176,6 +185,7 @@ impl Server {
             listeners: proxy_listeners(&addresses),
             loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
             sessions: Arc::clone(&sessions),
+            history: Arc::clone(&history),
             demo: OnceLock::new(),
             setup: Arc::new(Mutex::new(Arc::new(setup(settings, &current)))),
         });
@@ -197,16 +207,30 @@ impl Server {
             listeners.push(open(socket, service)?);
         }
         let current = Arc::new(Mutex::new(current));
-        let housekeeper = start_housekeeper(
-            Arc::clone(&ledger),
-            Arc::clone(&limits),
-            Arc::clone(&proxy),
-            Arc::clone(&current),
-            Arc::clone(&sessions),
+        let housekeeper = Housekeeper {
+            ledger: Arc::clone(&ledger),
+            limits: Arc::clone(&limits),
+            proxy: Arc::clone(&proxy),
+            current: Arc::clone(&current),
+            sessions: Arc::clone(&sessions),
+            history: Arc::clone(&history),
             watchdog,
-        );
-        let housekeeper = Some(housekeeper.map_err(lacking("the housekeeper"))?);
-        Ok(Self { listeners, ledger, proxy, web, pages, monitor, sessions, limits, machine, current, housekeeper })
+        };
+        let housekeeper = Some(housekeeper.start().map_err(lacking("the housekeeper"))?);
+        Ok(Self {
+            listeners,
+            ledger,
+            proxy,
+            web,
+            pages,
+            monitor,
+            sessions,
+            limits,
+            history,
+            machine,
+            current,
+            housekeeper,
+        })
     }
 
     /// Applies these settings to all later requests. Requests under way and tunnels keep the old ones. The addresses of
@@ -264,18 +288,26 @@ impl Server {
             ledger: Arc::clone(&self.ledger),
             limits: Arc::clone(&self.limits),
             sessions: Arc::clone(&self.sessions),
+            history: Arc::clone(&self.history),
             current: Arc::clone(&self.current),
         }
     }
 
-    /// Lets the API kill the pretend nodes of `--demo` and start them again.
+    /// Lets the API kill the pretend nodes of `--demo` and start them again, and fills the hour before the start in the
+    /// charts.
     pub fn show_demo(&self, nodes: &Arc<Vec<demo::Node>>) {
+        past::fill(&self.history, nodes, unix_millis());
         self.monitor.show_demo(nodes);
     }
 
     /// The ledger of the proxy listeners.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// What was used over time.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Closes the proxy listeners, lets requests finish within DRAIN_TIMEOUT, then ends the tunnels. Serves the web
@@ -427,7 +459,10 @@ fn proxy_rules(name: &str, settings: &Settings, current: &Current, sessions: &Ar
 
 fn web_rules(settings: &Settings, pages: &Arc<Backend>, proxy: &Arc<Admission>) -> Rules {
     Rules {
-        auth: Auth::Basic(settings.web_password.clone()),
+        auth: Auth::Basic {
+            password: settings.web_password.clone(),
+            open: if settings.status_page { &monitor::OPEN_WITH_STATUS_PAGE } else { &[] },
+        },
         routes: Routes::Monitor { pages: Arc::clone(pages), proxy: Arc::clone(proxy) },
         trusted: settings.trusted_proxies.clone(),
         proxy_protocol: false,
@@ -450,7 +485,7 @@ fn open(socket: TcpListener, service: Arc<Service>) -> Result<Arc<Listener>, Sta
     let rules = service.rules();
     let details = match (&rules.routes, &rules.auth) {
         (Routes::Lavalink(routes), _) => format!("default={}", routes.default),
-        (_, Auth::Basic(password)) => format!("password={}", password.is_some()),
+        (_, Auth::Basic { password, .. }) => format!("password={}", password.is_some()),
         _ => String::new(),
     };
     let listener = Listener::new(socket, service).map_err(lacking(name))?;
@@ -462,36 +497,4 @@ fn open(socket: TcpListener, service: Arc<Service>) -> Result<Arc<Listener>, Sta
 fn lacking(what: &str) -> impl FnOnce(io::Error) -> StartError {
     let what = format!("cannot start {what}");
     move |error| StartError::new(what, error, "raise the limits of open files and threads")
-}
-
-/// Starts the thread that, once a second, takes the samples for the rates, ends old bans, closes old idle connections
-/// to nodes, ends the tunnels of lost nodes and the connections of refused accounts, and notifies the watchdog. The watchdog is last: it is not notified when the ledger is
-/// stuck.
-fn start_housekeeper(
-    ledger: Arc<Ledger>,
-    limits: Arc<Limits>,
-    proxy: Arc<Admission>,
-    current: Arc<Mutex<Current>>,
-    sessions: Arc<Sessions>,
-    mut watchdog: Option<Watchdog>,
-) -> io::Result<(Sender<()>, JoinHandle<()>)> {
-    let (stop, stopped) = mpsc::channel();
-    let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
-        while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-            ledger.tick();
-            limits.tick();
-            let mut now = current.lock();
-            now.nodes.iter().for_each(|node| node.backend.sweep());
-            now.fail_over(&proxy);
-            now.end_refused_accounts(&proxy);
-            proxy.cut_overdue();
-            now.leaving.retain(NodeHandle::has_sessions);
-            drop(now);
-            sessions.sweep();
-            if let Some(watchdog) = &mut watchdog {
-                watchdog.tick();
-            }
-        }
-    })?;
-    Ok((stop, thread))
 }

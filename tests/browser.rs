@@ -61,6 +61,7 @@ impl Site {
         let [proxy, web] = self.ports.clone().unwrap_or_else(|| ["0", "0"].map(str::to_owned));
         let mut set = vec![("PROXY_PORT", proxy), ("WEB_PORT", web), ("WEB_PASSWORD", WEB_PASSWORD.to_owned())];
         set.push(("TRUSTED_PROXIES", self.trusted.to_owned()));
+        set.push(("STATUS_PAGE", "on".to_owned()));
         for (version, names) in Lavalink::ALL
             .into_iter()
             .zip([["LAVALINK_V3_PORT", "LAVALINK_V3_NODES"], ["LAVALINK_V4_PORT", "LAVALINK_V4_NODES"]])
@@ -153,6 +154,12 @@ fn the_security_page_bans_and_lifts() {
     bot.get("/v4/info", "User-Id: 80351110224678912\r\nClient-Name: tester\r\n");
     site.browse("security", &[]);
     drop((guesser, bot));
+}
+
+#[test]
+fn charts_show_figures_over_time() {
+    let Some(_guard) = browser() else { return };
+    Site::new().browse("history", &[]);
 }
 
 #[test]

@@ -95,6 +95,7 @@ impl Settings {
             "DEFAULT_VERSION" => Value::text(self.default_version),
             "HEALTH_INTERVAL" => Value::Text(value::duration_text(self.health_interval)),
             "FAILOVER_AFTER" => Value::Text(value::duration_text(self.failover_after.unwrap_or_default())),
+            "STATUS_PAGE" => Value::switch(self.status_page),
             "LOAD_RETRY" => Value::switch(self.load_retry),
             "LOG_LEVEL" => Value::text(&self.log_level),
             "HEAD_TIMEOUT" => Value::Text(value::duration_text(timeouts.head)),

@@ -43,6 +43,7 @@ pub const TRUSTED_PROXIES: Setting<'static> = Setting::new("TRUSTED_PROXIES", ""
 pub const WEB_HOST: Setting<'static> = Setting::new("WEB_HOST", "127.0.0.1", "host");
 pub const WEB_PORT: Setting<'static> = Setting::new("WEB_PORT", "6980", "port");
 pub const WEB_PASSWORD: Setting<'static> = Setting::secret("WEB_PASSWORD", "");
+pub const STATUS_PAGE: Setting<'static> = Setting::new("STATUS_PAGE", "off", "off or on");
 pub const LAVALINK_V3_HOST: Setting<'static> = Setting::node_host("LAVALINK_V3_HOST", "127.0.0.1");
 pub const LAVALINK_V3_PORT: Setting<'static> = Setting::new("LAVALINK_V3_PORT", "8806", "port");
 pub const LAVALINK_V3_PASSWORD: Setting<'static> = Setting::secret("LAVALINK_V3_PASSWORD", "");
@@ -87,7 +88,7 @@ pub const RUST_LOG: Setting<'static> = Setting::new("RUST_LOG", LOG_LEVEL.defaul
 pub const STATE_DIRECTORY: Setting<'static> = Setting::new("STATE_DIRECTORY", STATE_DIR.default, STATE_DIR.unit);
 
 /// Every setting, in the order of the manual.
-pub const SETTINGS: [Setting<'static>; 44] = [
+pub const SETTINGS: [Setting<'static>; 45] = [
     PROXY_HOST,
     PROXY_PORT,
     PROXY_PASSWORD,
@@ -98,6 +99,7 @@ pub const SETTINGS: [Setting<'static>; 44] = [
     WEB_HOST,
     WEB_PORT,
     WEB_PASSWORD,
+    STATUS_PAGE,
     LAVALINK_V3_HOST,
     LAVALINK_V3_PORT,
     LAVALINK_V3_PASSWORD,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::names::{
     self, ACCOUNTS_FILE, DEFAULT_PASSWORD, DEFAULT_VERSION, FAILOVER_AFTER, HEALTH_INTERVAL, LISTENER_SETTINGS,
     LOAD_RETRY, MAX_BODY, PROXY_HOST, PROXY_PASSWORD, PROXY_PORT, PROXY_PROTOCOL, PROXY_V3_PORT, PROXY_V4_PORT,
-    STATE_DIR, Setting, TRUSTED_PROXIES, WEB_HOST, WEB_PASSWORD, WEB_PORT,
+    STATE_DIR, STATUS_PAGE, Setting, TRUSTED_PROXIES, WEB_HOST, WEB_PASSWORD, WEB_PORT,
 };
 use super::reader::Reader;
 use super::{Account, Fault, Faults, Lavalink, LimitSettings, Networks, Node, PerVersion, Secret, value};
@@ -82,6 +82,8 @@ pub struct Settings {
     pub web: Listen,
     /// The password of the web pages; always set when `web` is reachable from other machines.
     pub web_password: Option<Secret>,
+    /// True when `/status` needs no password.
+    pub status_page: bool,
     /// The nodes of each version, in the order of the settings; none for a version that is off.
     pub nodes: PerVersion<Vec<Node>>,
     /// What a node without a password of its own is sent.
@@ -135,6 +137,7 @@ impl Settings {
         let trusted_proxies = reader.read(&TRUSTED_PROXIES, Networks::parse);
         let web = reader.listen(&WEB_HOST, &WEB_PORT);
         let web_password = reader.read(&WEB_PASSWORD, value::optional(value::password));
+        let status_page = reader.read(&STATUS_PAGE, value::switch);
         let (v3, v3_password) = reader.nodes(Lavalink::V3, proxy_password.as_ref(), None);
         let (v4, v4_password) = reader.nodes(Lavalink::V4, proxy_password.as_ref(), v3.as_deref());
         let default_version = reader.read(&DEFAULT_VERSION, value::optional(value::version));
@@ -170,6 +173,7 @@ impl Settings {
             trusted_proxies: trusted_proxies?,
             web: web?,
             web_password: web_password?,
+            status_page: status_page?,
             nodes: PerVersion { v3: v3?, v4: v4? },
             node_passwords: PerVersion { v3: v3_password?, v4: v4_password? },
             default_version: default_version?.unwrap_or(if is_off.v3 { Lavalink::V4 } else { Lavalink::V3 }),

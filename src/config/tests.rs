@@ -141,6 +141,7 @@ fn every_setting_is_read_and_described() {
         ("WEB_HOST", "10.0.0.1"),
         ("WEB_PORT", "4"),
         ("WEB_PASSWORD", "web secret"),
+        ("STATUS_PAGE", "on"),
         ("LAVALINK_V3_HOST", "three"),
         ("LAVALINK_V3_PORT", "5"),
         ("LAVALINK_V3_PASSWORD", "three secret"),

@@ -14,7 +14,8 @@
 //! - `handshake`, `websocket`, `frames`, `ops`: from the upgrade to the ops of Lavalink v3;
 //! - `sessions`, `session`: the connected bots, their players, resuming, and the messages that are due by time.
 //!
-//! The bots are in `bots`, which holds what they do, and `client`, their side of HTTP and WebSocket.
+//! The bots are in `bots`, which holds what they do, and `client`, their side of HTTP and WebSocket. `past` makes up the
+//! hour before the start.
 
 mod about;
 mod answer;
@@ -27,6 +28,7 @@ mod handshake;
 mod loading;
 mod node;
 mod ops;
+mod past;
 mod patch;
 mod players;
 mod rest;
@@ -44,3 +46,4 @@ mod tests;
 pub use behaviour::{Counts, ReportedLoad};
 pub use bots::Bots;
 pub use node::{Close, Node};
+pub use past::{PastStep, past_hour};

@@ -7,7 +7,7 @@ use super::answer::{Answer, Refusal, json, with_body};
 use super::filter::Filter;
 use super::health::{self, Health};
 use super::process::Process;
-use super::{Site, VERSION, accounts, bans, demo, guard, lists, metrics, pages, security};
+use super::{Site, VERSION, accounts, bans, demo, guard, history, lists, metrics, pages, security, status};
 
 const READ: &str = "GET, HEAD";
 const ACT: &str = "POST";
@@ -25,6 +25,7 @@ enum Resource<'p> {
     Bans,
     /// The ban of this address or network, percent-encoded.
     Ban(&'p str),
+    History,
     Health,
     HealthCheck,
     /// The node of this name, and whether it is to drain.
@@ -33,6 +34,7 @@ enum Resource<'p> {
     DemoNode(&'p str, bool),
     Version,
     Metrics,
+    Status,
     /// The type and the text of a page or of a file that a page loads.
     Page(&'static str, &'static str),
 }
@@ -47,10 +49,12 @@ impl<'p> Resource<'p> {
             "/api/accounts" => Self::Accounts,
             "/api/security" => Self::Security,
             "/api/bans" => Self::Bans,
+            "/api/history" => Self::History,
             "/api/health" => Self::Health,
             "/api/health/check" => Self::HealthCheck,
             "/api/version" => Self::Version,
             "/metrics" => Self::Metrics,
+            status::PATH => Self::Status,
             _ => return Self::named_in(path),
         })
     }
@@ -104,7 +108,7 @@ fn check<'p>(request: &Request, path: &'p str, loopback: bool) -> Result<Resourc
         return Err(Refusal::new(421, message));
     }
     let Some(resource) = Resource::at(path) else {
-        let message = "there is nothing here; the pages are /, /health, /data-usage and /security, the API is /api/stats, /api/connections, /api/data-usage, /api/bots, /api/accounts, /api/security, /api/bans, /api/health, /api/nodes/NAME/drain and /activate, and /api/version, /metrics is for Prometheus and /healthz for health checks";
+        let message = "there is nothing here; the pages are /, /health, /data-usage and /security, the API is /api/stats, /api/connections, /api/data-usage, /api/bots, /api/accounts, /api/security, /api/bans, /api/history, /api/health, /api/nodes/NAME/drain and /activate, and /api/version, /metrics is for Prometheus and /healthz for health checks";
         return Err(Refusal::new(404, message));
     };
     let allow = resource.allow();
@@ -139,6 +143,7 @@ fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &S
         Resource::Bans if request.method().as_str() == ACT => bans::add(request, sources)?,
         Resource::Bans => json(200, &sources.limits.bans().rows()),
         Resource::Ban(named) => bans::lift(named, bans::by(request), sources)?,
+        Resource::History => history::answer(&sources.history, query)?,
         Resource::Health => health(),
         Resource::HealthCheck => {
             health::check(sources);
@@ -157,6 +162,7 @@ fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &S
         Resource::Metrics => {
             with_body(200, metrics::CONTENT_TYPE, metrics::text(sources, &Process::measure(&site.load)))
         }
+        Resource::Status => status::answer(sources)?,
         Resource::Page(kind, text) => with_body(200, kind, text.to_owned()),
     })
 }

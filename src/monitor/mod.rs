@@ -12,12 +12,14 @@ mod demo;
 mod filter;
 mod guard;
 mod health;
+mod history;
 mod lists;
 mod metrics;
 mod pages;
 mod process;
 mod security;
 mod socket;
+mod status;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,6 +39,7 @@ use crate::admission::Admission;
 use crate::config::{Lavalink, TakeoverSettings};
 use crate::demo::Node;
 use crate::error::End;
+use crate::history::History;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::limits::accounts::Accounts;
@@ -49,6 +52,8 @@ use socket::PrivateSocket;
 
 /// The version that the API and the metrics show.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The paths that need no password with STATUS_PAGE=on: the page and what it loads.
+pub const OPEN_WITH_STATUS_PAGE: [&str; 3] = [status::PATH, "/lavaproxy.css", "/icon.svg"];
 /// How often the loop checks whether it should stop.
 const TURN: Duration = Duration::from_millis(500);
 /// How often it checks whether tiny_http still accepts: its accept loop ends for good on one failure.
@@ -70,6 +75,8 @@ pub struct Sources {
     pub limits: Arc<Limits>,
     /// The sessions, which can be moved to other nodes.
     pub sessions: Arc<Sessions>,
+    /// What was used over time.
+    pub history: Arc<History>,
     /// The pretend nodes of `--demo`.
     pub demo: OnceLock<Arc<Vec<Node>>>,
     /// What follows from the current settings.

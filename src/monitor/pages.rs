@@ -1,9 +1,13 @@
 //! The files of static/, embedded in the binary.
 
-const HTML: &str = "text/html; charset=utf-8";
+/// The type of a page.
+pub const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page for the bots' owners.
+pub const STATUS: &str = include_str!("../../static/status.html");
 
 /// The type and the text of the page or asset at `path`, if there is one.
 pub fn page(path: &str) -> Option<(&'static str, &'static str)> {
@@ -15,6 +19,8 @@ pub fn page(path: &str) -> Option<(&'static str, &'static str)> {
         "/health" => (HTML, include_str!("../../static/health.html")),
         "/data-usage" => (HTML, include_str!("../../static/data-usage.html")),
         "/security" => (HTML, include_str!("../../static/security.html")),
+        // Its texts and bars are filled in by `status`.
+        "/status" => (HTML, STATUS),
         "/lavaproxy.css" => (CSS, include_str!("../../static/lavaproxy.css")),
         "/icon.svg" => (SVG, include_str!("../../static/icon.svg")),
         _ => return None,
@@ -32,6 +38,7 @@ fn module(name: &str) -> Option<&'static str> {
         "bans.js" => include_str!("../../static/js/bans.js"),
         "bot-cell.js" => include_str!("../../static/js/bot-cell.js"),
         "bot-settings.js" => include_str!("../../static/js/bot-settings.js"),
+        "chart.js" => include_str!("../../static/js/chart.js"),
         "choice.js" => include_str!("../../static/js/choice.js"),
         "clipboard.js" => include_str!("../../static/js/clipboard.js"),
         "columns.js" => include_str!("../../static/js/columns.js"),
@@ -46,6 +53,7 @@ fn module(name: &str) -> Option<&'static str> {
         "format.js" => include_str!("../../static/js/format.js"),
         "header.js" => include_str!("../../static/js/header.js"),
         "health.js" => include_str!("../../static/js/health.js"),
+        "history.js" => include_str!("../../static/js/history.js"),
         "lift-dialog.js" => include_str!("../../static/js/lift-dialog.js"),
         "limits.js" => include_str!("../../static/js/limits.js"),
         "minute-bars.js" => include_str!("../../static/js/minute-bars.js"),
@@ -101,6 +109,13 @@ mod tests {
             assert_eq!((kind, text), (JAVASCRIPT, fs::read_to_string(&file).unwrap().as_str()));
         }
         assert!(page("/js/").is_none() && page("/js/none.js").is_none());
+    }
+
+    #[test]
+    fn all_files_together_are_small() {
+        let sizes = ["static", "static/js"].into_iter().flat_map(files).map(|file| fs::metadata(file).unwrap().len());
+        let all: u64 = sizes.sum();
+        assert!(all < 150 * 1024, "{all} bytes");
     }
 
     #[test]

@@ -38,6 +38,15 @@ pub enum NodeState {
 impl NodeState {
     const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Draining, Self::Unknown];
 
+    /// The state of a version from those of its nodes: up while one of them answers. `None` without a node.
+    pub fn of_version(nodes: impl Iterator<Item = Self>) -> Option<Self> {
+        nodes.fold(None, |state, node| match (state, node) {
+            (Some(Self::Up), _) | (_, Self::Up | Self::Draining) => Some(Self::Up),
+            (Some(Self::Unknown), _) | (_, Self::Unknown) => Some(Self::Unknown),
+            _ => Some(Self::Down),
+        })
+    }
+
     /// The name in logs.
     pub fn name(self) -> &'static str {
         match self {

@@ -17,8 +17,13 @@ use crate::limits::accounts::{Account, Accounts};
 pub enum Auth {
     /// Lavalink's way: the password of an account alone is the value of `Authorization`, also after `Bearer `.
     Lavalink(Arc<Accounts>),
-    /// HTTP Basic (RFC 7617) with any user name, or nothing at all.
-    Basic(Option<Secret>),
+    /// HTTP Basic (RFC 7617) with any user name, or nothing at all where there is no password, and for some paths.
+    Basic {
+        /// What must be sent.
+        password: Option<Secret>,
+        /// The paths that need no password.
+        open: &'static [&'static str],
+    },
 }
 
 impl Auth {
@@ -32,7 +37,8 @@ impl Auth {
         let sent = head::single(request.fields, "authorization")
             .map_err(|()| Fault::Head(HeadError::Malformed("two Authorization fields")))?;
         match (self, sent) {
-            (Self::Basic(None), _) => Ok(None),
+            (Self::Basic { password: None, .. }, _) => Ok(None),
+            (Self::Basic { open, .. }, _) if open.contains(&request.path()) => Ok(None),
             (Self::Lavalink(_), None) => Err(Fault::PasswordMissing { challenge: false }),
             (Self::Lavalink(accounts), Some(sent)) => {
                 let after_scheme = || accounts.find(sent.strip_prefix(b"Bearer ")?.trim_ascii_start());
@@ -41,8 +47,8 @@ impl Auth {
                     None => Err(Fault::PasswordWrong { upgrade: request.upgrade.is_some() }),
                 }
             }
-            (Self::Basic(Some(_)), None) => Err(Fault::PasswordMissing { challenge: true }),
-            (Self::Basic(Some(password)), Some(sent)) => match basic_password(sent) {
+            (Self::Basic { password: Some(_), .. }, None) => Err(Fault::PasswordMissing { challenge: true }),
+            (Self::Basic { password: Some(password), .. }, Some(sent)) => match basic_password(sent) {
                 Some(sent) if sent.ct_eq(password.expose().as_bytes()).into() => Ok(None),
                 _ => Err(Fault::WebPasswordWrong),
             },
@@ -73,6 +79,10 @@ mod tests {
         let mut slots = Slots::new();
         let request = Request::parse(head.as_bytes(), &mut slots).unwrap();
         auth.check(&request).map_or_else(|fault| fault.status(), |_| 200)
+    }
+
+    fn basic(password: Option<&str>, open: &'static [&'static str]) -> Auth {
+        Auth::Basic { password: password.map(|password| Secret::new(password.to_owned())), open }
     }
 
     fn lavalink(default: &str) -> Auth {
@@ -144,7 +154,7 @@ mod tests {
 
     #[test]
     fn basic_accepts_any_user_with_the_password() {
-        let auth = Auth::Basic(Some(Secret::new("se:cret".to_owned())));
+        let auth = basic(Some("se:cret"), &[]);
         let with = |pair: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(pair));
         for (fields, expected) in [
             (String::new(), 401),
@@ -159,6 +169,29 @@ mod tests {
         ] {
             assert_eq!(status(&auth, &fields), expected, "{fields}");
         }
-        assert_eq!(status(&Auth::Basic(None), ""), 200);
+        assert_eq!(status(&basic(None, &[]), ""), 200);
+    }
+
+    #[test]
+    fn only_an_open_path_itself_needs_no_password() {
+        let auth = basic(Some("secret"), &["/status", "/a.css"]);
+        for (target, expected) in [
+            ("/status", 200),
+            ("/status?at=now", 200),
+            ("/a.css", 200),
+            ("/", 401),
+            ("/status/", 401),
+            ("/status/../health", 401),
+            ("//status", 401),
+            ("/Status", 401),
+            ("/%73tatus", 401),
+            ("/health?/status", 401),
+            ("/statusx", 401),
+        ] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let mut slots = Slots::new();
+            let request = Request::parse(head.as_bytes(), &mut slots).unwrap();
+            assert_eq!(auth.check(&request).map_or_else(|fault| fault.status(), |_| 200), expected, "{target}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Current, NodeHandle};
+use crate::history::History;
 use crate::ledger::{Ledger, Saved};
 use crate::limits::Limits;
 use crate::sessions::table::Sessions;
@@ -15,6 +16,7 @@ pub struct Lasting {
     pub(super) ledger: Arc<Ledger>,
     pub(super) limits: Arc<Limits>,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) history: Arc<History>,
     pub(super) current: Arc<Mutex<Current>>,
 }
 
@@ -35,7 +37,9 @@ impl Lasting {
         let draining = current.nodes.iter().filter(drains).map(|node| Arc::clone(&node.node.name)).collect();
         drop(current);
         let (keys, moved) = (self.sessions.save_keys(), self.sessions.save_moved());
-        State::new(ledger, self.limits.bans().save(), draining, keys, moved)
+        let mut state = State::new(ledger, self.limits.bans().save(), draining, keys, moved);
+        state.history = self.history.save();
+        state
     }
 }
 

@@ -1,4 +1,5 @@
-//! What outlives a process: the figures of the ledger, the bans, the draining nodes and where v3's sessions are. One
+//! What outlives a process: the figures of the ledger and their history, the bans, the draining nodes and where v3's
+//! sessions are. One
 //! file in STATE_DIR holds it, and a predecessor sends it to its successor.
 //!
 //! It holds no passwords and no tokens. Of a `Resume-Key` it holds a hash.
@@ -9,11 +10,13 @@ pub mod saver;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use log::warn;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::ledger;
 use crate::limits::SavedBans;
+use crate::logfmt::Quoted;
 use crate::sessions::table::Moved;
+use crate::{history, ledger};
 
 /// The version of the form. A form that an older lavaproxy would misread needs a higher one.
 const VERSION: u64 = 1;
@@ -38,6 +41,18 @@ pub struct State {
     /// Sessions that another node has taken over. A form without them has none.
     #[serde(default)]
     pub moved_sessions: Vec<Moved>,
+    /// What was used over time. A form without it, or with another thing in its place, has none.
+    #[serde(default, deserialize_with = "history_or_none")]
+    pub history: history::Saved,
+}
+
+/// Charts are worth less than all the rest: where they cannot be read, the rest still is.
+fn history_or_none<'d, D: Deserializer<'d>>(from: D) -> Result<history::Saved, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_else(|error| {
+        warn!("event=history-unreadable error={} hint=\"the charts begin again\"", Quoted(error));
+        history::Saved::default()
+    }))
 }
 
 /// The field that every form has.
@@ -77,7 +92,8 @@ impl State {
         resume_keys: Vec<(String, Arc<str>)>,
         moved_sessions: Vec<Moved>,
     ) -> Self {
-        Self { version: VERSION, saved_at: 0, ledger, bans, draining, resume_keys, moved_sessions }
+        let history = history::Saved::default();
+        Self { version: VERSION, saved_at: 0, ledger, bans, draining, resume_keys, moved_sessions, history }
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote.

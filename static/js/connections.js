@@ -6,6 +6,7 @@ import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
 import { byId, el, setFigure, setText, setTitle } from "./dom.js";
 import { bytes, count, duration, fullTime, integer, plural, sortable, time } from "./format.js";
+import { showHistory } from "./history.js";
 import { STATES, labelOf, stateOf } from "./node-state.js";
 import { startPage } from "./page.js";
 import { History, sparkline } from "./sparkline.js";
@@ -17,6 +18,7 @@ function createPage() {
   const totalRates = new History();
   const sparklines = { in: sparkline(["in"]), out: sparkline(["out"]) };
   for (const direction of ["in", "out"]) document.querySelector(`.tile.${direction}`).append(sparklines[direction].node);
+  const history = showHistory(byId("history"), "version", ["traffic", "connections"]);
   const dialog = connectDialog();
   let last;
 
@@ -37,7 +39,10 @@ function createPage() {
     for (const direction of ["in", "out"]) sparklines[direction].fill(totalRates, 0);
     table.view();
   };
-  fillUnitChoice(() => last && redraw());
+  fillUnitChoice(() => {
+    if (last) redraw();
+    history.redraw();
+  });
 
   return {
     paths: ["api/stats", "api/health"],
@@ -48,6 +53,7 @@ function createPage() {
       table.rows = stats.connections;
       dialog.update(health);
       redraw();
+      history.update();
     },
   };
 }

@@ -6,6 +6,7 @@ import { figureCell, liveCell, numberColumn, rateColumn, sumColumn } from "./col
 import { csv, saveFile } from "./csv.js";
 import { byId, el, setFigure, setText } from "./dom.js";
 import { bytes, count, duration, fullTime, integer, percent } from "./format.js";
+import { showHistory } from "./history.js";
 import { startPage } from "./page.js";
 import { recall, remember } from "./preferences.js";
 import { DataTable } from "./table.js";
@@ -34,6 +35,7 @@ function createPage(refresh) {
   const views = Object.fromEntries(Object.entries(VIEWS).map(([by, { columns, one, many, key, text, empty, sortedAs }]) =>
     [by, { name: sortedAs, columns: [...columns, ...figures], key, text, sort: "share descending", empty: { one, many, draw: () => noUsage(empty) } }]));
 
+  const history = showHistory(byId("history"), "version", ["directions"]);
   const table = new DataTable({ table: byId("table"), ...views[name] });
   const choose = (by) => {
     const { title, many, path } = VIEWS[by];
@@ -56,7 +58,10 @@ function createPage(refresh) {
     showTotals(stats, table.rows);
     table.view();
   };
-  fillUnitChoice(() => stats && redraw());
+  fillUnitChoice(() => {
+    if (stats) redraw();
+    history.redraw();
+  });
   byId("download").addEventListener("click", () => download(table.shown, name));
 
   return {
@@ -70,6 +75,7 @@ function createPage(refresh) {
         out: table.rows.reduce((top, row) => Math.max(top, row.bytesOut), 0),
       };
       redraw();
+      history.update();
     },
   };
 }

@@ -7,6 +7,8 @@ const rounded = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 }
 const percentage = new Intl.NumberFormat(undefined, { style: "percent", maximumSignificantDigits: 2 });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const dayOnly = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const dayOfYear = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const long = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "long" });
 
@@ -18,6 +20,8 @@ const BITS = ["bit", "kbit", "Mbit", "Gbit", "Tbit", "Pbit", "Ebit"];
 export const integer = (value) => whole.format(value);
 export const percent = (part) => percentage.format(part);
 export const clockTime = (time) => clock.format(time);
+export const hourMinute = (time) => minute.format(time);
+export const dayMonth = (time) => dayOnly.format(time);
 export const fullTime = (time) => long.format(time);
 export const plural = (value, one, many = `${one}s`) => `${whole.format(value)}\u00a0${value === 1 ? one : many}`;
 

@@ -7,6 +7,7 @@ import { drainDialog } from "./drain-dialog.js";
 import { END_REASONS, NORMAL_ENDS } from "./end-reasons.js";
 import { bytes, count, duration, fullTime, orDash, percent, time } from "./format.js";
 import { showState } from "./header.js";
+import { showHistory } from "./history.js";
 import { nodeCard, nodeKey } from "./node-card.js";
 import { list, stateOf, troubleOf } from "./node-state.js";
 import { startPage } from "./page.js";
@@ -16,6 +17,8 @@ const nameOf = ({ name }) => name;
 let nodes = [];
 const openDialog = drainDialog(show);
 const drawNode = nodeCard((action, node) => openDialog(action, node, nodes));
+
+const history = showHistory(byId("history"), "node", ["players", "load", "responseTime"]);
 
 function createPage() {
   byId("check").addEventListener("click", ({ currentTarget }) => checkNow(currentTarget));
@@ -31,6 +34,7 @@ function show(health) {
   showEnded(health.ended);
   updateChildren(byId("listeners"), health.listeners, nameOf, drawListener);
   updateChildren(byId("settings"), health.settings, nameOf, drawSetting);
+  history.update();
 }
 
 const hasOther = ({ name, version }, all) => all.some((other) => other.version === version && other.name !== name);

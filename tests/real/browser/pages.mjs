@@ -5,6 +5,7 @@
 //   nodes    several nodes; eu1 and eu2 of version v4 and one of v3, as in the demo, with traffic
 //   security the page /security and the switch of /data-usage; refused requests of 203.0.113.9 behind a trusted front, and
 //            a bot with the User-Id 80351110224678912 and the Client-Name tester; no STATE_DIR, no accounts
+//   history  the charts and /status; STATUS_PAGE=on and a node of each version that is up
 //   empty    the pages without rows; no bot has connected yet
 //   hostile  names of clients stay text; one connection has each of NAMES, a JSON array, as its Client-Name
 //   many     5,000 rows cost little more than 10; one connection or more, which this script repeats in the answers
@@ -18,6 +19,7 @@
 import { readFileSync } from "node:fs";
 
 import { DESK, PHONE, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, lasting, open, password, pause, repeated, rows, run, step, text, texts, tick, until } from "./chromium.mjs";
+import { history } from "./history.mjs";
 import { many } from "./many.mjs";
 import { nodes } from "./nodes.mjs";
 import { security } from "./security.mjs";
@@ -408,8 +410,8 @@ async function hostile() {
 
 // ---- Start ----
 
-const scenario = { live, nodes, security, empty, hostile, many }[process.env.SCENARIO ?? "live"];
+const scenario = { live, nodes, security, history, empty, hostile, many }[process.env.SCENARIO ?? "live"];
 await run(() => {
-  check(scenario, "SCENARIO to be live, nodes, security, empty, hostile or many");
+  check(scenario, "SCENARIO to be live, nodes, security, history, empty, hostile or many");
   return scenario();
 });
