@@ -84,11 +84,6 @@ impl Ledger {
         Self::bounded(MAX_ROWS)
     }
 
-    /// When the process began to count, in milliseconds since the epoch.
-    pub fn started_at(&self) -> u64 {
-        self.started_at
-    }
-
     /// Keeps so many rows of addresses, of bots and of accounts.
     fn bounded(rows: usize) -> Arc<Self> {
         let started_at = unix_millis();
