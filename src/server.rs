@@ -51,17 +51,13 @@ const WEB_DRAIN: Duration = Duration::from_secs(1);
 /// A running lavaproxy.
 pub struct Server {
     listeners: Vec<Arc<Listener>>,
-    ledger: Arc<Ledger>,
+    lasting: Lasting,
     proxy: Arc<Admission>,
     web: Arc<Admission>,
     pages: Arc<Backend>,
     monitor: Monitor,
-    sessions: Arc<Sessions>,
-    limits: Arc<Limits>,
-    history: Arc<History>,
     /// What the machine can carry.
     machine: Capacity,
-    current: Arc<Mutex<Current>>,
     housekeeper: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -206,31 +202,10 @@ impl Server {
             };
             listeners.push(open(socket, service)?);
         }
-        let current = Arc::new(Mutex::new(current));
-        let housekeeper = Housekeeper {
-            ledger: Arc::clone(&ledger),
-            limits: Arc::clone(&limits),
-            proxy: Arc::clone(&proxy),
-            current: Arc::clone(&current),
-            sessions: Arc::clone(&sessions),
-            history: Arc::clone(&history),
-            watchdog,
-        };
+        let lasting = Lasting { ledger, limits, sessions, history, current: Arc::new(Mutex::new(current)) };
+        let housekeeper = Housekeeper { lasting: lasting.clone(), proxy: Arc::clone(&proxy), watchdog };
         let housekeeper = Some(housekeeper.start().map_err(lacking("the housekeeper"))?);
-        Ok(Self {
-            listeners,
-            ledger,
-            proxy,
-            web,
-            pages,
-            monitor,
-            sessions,
-            limits,
-            history,
-            machine,
-            current,
-            housekeeper,
-        })
+        Ok(Self { listeners, lasting, proxy, web, pages, monitor, machine, housekeeper })
     }
 
     /// Applies these settings to all later requests. Requests under way and tunnels keep the old ones. The addresses of
@@ -244,7 +219,7 @@ impl Server {
             .iter()
             .try_for_each(|listener| sockets::check_pages(listener.name(), listener.address(), settings))?;
         let before: Vec<_> = {
-            let current = self.current.lock();
+            let current = self.lasting.current.lock();
             current.nodes.iter().chain(&current.leaving).cloned().collect()
         };
         let nodes = node_handles(settings, &before)?;
@@ -254,21 +229,21 @@ impl Server {
         for node in &leaving {
             node.backend.set_draining(true, "a reload that removed it");
         }
-        let next = Current::new(settings, nodes, leaving, Some(&self.current.lock()));
+        let next = Current::new(settings, nodes, leaving, Some(&self.lasting.current.lock()));
         let capacity = capacity(self.machine, settings);
         self.proxy.change_capacity(capacity);
-        self.limits.change(&settings.limits, &settings.trusted_proxies, capacity.connections);
-        self.sessions.memory().set_limit(settings.takeover.memory);
+        self.lasting.limits.change(&settings.limits, &settings.trusted_proxies, capacity.connections);
+        self.lasting.sessions.memory().set_limit(settings.takeover.memory);
         for listener in &self.listeners {
             listener.change_rules(match listener.name() {
                 WEB => web_rules(settings, &self.pages, &self.proxy),
-                name => proxy_rules(name, settings, &next, &self.sessions),
+                name => proxy_rules(name, settings, &next, &self.lasting.sessions),
             });
         }
         self.monitor.change_setup(setup(settings, &next));
         let is_kept = |old: &NodeHandle| next.nodes.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
         before.iter().filter(|old| !is_kept(old)).for_each(|old| old.backend.retire());
-        *self.current.lock() = next;
+        *self.lasting.current.lock() = next;
         Ok(())
     }
 
@@ -284,30 +259,24 @@ impl Server {
 
     /// What the next process goes on from.
     pub fn lasting(&self) -> Lasting {
-        Lasting {
-            ledger: Arc::clone(&self.ledger),
-            limits: Arc::clone(&self.limits),
-            sessions: Arc::clone(&self.sessions),
-            history: Arc::clone(&self.history),
-            current: Arc::clone(&self.current),
-        }
+        self.lasting.clone()
     }
 
     /// Lets the API kill the pretend nodes of `--demo` and start them again, and fills the hour before the start in the
     /// charts.
     pub fn show_demo(&self, nodes: &Arc<Vec<demo::Node>>) {
-        past::fill(&self.history, nodes, unix_millis());
+        past::fill(&self.lasting.history, nodes, unix_millis());
         self.monitor.show_demo(nodes);
     }
 
     /// The ledger of the proxy listeners.
     pub fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+        &self.lasting.ledger
     }
 
     /// What was used over time.
     pub fn history(&self) -> &History {
-        &self.history
+        &self.lasting.history
     }
 
     /// Closes the proxy listeners, lets requests finish within DRAIN_TIMEOUT, then ends the tunnels. Serves the web
@@ -337,7 +306,7 @@ impl Server {
     }
 
     fn drain_deadline(&self) -> Instant {
-        Instant::now() + self.current.lock().drain
+        Instant::now() + self.lasting.current.lock().drain
     }
 
     fn close_web(&self, proxy_left: usize) {

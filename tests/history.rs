@@ -165,7 +165,8 @@ fn a_state_without_a_history_or_with_garbage_in_its_place_is_read_as_before() {
     let (node, folder) = (node(), folder("no-history"));
     let port = node.address.port().to_string();
     let good = with_history(&folder, &port);
-    let garbled: [(&str, fn(&mut Value)); 5] = [
+    type Garble = fn(&mut Value);
+    let garbled: [(&str, Garble); 5] = [
         ("none", |state| drop(state.as_object_mut().unwrap().remove("history"))),
         ("text", |state| state["history"] = json!("once upon a time")),
         ("null", |state| state["history"] = Value::Null),

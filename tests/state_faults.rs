@@ -152,6 +152,7 @@ fn a_full_disk_is_a_warning_until_there_is_space() {
     let mut site = Site::start(&disk, &set);
     site.running.line(&["event=state-not-saved"]);
     request(site.bots);
+    assert_eq!(state::ask(site.web, "/api/history?range=30d")["step"], 3600, "the figures of the charts are in memory");
     fs::remove_file(&filler).unwrap();
     site.stop();
     assert_eq!(Site::start(&disk, &set).figures_at_rest()["totals"]["connections"], 2);

@@ -133,11 +133,10 @@ impl Settings {
         let proxy = reader.listen(&PROXY_HOST, &PROXY_PORT);
         let proxy_password = reader.read(&PROXY_PASSWORD, value::password);
         let ports = PerVersion::new(|version| reader.port_of_listener(version));
-        let proxy_protocol = reader.read(&PROXY_PROTOCOL, value::switch);
+        let [proxy_protocol, status_page] = [&PROXY_PROTOCOL, &STATUS_PAGE].map(|set| reader.read(set, value::switch));
         let trusted_proxies = reader.read(&TRUSTED_PROXIES, Networks::parse);
         let web = reader.listen(&WEB_HOST, &WEB_PORT);
         let web_password = reader.read(&WEB_PASSWORD, value::optional(value::password));
-        let status_page = reader.read(&STATUS_PAGE, value::switch);
         let (v3, v3_password) = reader.nodes(Lavalink::V3, proxy_password.as_ref(), None);
         let (v4, v4_password) = reader.nodes(Lavalink::V4, proxy_password.as_ref(), v3.as_deref());
         let default_version = reader.read(&DEFAULT_VERSION, value::optional(value::version));
@@ -145,8 +144,7 @@ impl Settings {
         let health_interval = reader.read(&HEALTH_INTERVAL, value::timeout);
         let failover_after = reader.read(&FAILOVER_AFTER, value::duration);
         let load_retry = reader.read(&LOAD_RETRY, value::switch);
-        let log_level = reader.log_level();
-        let timeouts = reader.timeouts();
+        let (log_level, timeouts) = (reader.log_level(), reader.timeouts());
         let max_body = reader.read(&MAX_BODY, value::size);
         let limits = reader.limits();
         let accounts_file = reader.read(&ACCOUNTS_FILE, value::optional(value::file));

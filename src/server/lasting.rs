@@ -12,6 +12,7 @@ use crate::sessions::table::Sessions;
 use crate::state::State;
 
 /// What the next process goes on from, for the thread that saves it and for a successor.
+#[derive(Clone)]
 pub struct Lasting {
     pub(super) ledger: Arc<Ledger>,
     pub(super) limits: Arc<Limits>,
