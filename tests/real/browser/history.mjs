@@ -151,7 +151,10 @@ async function looks() {
       await page.setViewportSize(viewport);
       await until("the charts to take the width", () => page.$$eval(".plot", (all) => all.every((plot) => plot.firstElementChild?.getAttribute("width") === String(plot.clientWidth))));
       await fits(page, `the charts of ${path} at ${viewport.width} px`);
-      const cut = await page.$$eval(".plot text", (all) => all.filter((each) => each.getBoundingClientRect().left < each.closest(".plot").getBoundingClientRect().left - 1 || each.getBoundingClientRect().right > each.closest(".chart").getBoundingClientRect().right).map((each) => each.textContent));
+      const cut = await page.evaluate(() => [...document.querySelectorAll(".plot text")].filter((label) => {
+        const [plot, { left, right }] = [label.closest(".plot").getBoundingClientRect(), label.getBoundingClientRect()];
+        return left < plot.left - 1 || right > plot.right + 8;
+      }).map((label) => label.textContent));
       check(!cut.length, `no label cut off at ${viewport.width} px, as ${cut[0]}`);
       for (const colorScheme of viewport === DESK || viewport === PHONE ? ["light", "dark"] : []) {
         await page.emulateMedia({ colorScheme });
