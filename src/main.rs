@@ -245,6 +245,6 @@ fn start_bots(server: &Server, settings: &config::Settings) -> Result<Bots, Box<
         if settings.default_password_stands() { settings.proxy_password.expose() } else { "$PROXY_PASSWORD" };
     println!("and       curl -s -H \"Authorization: {password}\" http://127.0.0.1:{}/v4/info", proxy.port());
     println!("Kill a node and watch its bots stay: curl -X POST http://{web}/api/demo/eu1/kill  (and /revive)");
-    println!("Stop it with Ctrl-C.");
+    println!("The hour before the start in the charts is made up. Stop it with Ctrl-C.");
     Ok(Bots::start(([127, 0, 0, 1], proxy.port()).into(), settings.proxy_password.expose(), DEMO_BOTS)?)
 }

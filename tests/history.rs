@@ -105,6 +105,7 @@ fn a_wrong_range_or_split_is_answered_with_the_choices() {
         let answer = get(&proxy, &format!("/api/history?range={range}")).json();
         let start = answer["start"].as_u64().unwrap();
         assert_eq!((&answer["step"], start % (step * 1000)), (&json!(step), 0));
+        assert_eq!(answer["refusals"].as_array().unwrap().len() as u64, steps);
         assert!(now().abs_diff(start + steps * step * 1000) < 2 * step * 1000 + 60_000, "{range}");
     }
     assert_eq!(ask(&proxy, "POST", "/api/history", "").status, 405);

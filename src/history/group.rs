@@ -75,7 +75,7 @@ impl Figure {
 /// The figures of one name at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// `None` for names that cannot be told apart any more.
+    /// `None` for names that were folded together.
     pub name: Option<Arc<str>>,
     /// Sums since the figures began.
     pub totals: Totals,
@@ -162,7 +162,8 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(name: &str, figures: &'static [Figure], last: Option<Totals>) -> Self {
+    /// A row without any value.
+    pub fn new(name: &str, figures: &'static [Figure], last: Option<Totals>) -> Self {
         let series = figures.iter().map(|figure| Series::new(figure.kind())).collect();
         Self { name: name.into(), last, figures, series }
     }

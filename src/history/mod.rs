@@ -14,8 +14,8 @@ mod uptime;
 use parking_lot::Mutex;
 
 use crate::config::Lavalink;
-use group::Group;
 pub use group::{Figure, Reading, Totals};
+use group::{Group, Row};
 pub use saved::Saved;
 pub use series::Range;
 use uptime::Uptime;
@@ -101,10 +101,11 @@ pub struct View {
 
 /// The figures over time.
 pub struct History {
-    book: Mutex<Book>,
+    state: Mutex<State>,
 }
 
-struct Book {
+/// What the mutex protects.
+struct State {
     /// The slot that was measured last. `None` before the first.
     newest: Option<u64>,
     all: Group,
@@ -117,7 +118,7 @@ struct Book {
 
 impl Default for History {
     fn default() -> Self {
-        let book = Book {
+        let state = State {
             newest: None,
             all: Group::new(OF_ALL, 1),
             versions: Group::new(OF_VERSION, MAX_VERSIONS),
@@ -125,7 +126,7 @@ impl Default for History {
             accounts: Group::new(OF_ACCOUNT, MAX_ACCOUNTS),
             uptime: Default::default(),
         };
-        Self { book: Mutex::new(book) }
+        Self { state: Mutex::new(state) }
     }
 }
 
@@ -134,73 +135,77 @@ impl History {
     /// epoch.
     pub fn tick(&self, now: u64, sample: impl FnOnce() -> Sample) {
         let Some(slot) = (now / SLOT).checked_sub(1) else { return };
-        let is_due = match self.book.lock().newest {
+        let is_due = match self.state.lock().newest {
             Some(newest) => slot > newest || slot.saturating_add(PATIENCE) < newest,
             None => true,
         };
         if is_due {
             // The lock is not held while the other modules are read.
             let sample = sample();
-            self.book.lock().put(slot, &sample, now);
+            self.state.lock().put(slot, &sample, now);
         }
     }
 
     /// The figures of this range, which ends with the last sample, or `now` before the first.
     pub fn view(&self, range: Range, by: By, now: u64) -> View {
-        let book = self.book.lock();
-        let newest = book.newest.unwrap_or(now / SLOT);
+        let state = self.state.lock();
+        let newest = state.newest.unwrap_or(now / SLOT);
         let group = match by {
-            By::Version => &book.versions,
-            By::Node => &book.nodes,
-            By::Account => &book.accounts,
+            By::Version => &state.versions,
+            By::Node => &state.nodes,
+            By::Account => &state.accounts,
         };
         let first = range.ended(newest).saturating_sub(range.steps());
         View {
             start: first.saturating_mul(range.step() * 1000),
             series: group.rows().map(|row| (row.name.to_string(), row.values(range, newest))).collect(),
-            all: book.all.rows().flat_map(|row| row.values(range, newest)).collect(),
+            all: state
+                .all
+                .rows()
+                .next()
+                .map_or_else(|| Row::new("all", OF_ALL, None).values(range, newest), |row| row.values(range, newest)),
         }
     }
 
     /// Whether a version is up and since when, and the days on which that was measured, oldest first.
     pub fn uptime(&self, version: Lavalink) -> (Option<(bool, u64)>, Vec<Day>) {
-        let book = self.book.lock();
-        let uptime = &book.uptime[version as usize];
+        let state = self.state.lock();
+        let uptime = &state.uptime[version as usize];
         (uptime.state(), uptime.days().collect())
     }
 
     /// All of it, for the state file and for a successor.
     pub fn save(&self) -> Saved {
-        let book = self.book.lock();
-        let newest = book.newest.unwrap_or(0);
+        let state = self.state.lock();
+        let newest = state.newest.unwrap_or(0);
         let names = Lavalink::ALL.into_iter().map(|version| version.name().to_owned());
-        let uptime = names.zip(book.uptime.iter().map(Uptime::save));
+        let uptime = names.zip(state.uptime.iter().map(Uptime::save));
         Saved {
             newest,
-            all: book.all.save(newest),
-            versions: book.versions.save(newest),
-            nodes: book.nodes.save(newest),
-            accounts: book.accounts.save(newest),
+            all: state.all.save(newest),
+            versions: state.versions.save(newest),
+            nodes: state.nodes.save(newest),
+            accounts: state.accounts.save(newest),
             uptime: uptime.collect(),
         }
     }
 
     /// Goes on from what was saved.
     pub fn restore(&self, saved: &Saved) {
-        let mut book = self.book.lock();
+        let mut state = self.state.lock();
         let newest = saved.newest;
-        book.newest = (newest > 0).then_some(newest);
+        state.newest = (newest > 0).then_some(newest);
         for (group, saved) in
-            book.groups().into_iter().zip([&saved.all, &saved.versions, &saved.nodes, &saved.accounts])
+            state.groups().into_iter().zip([&saved.all, &saved.versions, &saved.nodes, &saved.accounts])
         {
             group.restore(saved, newest);
         }
-        book.uptime =
+        state.uptime =
             Lavalink::ALL.map(|version| saved.uptime.get(version.name()).map(Uptime::restored).unwrap_or_default());
     }
 }
 
-impl Book {
+impl State {
     fn groups(&mut self) -> [&mut Group; 4] {
         [&mut self.all, &mut self.versions, &mut self.nodes, &mut self.accounts]
     }

@@ -122,9 +122,9 @@ fn twenty_nodes_and_a_hundred_accounts_take_less_than_a_mebibyte() {
         };
         tick(&history, START + slot, more);
     }
-    let book = history.book.lock();
-    let memory: usize = [&book.all, &book.versions, &book.nodes, &book.accounts].map(Group::memory).iter().sum();
-    drop(book);
+    let state = history.state.lock();
+    let memory: usize = [&state.all, &state.versions, &state.nodes, &state.accounts].map(Group::memory).iter().sum();
+    drop(state);
     assert!((900 * 1024..1024 * 1024).contains(&memory), "{memory} bytes");
     let accounts = names(&history, By::Account);
     assert_eq!((accounts.len(), &*accounts[0], &*accounts[8]), (9, "account-000", "others"));

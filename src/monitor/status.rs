@@ -67,9 +67,13 @@ fn section(version: Lavalink, state: NodeState, history: &History, now: u64) -> 
         NodeState::Down => ("down", "Down"),
         NodeState::Unknown => ("unknown", "Not known yet"),
     };
-    // The history may not have seen the newest change yet.
-    let since = known.filter(|(is_up, _)| (*is_up, state) != (true, NodeState::Down) && *is_up == (class == "up"));
-    let since = since.map_or_else(String::new, |(_, since)| format!(" since {}", moment(since)));
+    let since = match (known, state) {
+        (Some((true, since)), NodeState::Up) | (Some((false, since)), NodeState::Down) => {
+            format!(" since {}", moment(since))
+        }
+        // The history has not seen the newest change yet.
+        _ => String::new(),
+    };
     let today = now / DAY;
     let days: Vec<Day> = days.into_iter().filter(|day| day.number <= today && day.number + DAYS > today).collect();
     let (up, of) = days.iter().fold((0, 0), |(up, of), day| (up + day.up, of + day.of));
