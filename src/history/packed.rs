@@ -1,4 +1,4 @@
-//! Numbers in two bytes. Up to 2,047 they are exact; beyond, they are off by at most a part in 4,096, up to 4.3 * 10^12,
+//! Numbers in two bytes. Up to 4,095 they are exact; beyond, they are off by at most a part in 4,096, up to 4.3 * 10^12,
 //! the largest. Pure.
 
 /// Bits of the part behind the leading one.
