@@ -8,6 +8,7 @@ use std::{panic, process};
 
 use lavaproxy::config::{self, Loaded};
 use lavaproxy::demo::{Bots, Node};
+use lavaproxy::error::StartError;
 use lavaproxy::healthcheck;
 use lavaproxy::logfmt::{self, Quoted};
 use lavaproxy::process::notify::{Notify, State, Watchdog};
@@ -166,8 +167,14 @@ fn start(
     let server = Server::start_on(settings, inherited, state, watchdog)?;
     let lasting = server.lasting();
     let saver = file.map(|file| Saver::start(file, saver::INTERVAL, move || lasting.state())).transpose()?;
-    let predecessor = predecessor.map(|predecessor| predecessor.follow(server.ledger())).transpose()?;
+    let predecessor = predecessor.map(|predecessor| follow(predecessor, &server)).transpose()?;
     Ok(Started { signals, server, saver, predecessor })
+}
+
+/// Follows what the last connections of the predecessor do.
+fn follow(predecessor: &Predecessor, server: &Server) -> Result<Follower, StartError> {
+    let lasting = server.lasting();
+    predecessor.follow(move |report| lasting.note_predecessor(report))
 }
 
 fn run(

@@ -152,8 +152,9 @@ impl Running<'_> {
         }
         let state = self.server.lasting().hand_over();
         let started = binary.start_successor(&self.server.listeners(), &state);
-        if let (Err(_), Some(saver)) = (&started, &self.saver) {
-            saver.resume();
+        if started.is_err() {
+            self.server.lasting().keep();
+            self.saver.iter().for_each(Saver::resume);
         }
         started.map_err(|error| error.to_string())
     }
@@ -166,7 +167,7 @@ impl Running<'_> {
         let (ends, ended) = mpsc::channel();
         thread::scope(|scope| {
             let reporting = thread::Builder::new()
-                .spawn_scoped(scope, move || successor.report(|| server.ledger().remainder(), &ended));
+                .spawn_scoped(scope, move || successor.report(|| server.lasting().remainder(), &ended));
             if let Err(error) = reporting {
                 warn!(
                     "event=report-failed error={} hint=\"the use of the last connections here is not counted\"",

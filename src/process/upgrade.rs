@@ -3,7 +3,7 @@
 //!
 //! The two talk over a socket that is the successor's standard input. The predecessor sends its state, one line of
 //! JSON; the successor reads it before it serves, and reports. Then the predecessor sends, once a second and at its
-//! end, what its last connections have used since then.
+//! end, what its last connections have used since then, and where the sessions are that were taken over.
 
 use std::env;
 use std::ffi::OsString;
@@ -25,9 +25,8 @@ use log::warn;
 use parking_lot::Mutex;
 
 use crate::error::{StartError, is_timeout};
-use crate::ledger::{Ledger, Saved};
 use crate::logfmt::Quoted;
-use crate::state::{MAX_SIZE, State};
+use crate::state::{MAX_SIZE, Remainder, State};
 
 /// Holds the predecessor's process number in the successor's environment.
 const PREDECESSOR: &str = "LAVAPROXY_PREDECESSOR";
@@ -199,7 +198,7 @@ impl Successor {
     }
 
     /// Sends what `remainder` returns: now, once a second, and a last time when `ended` has lost its sender.
-    pub fn report(self, remainder: impl Fn() -> Saved, ended: &Receiver<()>) {
+    pub fn report(self, remainder: impl Fn() -> Remainder, ended: &Receiver<()>) {
         let mut has_ended = false;
         loop {
             let deadline = Instant::now() + REPORT_TIME;
@@ -246,26 +245,25 @@ impl Predecessor {
         }
     }
 
-    /// Starts a thread that adds to the ledger what the predecessor's last connections use. To be called before
+    /// Starts a thread that gives `note` each report of the predecessor, and `None` at its end. To be called before
     /// [`tell_ready`](Self::tell_ready).
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn follow(&self, ledger: &Arc<Ledger>) -> Result<Follower, StartError> {
-        self.try_follow(ledger).map_err(|error| {
+    pub fn follow(&self, note: impl Fn(Option<Remainder>) + Send + 'static) -> Result<Follower, StartError> {
+        self.try_follow(note).map_err(|error| {
             let what = "cannot follow the predecessor".to_owned();
             StartError::new(what, error, "raise the limits of open files and threads")
         })
     }
 
-    fn try_follow(&self, ledger: &Arc<Ledger>) -> io::Result<Follower> {
+    fn try_follow(&self, note: impl Fn(Option<Remainder>) + Send + 'static) -> io::Result<Follower> {
         let (stream, from) = (self.stream.try_clone()?, self.stream.try_clone()?);
         from.set_read_timeout(None)?;
-        let ledger = Arc::clone(ledger);
         let (ends, ended) = mpsc::channel();
         thread::Builder::new().name("follower".to_owned()).spawn(move || {
-            count(&from, &ledger);
-            ledger.keep_predecessor();
+            follow(&from, &note);
+            note(None);
             drop(ends);
         })?;
         Ok(Follower { stream, ended: Mutex::new(ended) })
@@ -296,13 +294,13 @@ fn read_line(from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     Ok((line.last() == Some(&b'\n')).then_some(line))
 }
 
-/// Counts what the predecessor reports until it ends. A report replaces the one before it.
-fn count(from: &UnixStream, ledger: &Ledger) {
+/// Reads what the predecessor reports until it ends.
+fn follow(from: &UnixStream, note: &impl Fn(Option<Remainder>)) {
     let mut from = BufReader::new(from);
     // An error means the same as the end: the predecessor was killed.
     while let Ok(Some(line)) = read_line(&mut from) {
         match serde_json::from_slice(&line) {
-            Ok(remainder) => ledger.set_predecessor(remainder),
+            Ok(remainder) => note(Some(remainder)),
             Err(error) => return warn!("event=report-unreadable error={}", Quoted(error)),
         }
     }

@@ -116,6 +116,7 @@ fn find_node(
     let context = Context {
         client,
         timeout,
+        has_successor: routes.sessions.has_successor(),
         pool: &pool,
         is_over: &is_over,
         client_left: &client_left,

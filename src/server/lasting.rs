@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::ledger::{Ledger, Saved};
 use crate::limits::Limits;
 use crate::sessions::table::Sessions;
-use crate::state::State;
+use crate::state::{Remainder, State};
 
 /// What the next process goes on from, for the thread that saves it and for a successor.
 #[derive(Clone)]
@@ -27,9 +27,35 @@ impl Lasting {
         self.with(self.ledger.save())
     }
 
-    /// The state of this moment, for a successor. From then on the ledger keeps apart what it has not handed over.
+    /// The state of this moment, for a successor. From then on the ledger keeps apart what it has not handed over, and no
+    /// session is taken over any more.
     pub fn hand_over(&self) -> State {
+        self.sessions.note_successor(true);
         self.with(self.ledger.hand_over())
+    }
+
+    /// The successor did not start: this process goes on to take sessions over.
+    pub fn keep(&self) {
+        self.sessions.note_successor(false);
+    }
+
+    /// What came after [`hand_over`](Self::hand_over), for the successor.
+    pub fn remainder(&self) -> Remainder {
+        Remainder { ledger: self.ledger.remainder(), moved_sessions: self.sessions.save_moved() }
+    }
+
+    /// Takes a report of the predecessor in place of the one before it. `None` when the predecessor has ended.
+    pub fn note_predecessor(&self, report: Option<Remainder>) {
+        match report {
+            Some(Remainder { ledger, moved_sessions }) => {
+                self.ledger.set_predecessor(ledger);
+                self.sessions.set_predecessor(moved_sessions);
+            }
+            None => {
+                self.ledger.keep_predecessor();
+                self.sessions.set_predecessor(Vec::new());
+            }
+        }
     }
 
     fn with(&self, ledger: Saved) -> State {

@@ -16,6 +16,8 @@ pub struct Context<'t> {
     pub client: ClientSide<'t>,
     /// TAKEOVER_TIMEOUT.
     pub timeout: Duration,
+    /// True when a successor gets the requests about the session: what its players do is not known here.
+    pub has_successor: bool,
     /// The nodes as they are set now.
     pub pool: &'t (dyn Fn() -> Option<Arc<Pool>> + Sync),
     /// True when the tunnel ends for another reason than its client.

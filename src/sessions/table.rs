@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -28,6 +29,9 @@ pub struct Sessions {
     kept: Mutex<KeptSessions>,
     /// Those that an earlier process has taken over, by their first ids.
     moved: Mutex<HashMap<Box<[u8]>, Moved>>,
+    /// Those that a predecessor has taken over whose tunnels it still has.
+    of_predecessor: Mutex<Vec<Moved>>,
+    has_successor: AtomicBool,
     memory: Arc<Memory>,
 }
 
@@ -144,10 +148,10 @@ impl Sessions {
         }
     }
 
-    /// The sessions that this process has taken over, for the next one.
+    /// The sessions that this process has taken over, and those of its predecessor, for the next one.
     pub fn save_moved(&self) -> Vec<Moved> {
+        let mut saved = self.of_predecessor.lock().clone();
         let all = self.kept.lock();
-        let mut saved = Vec::new();
         for (id, known) in all.by_id.iter().flat_map(|(id, known)| known.iter().map(move |known| (id, known))) {
             let is_first = known.kept.ids.lock().first() == Some(id);
             let place = known.kept.seat().last_place().filter(|place| is_first && place.number > 0);
@@ -165,6 +169,23 @@ impl Sessions {
     pub fn restore_moved(&self, saved: Vec<Moved>) {
         let mut moved = self.moved.lock();
         moved.extend(saved.into_iter().take(MAX_IDS).map(|session| (session.id.as_bytes().into(), session)));
+    }
+
+    /// Notes where the sessions are that a predecessor has taken over, by its newest report. Its last one is empty.
+    pub fn set_predecessor(&self, saved: Vec<Moved>) {
+        self.restore_moved(saved.clone());
+        *self.of_predecessor.lock() = saved;
+    }
+
+    /// From now on a successor may get the requests about the sessions that this process has. What their players do is
+    /// not known here then. False takes it back: there is no successor.
+    pub fn note_successor(&self, is_there: bool) {
+        self.has_successor.store(is_there, SeqCst);
+    }
+
+    /// True when a successor may get the requests about the sessions that this process has.
+    pub fn has_successor(&self) -> bool {
+        self.has_successor.load(SeqCst)
     }
 
     /// Where a session is that an earlier process has taken over.

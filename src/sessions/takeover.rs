@@ -35,6 +35,8 @@ pub enum TakeoverError {
     Over,
     /// There is no other node to move it to.
     NoOther,
+    /// A successor gets the requests about the session.
+    Successor,
     /// No node has taken it within TAKEOVER_TIMEOUT.
     NoNode {
         /// What the last node that was tried did.
@@ -48,6 +50,9 @@ impl fmt::Display for TakeoverError {
             Self::NotOpen => out.write_str("the session cannot be taken over"),
             Self::Over => out.write_str("the client has left"),
             Self::NoOther => out.write_str("no other node is in rotation"),
+            Self::Successor => {
+                out.write_str("the process that took over in an upgrade gets the requests of its client")
+            }
             Self::NoNode { last } => {
                 write!(out, "no node has taken the session within TAKEOVER_TIMEOUT: {last}; see the nodes on /health")
             }
@@ -67,7 +72,10 @@ pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Pla
     let from = kept.begin_takeover(context.client).ok_or(TakeoverError::NotOpen)?;
     let takeovers = from.node.load().takeovers();
     let _under_way = takeovers.begin();
-    let taken = try_nodes(kept, watch, context, &from, started + context.timeout);
+    let taken = match context.has_successor {
+        true => Err(TakeoverError::Successor),
+        false => try_nodes(kept, watch, context, &from, started + context.timeout),
+    };
     let gap = started.elapsed();
     let (session, node, ms) = (&from.id, from.node.name(), gap.as_millis());
     match &taken {
@@ -99,6 +107,9 @@ pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Pla
 /// # Errors
 /// When the session stays where it is. Its stream then goes on as if nothing had been.
 pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Place, Arc<Socket>), TakeoverError> {
+    if context.has_successor {
+        return Err(TakeoverError::Successor);
+    }
     let started = Instant::now();
     let (old_socket, _) = kept.seat().socket().ok_or(TakeoverError::NotOpen)?;
     let from = kept.seat().leave().ok_or(TakeoverError::NotOpen)?;

@@ -55,6 +55,18 @@ fn history_or_none<'d, D: Deserializer<'d>>(from: D) -> Result<history::Saved, D
     }))
 }
 
+/// What a predecessor reports to its successor while its last connections go on.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remainder {
+    /// What they have used since the state was handed over.
+    #[serde(flatten)]
+    pub ledger: ledger::Saved,
+    /// Where the sessions are that were taken over. A report without them has none.
+    #[serde(default)]
+    pub moved_sessions: Vec<Moved>,
+}
+
 /// The field that every form has.
 #[derive(Deserialize)]
 struct Form {
