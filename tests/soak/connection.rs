@@ -173,6 +173,12 @@ impl<'l> Connection<'l> {
         self.read = self.wire.sent;
     }
 
+    /// The last request was answered to its end.
+    pub fn all_was_answered(&mut self) {
+        self.answered = self.requested;
+        self.all_was_read();
+    }
+
     /// The answer came before all was read, and lavaproxy need not read the rest to its end.
     pub fn rest_may_be_unread(&mut self) {
         self.read = 0;
@@ -241,8 +247,7 @@ impl<'l> Connection<'l> {
         let answer = read_status(&head)?;
         let length: usize = value(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         self.wire.exactly(length)?;
-        self.answered = self.requested;
-        self.all_was_read();
+        self.all_was_answered();
         Ok(answer)
     }
 

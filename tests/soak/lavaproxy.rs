@@ -36,6 +36,10 @@ pub struct Log {
     pub ended: HashMap<Port, Vec<Counted>>,
     pub reasons: BTreeMap<String, u64>,
     listeners: HashMap<String, SocketAddr>,
+    /// Sessions that another node has taken over, with their players, and how often lavaproxy read its settings.
+    pub takeovers: u64,
+    pub players: u64,
+    reloads: u64,
     /// The process numbers of those that took over.
     successors: Vec<u32>,
     /// Predecessors that accept no more clients.
@@ -100,6 +104,21 @@ impl Lavaproxy {
             now["startedAt"] != before["startedAt"] && shown(&now) >= shown(&before)
         };
         assert!(within(PATIENCE, has_taken_over), "{} instead of {}", self.stats()["totals"], before["totals"]);
+    }
+
+    /// Makes it read its settings again now and then, which changes nothing.
+    pub fn reload_now_and_then(&self, load: &Load, seed: u64) {
+        let mut random = Random::new(seed);
+        while !load.pause(random.millis(500, 3000)) {
+            let (before, upgrades) = (self.log(|log| log.reloads), load.upgrades());
+            // A process that has a successor reads nothing any more.
+            if load.is_upgrading() {
+                continue;
+            }
+            self.signal(Signal::SIGHUP);
+            let is_done = || self.log(|log| log.reloads) > before || load.upgrades() > upgrades;
+            assert!(within(PATIENCE, is_done), "it has not read its settings again");
+        }
     }
 
     /// How often a successor took over.
@@ -234,13 +253,19 @@ impl Log {
                 }
                 *self.reasons.entry(value("reason").unwrap_or_default().to_owned()).or_default() += 1;
             }
+            "takeover" => {
+                self.takeovers += 1;
+                self.players += number("players");
+            }
+            "reload" => self.reloads += 1,
             "upgraded" => self.successors.push(value("successor").unwrap().parse().unwrap()),
             "listeners-closed" => self.closed += 1,
             "stopped" => self.stopped += 1,
             _ => {}
         }
-        // A node that restarts is down for a while.
-        let expected = event == "node-down";
+        // A node that restarts is down for a while. A process with a successor takes no session over.
+        let is_after_upgrade = event == "takeover-failed" && line.contains("in an upgrade");
+        let expected = event == "node-down" || is_after_upgrade;
         if !matches!(value("level"), Some("info")) && !expected {
             self.alarming.push(line.to_owned());
         }

@@ -1,7 +1,7 @@
 //! What every thread of the load shares, and the loop that each of them runs.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ pub struct Load {
     steady: RwLock<()>,
     /// True while an upgrade waits for its readers.
     upgrading: AtomicBool,
+    /// Upgrades that have begun.
+    upgrades: AtomicU64,
     over: Mutex<bool>,
     ending: Condvar,
 }
@@ -42,9 +44,9 @@ pub struct Kind {
 impl Load {
     pub fn new(proxy: SocketAddr, web: SocketAddr, nodes: Vec<Arc<Node>>, findings: Arc<Findings>) -> Self {
         let (ledger, open) = (Ledger::default(), AtomicUsize::new(0));
-        let (steady, upgrading) = (RwLock::default(), AtomicBool::new(false));
+        let (steady, upgrading, upgrades) = (RwLock::default(), AtomicBool::new(false), AtomicU64::new(0));
         let (over, ending) = (Mutex::new(true), Condvar::new());
-        Self { proxy, web, nodes, ledger, findings, open, steady, upgrading, over, ending }
+        Self { proxy, web, nodes, ledger, findings, open, steady, upgrading, upgrades, over, ending }
     }
 
     fn nodes_of<'l>(&'l self, version: &'l str) -> impl Iterator<Item = &'l Arc<Node>> {
@@ -70,8 +72,14 @@ impl Load {
     pub fn upgrade(&self, act: impl FnOnce()) {
         self.upgrading.store(true, SeqCst);
         let _nobody_wants_it_steady = self.steady.write().unwrap();
+        self.upgrades.fetch_add(1, SeqCst);
         act();
         self.upgrading.store(false, SeqCst);
+    }
+
+    /// How many upgrades of lavaproxy have begun.
+    pub fn upgrades(&self) -> u64 {
+        self.upgrades.load(SeqCst)
     }
 
     /// The weather of the nodes of this version.
@@ -154,12 +162,23 @@ impl Load {
         self.findings.wrong(format!("{} (seed {seed:x}): {what}", kind.name));
     }
 
-    /// Restarts one node of this version now and then.
+    /// Restarts one node of this version now and then, and often another one meanwhile or shortly after: then the second
+    /// one dies while it takes sessions over. It may be the same one.
     pub fn restart_now_and_then(&self, version: &str, seed: u64) {
         let nodes: Vec<&Arc<Node>> = self.nodes_of(version).collect();
         let mut random = Random::new(seed);
         while !self.pause(random.millis(5000, 15_000) / u32::try_from(nodes.len()).unwrap()) {
-            random.pick(&nodes).restart(random.millis(100, 1500), &mut random);
+            let (first, second) = (random.pick(&nodes), random.pick(&nodes));
+            let later = random.one_in(2).then(|| random.millis(0, 200));
+            let mut other = Random::new(random.next());
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let Some(later) = later else { return };
+                    thread::sleep(later);
+                    second.restart(other.millis(100, 1500), &mut other);
+                });
+                first.restart(random.millis(100, 1500), &mut random);
+            });
         }
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! Clients come from 127.0.0.2 when they end every connection properly and from 127.0.0.3 when they do not: of the
 //! former lavaproxy's ledger must say exactly what the clients counted, of the latter what they cannot rule out. There
-//! are one node of v3 and two of v4, which restart now and then. At first lavaproxy is upgraded again and again under the
-//! load, then it is restarted; its figures go on from process to process.
+//! are one node of v3 and two of v4, which restart now and then, also two at once and while they take sessions over. Bots
+//! that play do not notice: at the end, their players are as they have set them. At first lavaproxy is upgraded again and
+//! again under the load, then it is restarted; its figures go on from process to process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../support/mod.rs"]
@@ -16,8 +17,10 @@ mod findings;
 mod lavaproxy;
 mod ledger;
 mod load;
+mod music;
 mod node;
 mod random;
+mod relay;
 mod report;
 mod rest;
 mod script;
@@ -77,6 +80,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "tunnels in dialogue", group: CLEAN, threads: 160, pause: (10, 1000), act: tunnels::dialogue },
     Kind { name: "quiet tunnels", group: CLEAN, threads: 100, pause: (10, 1000), act: tunnels::quiet },
     Kind { name: "tunnels full both ways", group: CLEAN, threads: 3, pause: (300, 1500), act: tunnels::flood },
+    Kind { name: "bots that play", group: ABRUPT, threads: 40, pause: (10, 1000), act: music::play },
     Kind { name: "tunnels that are cut", group: ABRUPT, threads: 40, pause: (10, 500), act: tunnels::cut },
     Kind { name: "full tunnels that are cut", group: ABRUPT, threads: 3, pause: (200, 1500), act: tunnels::cut_flood },
     Kind { name: "clients gone within a head", group: ABRUPT, threads: 3, pause: (50, 500), act: abrupt::within_a_head },
@@ -122,10 +126,12 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
     let cpu = lavaproxy.cpu_seconds();
     let ledger = compare(&load, &lavaproxy);
     let upgrades = lavaproxy.upgrades();
-    let run = Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, upgrades, ledger };
+    let taken_over = lavaproxy.log(|log| (log.takeovers, log.players));
+    let run = Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, upgrades, taken_over, ledger };
     println!("\n{}", report::markdown(&run));
 
     assert!(upgrades > 0, "no successor took over");
+    assert!(lavaproxy.log(|log| log.players) > 0, "no player was taken over");
     assert!(lavaproxy.loads_retried(&V4_NODES) > 0.0, "no load was tried on another node");
     assert!(end.memory <= warm.memory + SLACK, "memory grew from {} to {} KiB", warm.memory, end.memory);
     let alarming = lavaproxy.log(|log| log.alarming.clone());
@@ -145,8 +151,6 @@ fn start([v3, a4, b4]: &[Arc<Node>; 3]) -> Lavaproxy {
         ("PROXY_PORT", "0"),
         ("WEB_PORT", "0"),
         ("PROXY_PASSWORD", PASSWORD),
-        // The scripted nodes end their tunnels by themselves.
-        ("SESSION_TAKEOVER", "off"),
         ("LAVALINK_V3_HOST", &v3_host),
         ("LAVALINK_V3_PORT", &v3_port),
         ("LAVALINK_V4_NODES", &v4_nodes),
@@ -169,6 +173,7 @@ fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut
         for (number, version) in [(100, "v3"), (101, "v4")] {
             scope.spawn(move || load.restart_now_and_then(version, mix(seed ^ number)));
         }
+        scope.spawn(|| lavaproxy.reload_now_and_then(load, mix(seed ^ 103)));
         if upgrades {
             scope.spawn(|| lavaproxy.upgrade_now_and_then(load, mix(seed ^ 102)));
         }

@@ -8,6 +8,10 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use lavaproxy::config::Lavalink;
+use lavaproxy::demo::{self, Close};
+
+use crate::PASSWORD;
 use crate::findings::Findings;
 use crate::random::Random;
 use crate::script;
@@ -21,6 +25,8 @@ pub struct Node {
     pub version: &'static str,
     pub address: SocketAddr,
     pub findings: Arc<Findings>,
+    /// It has the sessions of bots that play.
+    pub lavalink: demo::Node,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     next: AtomicU64,
     listening: Mutex<Option<Listening>>,
@@ -70,6 +76,11 @@ impl Weather {
         })
     }
 
+    /// How many restarts have begun since then, those counted that were under way then.
+    pub fn restarts_since(self, before: Self) -> u32 {
+        u32::try_from(self.0 - before.1).unwrap()
+    }
+
     /// True when no restart was under way at any time from then to now.
     pub fn is_fair_since(self, before: Self) -> bool {
         before.0 == before.1 && self == before
@@ -79,7 +90,10 @@ impl Weather {
 impl Node {
     pub fn start(name: &'static str, version: &'static str, address: [u8; 4], findings: &Arc<Findings>) -> Arc<Self> {
         let listener = TcpListener::bind(SocketAddr::from((address, 0))).unwrap();
+        let lavalink = if version == "v3" { Lavalink::V3 } else { Lavalink::V4 };
+        let lavalink = demo::Node::start(lavalink, PASSWORD).unwrap();
         let node = Arc::new(Self {
+            lavalink,
             name,
             version,
             address: listener.local_addr().unwrap(),
@@ -145,7 +159,9 @@ impl Node {
             }
             thread::sleep(Duration::from_millis(5));
         }
+        self.lavalink.die(if gently { Close::Fin } else { Close::Reset });
         thread::sleep(down);
+        self.lavalink.revive().unwrap();
         self.listen(TcpListener::bind(self.address).unwrap());
         self.finished.fetch_add(1, SeqCst);
     }

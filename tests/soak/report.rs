@@ -47,12 +47,14 @@ pub struct Run<'r> {
     pub end: Held,
     pub cpu: f64,
     pub upgrades: usize,
+    /// Sessions and their players that another node took over.
+    pub taken_over: (u64, u64),
     pub ledger: [(Group, u64, Known, Counted); 2],
 }
 
 pub fn markdown(run: &Run<'_>) -> String {
     let mut out = String::new();
-    let Run { seed, time, load, start, warm, peak, end, cpu, upgrades, ledger } = run;
+    let Run { seed, time, load, start, warm, peak, end, cpu, upgrades, taken_over, ledger } = run;
     let minutes = time.as_secs_f64() / 60.0;
     let _ = writeln!(out, "### {minutes:.1} minutes, seed {seed}\n");
     let _ = writeln!(
@@ -85,8 +87,8 @@ pub fn markdown(run: &Run<'_>) -> String {
     let restarts = load.restarts();
     let _ = writeln!(
         out,
-        "\n{restarts} restarts of nodes; {upgrades} upgrades of lavaproxy and a restart; {} connections at once; {cpu:.0} s of CPU since the restart.",
-        peak.open
+        "\n{restarts} restarts of nodes, in which {} sessions with {} players were taken over; {upgrades} upgrades of lavaproxy and a restart; {} connections at once; {cpu:.0} s of CPU since the restart.",
+        taken_over.0, taken_over.1, peak.open
     );
     out
 }

@@ -7,7 +7,8 @@
 //! | `/v4/upload` | a body of `length` bytes from the client |
 //! | `/v4/websocket` | `ready`, then a tunnel in dialogue, or both ways at once |
 //!
-//! `/v4/sessions/ID/load` is `/v4/load`: the node has no sessions to look up.
+//! `/v4/sessions/ID/load` is `/v4/load`: the node has no sessions to look up. Behind `ready` comes a frame that Lavalink
+//! never sends: no node takes such a session over. What has no `nonce` comes from bots that play: `relay` has it.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::sync::atomic::Ordering::SeqCst;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::node::{Connection, Node};
 use crate::random::{Pattern, Random, mix};
+use crate::relay;
 use crate::wire::{Tried, Trouble, Wire, number, parameter, send, value};
 
 pub fn serve(node: &Node, connection: &Connection) {
@@ -44,7 +46,18 @@ impl Script<'_> {
             if path.contains('.') || value(&head, "lavalink-node").is_some() {
                 return Err(Trouble::wrong(format!("what is for lavaproxy came to a node: {head:?}")));
             }
-            let goes_on = match path.rsplit('/').next().unwrap_or_default() {
+            let last = path.rsplit('/').next().unwrap_or_default();
+            if parameter(&head, "nonce").is_none() && !matches!(last, "version" | "stats") {
+                let lavalink = self.node.lavalink.address();
+                if last == "websocket" {
+                    return relay::tunnel(&mut self.wire, &head, lavalink);
+                }
+                if !relay::request(&mut self.wire, &head, lavalink)? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let goes_on = match last {
                 "websocket" => return self.tunnel(&head),
                 "upload" => self.take(&head)?,
                 "loadtracks" if parameter(&head, "fails") == Some(self.node.name) => self.fail(&head)?,
@@ -198,10 +211,11 @@ impl Script<'_> {
         sent
     }
 
-    /// In two pieces, cut anywhere.
+    /// In two pieces, cut anywhere before the end of `ready`.
     fn send_cut(&mut self, bytes: &[u8], nonce: u64) -> io::Result<()> {
         let mut random = Random::new(mix(nonce ^ 5));
-        let (first, second) = bytes.split_at(usize::try_from(random.between(0, bytes.len() as u64)).unwrap());
+        let (first, second) =
+            bytes.split_at(usize::try_from(random.between(0, (bytes.len() - STRANGE.len() - 1) as u64)).unwrap());
         self.wire.send(first)?;
         thread::sleep(random.millis(0, 10));
         self.wire.send(second)
@@ -255,10 +269,14 @@ pub fn session_id(nonce: u64) -> String {
     format!("{nonce:016x}")
 }
 
-/// What a node sends first on a WebSocket: `ready`, now and then with stats before it.
+/// A compressed frame.
+pub const STRANGE: [u8; 3] = [0xc1, 1, b'x'];
+
+/// What a node sends first on a WebSocket: `ready`, now and then with stats before it, then a strange frame.
 fn ready(nonce: u64) -> Vec<u8> {
     let ready = format!(r#"{{"op":"ready","resumed":false,"sessionId":"{}"}}"#, session_id(nonce));
-    if nonce % 3 == 0 { [text_frame(STATS), text_frame(&ready)].concat() } else { text_frame(&ready) }
+    let ready = if nonce % 3 == 0 { [text_frame(STATS), text_frame(&ready)].concat() } else { text_frame(&ready) };
+    [&ready[..], &STRANGE].concat()
 }
 
 fn text_frame(payload: &str) -> Vec<u8> {

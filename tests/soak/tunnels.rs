@@ -9,10 +9,10 @@ use crate::ledger::Group;
 use crate::load::Load;
 use crate::random::{Pattern, Random};
 use crate::rest;
-use crate::script::{Dialogue, pour, session_id};
+use crate::script::{Dialogue, STRANGE, pour, session_id};
 use crate::wire::{Tried, Trouble, value};
 
-const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Id: 42\r\nClient-Name: soak/1\r\n";
+pub const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Id: 42\r\nClient-Name: soak/1\r\n";
 
 /// A tunnel, and the id of its session.
 pub type Opened<'l> = (Connection<'l>, String);
@@ -33,6 +33,9 @@ pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: 
     check_origin(&head, &ask)?;
     connection.all_was_read();
     let session = read_ready(&mut connection)?;
+    if connection.wire.exactly(STRANGE.len())? != STRANGE {
+        return Err(Trouble::wrong("another frame than the strange one behind ready"));
+    }
     let own = session_id(nonce);
     let expected = match (version, value(&head, "x-name")) {
         ("v4", Some(node)) => format!("{node}.{own}"),
@@ -45,7 +48,7 @@ pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: 
 }
 
 /// Reads frames up to `ready`, before which there may be stats: the session's id.
-fn read_ready(connection: &mut Connection<'_>) -> Tried<String> {
+pub fn read_ready(connection: &mut Connection<'_>) -> Tried<String> {
     for op in ["stats", "ready"] {
         let message = connection.wire.text_frame()?;
         let message: serde_json::Value =

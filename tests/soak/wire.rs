@@ -102,12 +102,44 @@ impl Wire {
 
     /// The payload of a text frame as servers send it.
     pub fn text_frame(&mut self) -> Tried<Vec<u8>> {
-        let length = match self.exactly(2)?[..] {
-            [0x81, length @ ..=125] => usize::from(length),
-            [0x81, 126] => self.exactly(2)?.into_iter().fold(0, |length, byte| length << 8 | usize::from(byte)),
-            ref head => return Err(Trouble::wrong(format!("{head:?} is no head of a text frame"))),
+        match self.frame()? {
+            (0x81, payload) => Ok(payload),
+            (first, _) => Err(Trouble::wrong(format!("{first:#x} begins no text frame"))),
+        }
+    }
+
+    /// The body that this head announces.
+    pub fn body(&mut self, head: &str) -> Tried<Vec<u8>> {
+        if value(head, "transfer-encoding") != Some("chunked") {
+            let length = value(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+            return Ok(self.exactly(length)?);
+        }
+        let mut body = Vec::new();
+        loop {
+            let line = self.line()?;
+            let size = usize::from_str_radix(&line, 16).map_err(|_| Trouble::wrong(format!("chunk line {line:?}")))?;
+            body.extend(self.exactly(size)?);
+            self.line()?;
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    /// The next frame as servers send it: its first byte and its payload.
+    pub fn frame(&mut self) -> Tried<(u8, Vec<u8>)> {
+        let head = self.exactly(2)?;
+        let length = match head[1] {
+            length @ ..=125 => usize::from(length),
+            126 => self.exactly(2)?.into_iter().fold(0, |length, byte| length << 8 | usize::from(byte)),
+            _ => return Err(Trouble::wrong(format!("{head:?} begins a frame that no node sends"))),
         };
-        Ok(self.exactly(length)?)
+        Ok((head[0], self.exactly(length)?))
+    }
+
+    /// What has come and was not looked at.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
     }
 
     /// Reads `count` bytes that must be the pattern's next ones; all that came is checked, also when more never does.
