@@ -14,7 +14,7 @@ SETTINGS := /etc/lavaproxy/lavaproxy.env
 # The programs of tests/. TEST_LONG builds releases or takes minutes; TEST_TOOLS needs more than Rust and make, and
 # skips with a line what it does not find.
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
-TEST_LONG := image release soak
+TEST_LONG := image release soak takeover_crowd
 TEST_TOOLS := alerts browser compose fleet fronts kubernetes libraries prometheus service state_faults
 # TEST_CROWDS opens thousands of tunnels or starts hundreds of processes: too much for each save.
 TEST_CROWDS := many_tunnels nodes_crowd limits_memory state_killed

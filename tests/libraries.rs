@@ -5,9 +5,10 @@
 //! back by itself after its connections were cut, and once more after its Lavalink was killed while it played. Behind
 //! lavaproxy there is one node of each version, which starts again when it was killed, or there are two, of which one
 //! is dead from then on; the library must see no difference. That is without takeovers: with them the WebSocket of a
-//! library whose Lavalink was killed stays open, and the library must not notice anything. A real server has no Discord
-//! to connect to, so there the libraries play without a voice connection, and it is their connections that are cut when
-//! it should be killed.
+//! library whose Lavalink was killed stays open, and the library must not notice anything, unless it plays over its
+//! WebSocket, as those of the v3 era do: then it comes back by itself. A real server has no Discord to connect to, so
+//! there the libraries play without a voice connection, and it is their connections that are cut when it should be
+//! killed.
 //! Without Node or Python a test says that it was skipped; where CI is set that is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -45,7 +46,6 @@ const STEPS: [&str; 12] = [
 
 /// The last ones where another node takes the session over.
 const LAST_STEPS_OF_A_TAKEOVER: [&str; 3] = ["KILL", "taken-over", "play-on"];
-/// Without takeovers a library must come back by itself.
 const OFF: (&str, &str) = ("SESSION_TAKEOVER", "off");
 
 /// Where a driver's runtime is; `None` is a skip.
@@ -59,7 +59,18 @@ struct Site {
     v3: Vec<Server>,
     v4: Vec<Server>,
     proxy: Proxy,
-    takes_over: bool,
+    takeovers: Takeovers,
+}
+
+/// Whether lavaproxy takes sessions over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takeovers {
+    /// A library must come back by itself.
+    Off,
+    /// It does, but not that of this library, which must come back by itself.
+    OfOthers,
+    /// It does, and the library must not notice.
+    Hidden,
 }
 
 impl Site {
@@ -67,19 +78,24 @@ impl Site {
     fn new() -> Self {
         let (v3, v4) = (Server::start(Lavalink::V3), Server::start(Lavalink::V4));
         let proxy = Proxy::before(v3.address(), v4.address(), &[("PROXY_V4_PORT", "0"), OFF]);
-        Self { v3: vec![v3], v4: vec![v4], proxy, takes_over: false }
+        Self { v3: vec![v3], v4: vec![v4], proxy, takeovers: Takeovers::Off }
     }
 
     /// Two nodes of each version.
-    fn with_two_nodes(takes_over: bool) -> Self {
+    fn with_two_nodes(takeovers: Takeovers) -> Self {
         let v3 = ["a3", "b3"].map(|name| Server::demo(name, Lavalink::V3));
         let v4 = ["a4", "b4"].map(|name| Server::demo(name, Lavalink::V4));
         let list = |[a, b]: &[Server; 2]| format!("{}={},{}={}", a.name(), a.address(), b.name(), b.address());
         let (v3_list, v4_list) = (list(&v3), list(&v4));
-        let mut set = vec![("LAVALINK_V3_NODES", &*v3_list), ("LAVALINK_V4_NODES", &*v4_list), ("PROXY_V4_PORT", "0")];
-        set.extend((!takes_over).then_some(OFF));
+        let mut set = vec![
+            ("LAVALINK_V3_NODES", &*v3_list),
+            ("LAVALINK_V4_NODES", &*v4_list),
+            ("PROXY_V3_PORT", "0"),
+            ("PROXY_V4_PORT", "0"),
+        ];
+        set.extend((takeovers == Takeovers::Off).then_some(OFF));
         let proxy = Proxy::start(&set);
-        Self { v3: v3.into(), v4: v4.into(), proxy, takes_over }
+        Self { v3: v3.into(), v4: v4.into(), proxy, takeovers }
     }
 
     /// Kills the node that has the only session there is. A node that is alone starts again, and the library gets no
@@ -102,10 +118,12 @@ impl Site {
     fn drive(&self, environment: &str, bot: &str, listener: &str, pause: Duration) {
         let Some(runtime) = runtime(environment) else { return };
         let relay = Relay::to(self.proxy.listener(listener), pause);
-        let nodes = if bot.contains("erela") || bot.contains("wavelink1") { &self.v3 } else { &self.v4 };
+        let is_hidden = self.takeovers == Takeovers::Hidden;
+        let is_v3 = bot.contains("erela") || bot.contains("wavelink1") || listener == "proxy-v3";
+        let nodes = if is_v3 { &self.v3 } else { &self.v4 };
         let mut command = Command::new(runtime);
-        if listener == "proxy-v4" {
-            command.env("LAVALINK_VERSION", "4");
+        if let Some(version) = listener.strip_prefix("proxy-v") {
+            command.env("LAVALINK_VERSION", version);
         }
         command
             .arg(driver::path("tests/real").join(bot))
@@ -113,7 +131,7 @@ impl Site {
             .env("LAVALINK_PORT", relay.address.port().to_string())
             .env("LAVALINK_PASSWORD", PASSWORD)
             .env("LAVALINK_IDENTIFIER", nodes[0].identifier())
-            .env("LAVALINK_TAKEOVER", if self.takes_over { "1" } else { "0" })
+            .env("LAVALINK_TAKEOVER", if is_hidden { "1" } else { "0" })
             .env("LAVALINK_VOICE", if nodes[0].has_voice() { "1" } else { "0" })
             .env("PYTHONDONTWRITEBYTECODE", "1");
         let driven = driver::drive(&mut command, |command| match command {
@@ -122,7 +140,7 @@ impl Site {
             _ => {}
         });
         let driver::Driven { status, steps, complaints } = driven;
-        let expected = match self.takes_over {
+        let expected = match is_hidden {
             true => [&STEPS[..STEPS.len() - LAST_STEPS_OF_A_TAKEOVER.len()], &LAST_STEPS_OF_A_TAKEOVER].concat(),
             false => STEPS.to_vec(),
         };
@@ -202,22 +220,35 @@ fn every_library_plays_on_when_one_of_two_nodes_is_killed() {
     ];
     std::thread::scope(|scope| {
         for (environment, bot, listener, pause) in LIBRARIES {
-            scope.spawn(move || Site::with_two_nodes(false).drive(environment, bot, listener, pause));
+            scope.spawn(move || Site::with_two_nodes(Takeovers::Off).drive(environment, bot, listener, pause));
         }
     });
 }
 
 #[test]
 fn no_library_notices_that_its_node_was_killed() {
-    const LIBRARIES: [(&str, &str); 4] = [
-        ("node", "node/shoukaku.mjs"),
-        ("node", "node/lavalink_client.mjs"),
-        ("python/v4", "python/lavalink_bot.py"),
-        ("python/v4", "python/wavelink_bot.py"),
+    // mafic speaks v3 over REST too.
+    const LIBRARIES: [(&str, &str, &str); 6] = [
+        ("node", "node/shoukaku.mjs", "proxy"),
+        ("node", "node/lavalink_client.mjs", "proxy"),
+        ("python/v4", "python/lavalink_bot.py", "proxy"),
+        ("python/v4", "python/wavelink_bot.py", "proxy"),
+        ("python/v4", "python/mafic_bot.py", "proxy-v4"),
+        ("python/v4", "python/mafic_bot.py", "proxy-v3"),
     ];
     std::thread::scope(|scope| {
+        for (environment, bot, listener) in LIBRARIES {
+            scope.spawn(move || Site::with_two_nodes(Takeovers::Hidden).drive(environment, bot, listener, AT_ONCE));
+        }
+    });
+}
+
+#[test]
+fn a_library_that_plays_over_its_websocket_plays_on_by_itself_where_others_are_taken_over() {
+    const LIBRARIES: [(&str, &str); 2] = [("node", "node/erela.mjs"), ("python/wavelink1", "python/wavelink1_bot.py")];
+    std::thread::scope(|scope| {
         for (environment, bot) in LIBRARIES {
-            scope.spawn(move || Site::with_two_nodes(true).drive(environment, bot, "proxy", AT_ONCE));
+            scope.spawn(move || Site::with_two_nodes(Takeovers::OfOthers).drive(environment, bot, "proxy", AT_ONCE));
         }
     });
 }

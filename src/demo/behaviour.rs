@@ -32,6 +32,25 @@ pub struct Counts {
     pub sessions: u64,
     /// WebSocket sessions resumed.
     pub resumed: u64,
+    /// The most PATCHes of players that were under way at once.
+    pub most_updates: usize,
+    /// The most of one session.
+    pub most_updates_of_session: usize,
+}
+
+/// A PATCH of a player that is under way, by the id of its session.
+pub(super) struct Updating<'b> {
+    behaviour: &'b Behaviour,
+    session: &'b str,
+}
+
+impl Drop for Updating<'_> {
+    fn drop(&mut self) {
+        let mut updates = self.behaviour.updates.lock();
+        if let Some(at) = updates.iter().position(|session| session == self.session) {
+            updates.swap_remove(at);
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -49,6 +68,8 @@ pub(super) struct Behaviour {
     faults: Mutex<Faults>,
     changed: Condvar,
     counts: Mutex<Counts>,
+    /// The sessions of the PATCHes of players that are under way.
+    updates: Mutex<Vec<String>>,
 }
 
 impl Behaviour {
@@ -62,7 +83,12 @@ impl Behaviour {
             voice_handshake: VOICE_HANDSHAKE,
             load: None,
         };
-        Self { faults: Mutex::new(faults), changed: Condvar::new(), counts: Mutex::default() }
+        Self {
+            faults: Mutex::new(faults),
+            changed: Condvar::new(),
+            counts: Mutex::default(),
+            updates: Mutex::default(),
+        }
     }
 
     pub(super) fn set_hanging(&self, hanging: bool) {
@@ -135,6 +161,19 @@ impl Behaviour {
 
     pub(super) fn count(&self, add: impl FnOnce(&mut Counts)) {
         add(&mut self.counts.lock());
+    }
+
+    /// Counts a PATCH of a player of this session until the guard is dropped.
+    pub(super) fn begin_update<'b>(&'b self, session: &'b str) -> Updating<'b> {
+        let mut updates = self.updates.lock();
+        updates.push(session.to_owned());
+        let (of_all, of_one) = (updates.len(), updates.iter().filter(|other| *other == session).count());
+        drop(updates);
+        self.count(|counts| {
+            counts.most_updates = counts.most_updates.max(of_all);
+            counts.most_updates_of_session = counts.most_updates_of_session.max(of_one);
+        });
+        Updating { behaviour: self, session }
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -272,6 +272,7 @@ fn patch_player(
     (id, guild): (&str, i64),
     body: &[u8],
 ) -> Answer {
+    let _updating = server.behaviour.begin_update(id);
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
         return Answer::error(summary, 400, "Bad Request");
     };

@@ -228,11 +228,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// The wait is long, because a thousand sessions may wait here: no answer is under way, and the gate wakes in turn.
     fn enter_and_read(&mut self) -> Result<Pass, Stop> {
         loop {
             self.check()?;
             self.read_frames()?;
-            if let Some(pass) = self.node.load().gate().enter(Instant::now() + TURN) {
+            if let Some(pass) = self.node.load().gate().enter(Instant::now() + LOOK) {
                 return Ok(pass);
             }
         }

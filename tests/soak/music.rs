@@ -321,7 +321,7 @@ impl<'l> Bot<'l> {
         match answered {
             Ok((status, body, _)) if status == expected => {
                 (self.last_weather, self.last_upgrades) = (weather, upgrades);
-                Ok(Some(serde_json::from_slice(&body).unwrap_or_default()))
+                Ok(Some(serde_json::from_str(&body).unwrap_or_default()))
             }
             Err(Trouble::Wrong(what)) => Err(Trouble::Wrong(what)),
             _ if weather.is_fair_since(self.last_weather) && upgrades == self.last_upgrades => {
@@ -404,12 +404,12 @@ impl<'l> Bot<'l> {
 }
 
 /// The status, the body, and whether the connection closes.
-fn exchange(connection: &mut Connection<'_>, request: &[u8]) -> Tried<(u16, Vec<u8>, bool)> {
+fn exchange(connection: &mut Connection<'_>, request: &[u8]) -> Tried<(u16, String, bool)> {
     connection.promise(MOST_PLAYERS);
     connection.send_raw(request, true)?;
     let head = connection.answer_head()?;
     let answer = read_status(&head)?;
     let body = if answer.status == 204 { Vec::new() } else { connection.wire.body(&head)? };
     connection.all_was_answered();
-    Ok((answer.status, body, answer.closes))
+    Ok((answer.status, String::from_utf8_lossy(&body).into_owned(), answer.closes))
 }

@@ -151,6 +151,7 @@ impl Node {
         self.begun.fetch_add(1, SeqCst);
         self.stop_listening();
         let gently = random.one_in(2);
+        self.lavalink.die(if gently { Close::Fin } else { Close::Reset });
         self.doomed().iter().for_each(|connection| connection.end(gently));
         let cut = Instant::now();
         while !self.doomed().is_empty() {
@@ -159,7 +160,6 @@ impl Node {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        self.lavalink.die(if gently { Close::Fin } else { Close::Reset });
         thread::sleep(down);
         self.lavalink.revive().unwrap();
         self.listen(TcpListener::bind(self.address).unwrap());

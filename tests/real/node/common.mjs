@@ -95,6 +95,17 @@ export function check(holds, what) {
   if (!holds) throw new Error(`expected ${what}`);
 }
 
+// After a seek to 5 s, the player must be there; for a moment it may report where it was.
+export async function checkPosition(position) {
+  let found;
+  for (let i = 0; i < 100; i++) {
+    found = await position();
+    if (found >= 5_000) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  check(false, `a position of at least 5000 ms, not ${found}`);
+}
+
 // A track as any of the libraries gives it: an encoded string and a title.
 export function checkTrack(encoded, title) {
   check(typeof encoded === "string" && encoded.length > 20, `an encoded track, not ${encoded}`);

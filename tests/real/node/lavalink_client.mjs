@@ -1,6 +1,6 @@
 // lavalink-client 2: Lavalink v4 only. It allows TLS at port 443 alone.
 
-import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, takeover, voiceEvents } from "./common.mjs";
+import { bot, check, checkPosition, checkTrack, cut, drive, kill, load, next, server, step, takeover, voiceEvents } from "./common.mjs";
 
 const { LavalinkManager } = load("lavalink-client");
 
@@ -94,7 +94,8 @@ drive(async () => {
     await playing.setVolume(50);
     const held = await node.fetchPlayer(bot.guild);
     check(held.volume === 50 && held.filters.timescale.speed === 1.1, "the volume and the filter");
-    check(held.track.info.title === track.info.title, "the track to play on");
+    check(held.track.info.title === track.info.title && !held.paused, "the track to play on");
+    await checkPosition(async () => (await node.fetchPlayer(bot.guild)).state.position);
     step("taken-over");
     done();
     const started = next(manager, "trackStart");

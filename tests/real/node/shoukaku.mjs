@@ -1,6 +1,6 @@
 // shoukaku 4: Lavalink v4 only.
 
-import { bot, check, checkTrack, cut, drive, kill, load, next, server, step, takeover, voiceEvents } from "./common.mjs";
+import { bot, check, checkPosition, checkTrack, cut, drive, kill, load, next, server, step, takeover, voiceEvents } from "./common.mjs";
 
 const { Connector, Player, Shoukaku } = load("shoukaku");
 
@@ -87,7 +87,8 @@ drive(async () => {
     await player.setGlobalVolume(50);
     const held = await node.rest.getPlayer(bot.guild);
     check(held.volume === 50 && held.filters.timescale.speed === 1.1, "the volume and the filter");
-    check(held.track.info.identifier === info.identifier, "the track to play on");
+    check(held.track.info.identifier === info.identifier && !held.paused, "the track to play on");
+    await checkPosition(async () => (await node.rest.getPlayer(bot.guild)).state.position);
     step("taken-over");
     done();
     const started = next(player, "start");

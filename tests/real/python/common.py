@@ -55,6 +55,17 @@ def check(holds, what):
         raise AssertionError(f"expected {what}")
 
 
+async def check_position(position):
+    """After a seek to 5 s, the player must be there; for a moment it may report where it was."""
+    for _ in range(100):
+        found = position()
+        found = await found if asyncio.iscoroutine(found) else found
+        if found >= 5_000:
+            return
+        await asyncio.sleep(0.1)
+    check(False, f"a position of at least 5000 ms, not {found}")
+
+
 def check_track(encoded, title):
     """A track as any of the libraries gives it: an encoded string and a title."""
     check(isinstance(encoded, str) and len(encoded) > 20, f"an encoded track, not {encoded!r}")

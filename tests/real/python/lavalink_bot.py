@@ -7,7 +7,7 @@ import lavalink
 
 from common import (
     BOT_ID, CHANNEL_ID, GUILD_ID, HOST, IDENTIFIER, PASSWORD, PORT, SECURE, TAKEOVER, VOICE,
-    check, check_track, cut, drive, kill, step, takeover, voice_server, voice_state,
+    check, check_position, check_track, cut, drive, kill, step, takeover, voice_server, voice_state,
 )
 
 
@@ -86,7 +86,12 @@ async def main():
         await player.set_volume(50)
         held = await node.get_player(GUILD_ID)
         check(held["filters"]["timescale"]["speed"] == 1.1 and held["volume"] == 50, "the volume and the filter")
-        check(held["track"]["info"]["title"] == track.title, "the track to play on")
+        check(held["track"]["info"]["title"] == track.title and not held["paused"], "the track to play on")
+
+        async def position():
+            return (await node.get_player(GUILD_ID))["state"]["position"]
+
+        await check_position(position)
         step("taken-over")
         started = next_event(lavalink.TrackStartEvent)
         await player.play(track)

@@ -10,8 +10,8 @@ import os
 import mafic
 
 from common import (
-    HOST, IDENTIFIER, PASSWORD, PORT, SECURE, VOICE,
-    check, check_track, cut, drive, kill, pretend_discord, step,
+    HOST, IDENTIFIER, PASSWORD, PORT, SECURE, TAKEOVER, VOICE,
+    check, check_position, check_track, cut, drive, kill, pretend_discord, step, takeover,
 )
 
 VERSION = int(os.environ.get("LAVALINK_VERSION", "4"))
@@ -101,6 +101,26 @@ async def main():
     step("load-again")
     player = await play()
     step("play-again")
+
+    if TAKEOVER:
+        names = ("node_ready", "node_unavailable", "track_end", "track_start", "track_exception", "websocket_closed")
+        await takeover([client.next_event(name) for name in names])
+        await player.pause()
+        check((await node.fetch_player(guild_id))["paused"], "the player to be paused")
+        await player.resume()
+        await player.seek(5_000)
+        await player.add_filter(mafic.Filter(timescale=mafic.Timescale(speed=1.1)), label="faster")
+        await player.set_volume(50)
+        held = await node.fetch_player(guild_id)
+        check(held["filters"]["timescale"]["speed"] == 1.1 and held["volume"] == 50, "the volume and the filter")
+        check(held["track"]["info"]["title"] == track.title and not held["paused"], "the track to play on")
+        await check_position(lambda: player.position)
+        step("taken-over")
+        started = client.next_event("track_start")
+        await player.play(track)
+        await started
+        step("play-on")
+        return
 
     back_again = client.next_event("node_ready")
     kill()

@@ -6,7 +6,7 @@ import wavelink
 
 from common import (
     HOST, IDENTIFIER, PASSWORD, PORT, SECURE, TAKEOVER, VOICE,
-    check, check_track, cut, drive, kill, pretend_discord, step, takeover,
+    check, check_position, check_track, cut, drive, kill, pretend_discord, step, takeover,
 )
 
 
@@ -80,7 +80,12 @@ async def main():
         await player.set_volume(50)
         held = await node.fetch_player_info(guild_id)
         check(held.volume == 50 and held.filters.timescale.payload["speed"] == 1.1, "the volume and the filter")
-        check(held.track.title == track.title, "the track to play on")
+        check(held.track.title == track.title and not held.paused, "the track to play on")
+
+        async def position():
+            return (await node.fetch_player_info(guild_id)).state.position
+
+        await check_position(position)
         step("taken-over")
         started = client.next_event("wavelink_track_start")
         await player.play(track)
