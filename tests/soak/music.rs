@@ -324,12 +324,15 @@ impl<'l> Bot<'l> {
                 Ok(Some(serde_json::from_str(&body).unwrap_or_default()))
             }
             Err(Trouble::Wrong(what)) => Err(Trouble::Wrong(what)),
+            // The predecessor finishes a takeover, and tells within a second where the session is.
+            Ok((404, ..)) if upgrades > self.upgrades => {
+                self.load.trouble("a request came before the place of its session was known after an upgrade");
+                Ok(None)
+            }
             _ if weather.is_fair_since(self.last_weather) && upgrades == self.last_upgrades => {
                 Err(Trouble::wrong(format!("{answered:?} in fair weather to {head}")))
             }
-            Ok((404, ..)) if upgrades == self.upgrades => {
-                Err(Trouble::wrong(format!("{answered:?} without an upgrade to {head}")))
-            }
+            Ok((404, ..)) => Err(Trouble::wrong(format!("{answered:?} without an upgrade to {head}"))),
             _ => {
                 self.load.trouble("a request about a player failed while a node restarted");
                 Ok(None)
