@@ -71,7 +71,8 @@ impl Engine {
         Self
     }
 
-    /// Its interface for docker's programs. It ends with the namespaces.
+    /// Its interface for docker's programs.
+    #[expect(clippy::zombie_processes, reason = "it ends with the namespaces")]
     pub fn serve(&self) {
         let address = format!("unix://{SOCKET}");
         self.command(&["podman", "system", "service", "--time", "0", &address]).spawn().unwrap();
