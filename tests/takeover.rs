@@ -208,22 +208,6 @@ fn a_session_can_be_resumed_after_it_was_taken_over() {
 }
 
 #[test]
-fn a_session_that_was_resumed_through_another_lavaproxy_ends_with_its_node() {
-    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let [first, second] = [(); 2].map(|()| nodes.proxy(&[]));
-    let bot = Musician::open(first.address(), V4, "Lavalink-Node: eu1\r\n");
-    bot.rest("PATCH", "", r#"{"resuming":true,"timeout":60}"#);
-    bot.play(1, "song", json!({"position": 10_000}));
-    drop(first);
-    bot.await_end();
-    let again = Musician::open(second.address(), V4, &format!("Session-Id: {}\r\n", bot.id));
-    assert_eq!(again.player(1)["track"]["info"]["identifier"], "song");
-    nodes.named("eu1").die(Close::Fin);
-    // A takeover would lose the player, of which the second one knows nothing, and the bot would not notice.
-    again.await_end();
-}
-
-#[test]
 fn the_next_process_knows_where_a_session_is() {
     let nodes = Nodes::start(V4, &["eu1", "eu2"]);
     let proxy = nodes.proxy(&[("DRAIN_TIMEOUT", "0s")]);

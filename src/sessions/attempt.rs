@@ -367,7 +367,7 @@ pub(super) fn end_resuming(place: &Place, version: Lavalink, resuming: &Resuming
 }
 
 /// A request with a body of ours.
-fn patch(node: &Backend, target: &str, body: &Secret) -> Vec<u8> {
+pub(super) fn patch(node: &Backend, target: &str, body: &Secret) -> Vec<u8> {
     let password = node.password().map_or("", Secret::expose);
     let (address, body) = (node.address(), body.expose());
     format!(

@@ -24,6 +24,7 @@ use super::resume::KeyHash;
 use super::resuming::Resuming;
 use super::seat::{OVER, Place, Seat};
 use crate::config::Lavalink;
+use crate::logfmt::Quoted;
 use crate::nodes::backend::Backend;
 
 /// The close codes of a node that stops: Lavalink v4 sends 1001 on SIGTERM.
@@ -36,6 +37,8 @@ const WAKE_HEAD: [u8; 6] = [0x89, 0x80 | WAKE.len() as u8, 0, 0, 0, 0];
 struct Record {
     players: Players,
     resuming: Option<Resuming>,
+    /// The client has set or changed it through this process, or the node has said it.
+    resuming_is_known: bool,
     /// The memory that was taken for it.
     bytes: usize,
     /// The next stats are those that a node sends with `ready`, which the client has had.
@@ -64,7 +67,8 @@ pub struct Kept {
 impl Kept {
     /// A session whose handshake has just been agreed to.
     pub fn new(version: Lavalink, opening: Opening, memory: &Arc<Memory>, socket: &Arc<Socket>) -> Arc<Self> {
-        let record = Record { players: Players::new(version), resuming: None, bytes: 0, drops_stats: false };
+        let players = Players::new(version);
+        let record = Record { players, resuming: None, resuming_is_known: false, bytes: 0, drops_stats: false };
         Arc::new(Self {
             version,
             opening,
@@ -78,6 +82,11 @@ impl Kept {
             moves_tried: AtomicU32::new(0),
             ids: Mutex::default(),
         })
+    }
+
+    /// The memory that its players may take.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// The version of its nodes.
@@ -101,10 +110,36 @@ impl Kept {
         let mut record = self.record.lock();
         record.players = std::mem::replace(&mut old.players, Players::new(self.version));
         (record.resuming, record.bytes) = (old.resuming.take(), std::mem::take(&mut old.bytes));
+        record.resuming_is_known = old.resuming_is_known;
+    }
+
+    /// The session was resumed: says whether this process knows its players. If not, it cannot be taken over before
+    /// [`note_list`](Self::note_list).
+    pub(super) fn knows_players(&self, was_adopted: bool) -> bool {
+        let mut record = self.record.lock();
+        let knows = was_adopted && record.players.are_whole();
+        if !knows {
+            record.players.miss_list();
+        }
+        knows
+    }
+
+    /// The node has said how the session is resumed. What the client has set meanwhile is newer.
+    pub(super) fn note_resuming_of_node(&self, resuming: Option<Resuming>) {
+        let mut record = self.record.lock();
+        if !record.resuming_is_known && !self.is_refused() {
+            (record.resuming, record.resuming_is_known) = (resuming, true);
+        }
+    }
+
+    /// The node has answered with the list of its players. Returns how many are known then, or `None` when the list is
+    /// not understood.
+    pub(super) fn note_list(&self, list: &[u8]) -> Option<usize> {
+        self.with_players(|players| players.listed(list, Instant::now()).then(|| players.of.len()))
     }
 
     /// From now on the session is not taken over, and nothing is kept of it.
-    pub fn refuse(&self, why: &'static str) {
+    pub fn refuse(&self, why: &str) {
         if self.refused.swap(true, SeqCst) {
             return;
         }
@@ -115,7 +150,7 @@ impl Kept {
         record.bytes = 0;
         drop(record);
         if let Some(place) = self.seat.last_place() {
-            info!("event=session-not-kept session={} {} reason=\"{why}\"", place.id, place.node.label());
+            info!("event=session-not-kept session={} {} reason={}", place.id, place.node.label(), Quoted(why));
         }
     }
 
@@ -126,7 +161,7 @@ impl Kept {
 
     /// True when a takeover may be tried if the node is lost now.
     pub fn can_be_taken_over(&self) -> bool {
-        self.seat.is_open() && !self.is_refused() && !self.client_left()
+        self.seat.is_open() && !self.is_refused() && !self.client_left() && self.record.lock().players.are_whole()
     }
 
     /// True once the client has closed the WebSocket or ended its side.
@@ -258,7 +293,8 @@ impl Kept {
     /// Notes how the session is resumed.
     pub fn note_resuming(&self, resuming: Option<Resuming>) {
         if !self.is_refused() {
-            self.record.lock().resuming = resuming;
+            let mut record = self.record.lock();
+            (record.resuming, record.resuming_is_known) = (resuming, true);
         }
     }
 

@@ -8,8 +8,10 @@
 //!   what passes there;
 //! - `kept`: the session that a tunnel, its client's requests and a takeover share; `seat` is where it is, `client_side`
 //!   what its client is owed;
+//! - `ask_players`: asks a node for the players of a session that was resumed and is not known here;
 //! - `takeover`: how a session comes to another node, with one `attempt` on each; `moves`: all sessions of a node.
 
+mod ask_players;
 mod attempt;
 mod client_frames;
 pub mod client_side;

@@ -12,6 +12,10 @@ use super::events::{Event, State, Track, TrackId, TrackObject, millis, or_defaul
 use super::position::Position;
 use crate::config::{Lavalink, Secret};
 
+mod listed;
+
+use listed::Listing;
+
 /// The most bytes of one player's JSON that are looked at.
 pub const MAX_PLAYER: usize = 64 * 1024;
 /// What a player takes beside its texts.
@@ -30,6 +34,7 @@ pub struct Players {
     bytes: usize,
     /// The client's requests that change a player and are not answered yet.
     under_way: BTreeMap<u64, UnderWay>,
+    listing: Listing,
 }
 
 #[derive(Clone, Default)]
@@ -39,6 +44,16 @@ struct UnderWay {
     started: Option<TrackId>,
     /// The track that has ended since, after its start.
     ended: Option<TrackId>,
+}
+
+impl UnderWay {
+    fn note_start(&mut self, track: TrackId) {
+        (self.started, self.ended) = (Some(track), None);
+    }
+
+    fn note_end(&mut self, track: TrackId) {
+        self.ended = Some(track);
+    }
 }
 
 /// One player.
@@ -170,7 +185,7 @@ impl Voice<'_> {
 impl Players {
     /// No players yet.
     pub fn new(version: Lavalink) -> Self {
-        Self { version, of: BTreeMap::new(), bytes: 0, under_way: BTreeMap::new() }
+        Self { version, of: BTreeMap::new(), bytes: 0, under_way: BTreeMap::new(), listing: Listing::Whole }
     }
 
     /// The version of their nodes.
@@ -201,6 +216,7 @@ impl Players {
     /// The node has answered a request with the whole player. False when the answer is not understood; the player is
     /// then not kept.
     pub fn answered(&mut self, guild: u64, request: &[u8], no_replace: bool, answer: &[u8], now: Instant) -> bool {
+        self.listing.note_answer(guild);
         let before = self.take(guild);
         let Ok(answer) = serde_json::from_slice::<PlayerObject>(answer) else { return false };
         let change = serde_json::from_slice::<Change>(request).unwrap_or_default();
@@ -222,11 +238,13 @@ impl Players {
 
     /// The player is gone, or cannot be kept.
     pub fn remove(&mut self, guild: u64) {
+        self.listing.note_answer(guild);
         self.take(guild);
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
+        self.listing = Listing::Missing;
         self.of.clear();
         self.bytes = 0;
     }
@@ -241,15 +259,17 @@ impl Players {
             Event::Start { guild, track } => {
                 let is_known = self.change(*guild, |player| player.note_start(track, now)).unwrap_or(false);
                 if let Some(under_way) = self.under_way.get_mut(guild).filter(|_| !is_known) {
-                    (under_way.started, under_way.ended) = (Some(track.id), None);
+                    under_way.note_start(track.id);
                 }
+                self.listing.note_start(*guild, track.id);
                 is_known
             }
             Event::End { replaced: true, .. } | Event::Stats => false,
             Event::End { guild, id, .. } => {
                 if let Some(under_way) = self.under_way.get_mut(guild) {
-                    under_way.ended = Some(*id);
+                    under_way.note_end(*id);
                 }
+                self.listing.note_end(*guild, *id);
                 self.change(*guild, |player| player.note_end(*id, now));
                 false
             }

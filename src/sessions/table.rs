@@ -250,20 +250,18 @@ impl Registration {
         &self.kept
     }
 
-    /// The node has given the session its id.
-    pub(super) fn opened(&self, node: &Arc<Backend>, id: &str, resumed: bool) {
+    /// The node has given the session its id. False when it was resumed and the node must be asked for its players.
+    pub(super) fn opened(&self, node: &Arc<Backend>, id: &str, resumed: bool) -> bool {
         let mut all = self.sessions.kept.lock();
         let before = all.find(id.as_bytes(), Some(node.name())).filter(|_| resumed).cloned();
         if let Some(before) = &before {
             self.kept.adopt(before);
             all.forget(before);
         }
+        let is_known = !resumed || self.kept.knows_players(before.is_some());
         self.kept.opened(node, id);
         all.add(id, node, &self.kept);
-        drop(all);
-        if resumed && before.is_none() {
-            self.kept.refuse("it was resumed, and only the process that had it before knows its players");
-        }
+        is_known
     }
 
     /// Another node has given it another id. The client knows it by the first one.

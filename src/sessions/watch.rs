@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use log::warn;
 
+use super::ask_players;
 use super::kept::Kept;
 use super::node_frames::{NodeFrames, Passed};
 use super::ready::{Outcome, Ready, ReadyFilter};
@@ -80,7 +81,9 @@ impl Watch {
             self.looking = Looking::No;
             return Passed::Others(&self.first);
         };
-        registration.opened(&self.node, &ready.session_id, ready.resumed);
+        if !registration.opened(&self.node, &ready.session_id, ready.resumed) {
+            ask_players::start(registration.kept());
+        }
         let mut frames = NodeFrames::default();
         let (before, behind) = out.split_at(out.len() - filter.behind());
         self.first = before.to_vec();

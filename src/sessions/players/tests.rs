@@ -423,3 +423,80 @@ fn a_missed_end_is_made_up_for() {
     stage.now += 60_000;
     assert_eq!(replayed(&mut stage), 9_900);
 }
+
+/// Two players that this process does not know: 1 plays track 5 at 60 s, 2 is paused at 30 s.
+fn resumed() -> (Stage, String) {
+    let mut stage = Stage::new(V4);
+    let model = Model { volume: 70, filters: json!({"a": 1}), voice: true, ..Model::default() };
+    stage.models.insert(1, Model { track: Some((5, None)), ..model.clone() });
+    stage.models.insert(2, Model { track: Some((6, None)), paused: true, ..model });
+    stage.players.miss_list();
+    let list = json!([stage.object(1, 60_000), stage.object(2, 30_000)]).to_string();
+    (stage, list)
+}
+
+fn replayed_body(stage: &Stage, guild: u64) -> Value {
+    let replay = replay::request(&stage.players, guild, stage.time()).unwrap();
+    serde_json::from_str(replay.body.expose()).unwrap()
+}
+
+#[test]
+fn the_players_of_a_list_are_known() {
+    let (mut stage, list) = resumed();
+    assert!(!stage.players.are_whole());
+    stage.players.begin_list();
+    assert!(stage.players.listed(list.as_bytes(), stage.time()) && stage.players.are_whole());
+    stage.now += 4000;
+    let (playing, paused) = (replayed_body(&stage, 1), replayed_body(&stage, 2));
+    assert_eq!((&playing["position"], &playing["volume"], &playing["paused"]), (&json!(64_000), &json!(70), &json!(false)));
+    assert_eq!((&playing["track"]["userData"], &playing["filters"]), (&json!({"number": 5}), &json!({"a": 1})));
+    assert_eq!(playing["voice"], json!({"token": "t", "endpoint": "e", "sessionId": "s"}));
+    assert_eq!((&paused["position"], &paused["paused"]), (&json!(30_000), &json!(true)));
+    // The client has heard of the start before.
+    stage.players.begin_replay(1, 64_000, stage.time());
+    assert!(stage.event(1, "TrackStartEvent", 5, 64_000, ""));
+}
+
+#[test]
+fn what_comes_while_a_list_is_under_way_is_newer_than_the_list() {
+    let (mut stage, list) = resumed();
+    // This comes before the node is asked, so that the list is newer.
+    stage.event(1, "TrackEndEvent", 5, 0, "finished");
+    let mut old = stage.object(1, 10_000);
+    old["volume"] = 1.into();
+    stage.players.answered(1, b"{}", false, old.to_string().as_bytes(), stage.time());
+    stage.players.begin_list();
+    let mut before = stage.players.clone();
+    assert!(before.listed(list.as_bytes(), stage.time()));
+    assert_eq!(before.of[&1].volume, 70);
+    // An answer.
+    let mut before = stage.players.clone();
+    old["volume"] = 2.into();
+    before.answered(1, b"{}", false, old.to_string().as_bytes(), stage.time());
+    assert!(before.listed(list.as_bytes(), stage.time()));
+    assert_eq!((before.of[&1].volume, before.of[&2].volume), (2, 70));
+    // A removal.
+    let mut before = stage.players.clone();
+    before.remove(2);
+    assert!(before.listed(list.as_bytes(), stage.time()));
+    assert!(before.of.contains_key(&1) && !before.of.contains_key(&2));
+    // The end of a track.
+    stage.event(2, "TrackEndEvent", 6, 0, "finished");
+    assert!(stage.players.listed(list.as_bytes(), stage.time()));
+    assert!(stage.players.of[&2].track.is_none() && stage.players.of[&1].track.is_some());
+}
+
+#[test]
+fn a_list_that_is_not_understood_leaves_the_players_unknown() {
+    let (mut stage, list) = resumed();
+    let mut large = stage.object(1, 0);
+    large["track"]["userData"] = "x".repeat(MAX_PLAYER).into();
+    for bad in ["", "{}", "[1]", r#"[{"guildId":"1"}]"#, &format!("[{large}]"), &list[..list.len() - 1]] {
+        stage.players.begin_list();
+        assert!(!stage.players.listed(bad.as_bytes(), stage.time()) && !stage.players.are_whole());
+    }
+    // Nobody has asked.
+    assert!(!stage.players.listed(list.as_bytes(), stage.time()));
+    stage.players.begin_list();
+    assert!(stage.players.listed(b"[]", stage.time()));
+}
