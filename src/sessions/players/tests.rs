@@ -448,7 +448,10 @@ fn the_players_of_a_list_are_known() {
     assert!(stage.players.listed(list.as_bytes(), stage.time()) && stage.players.are_whole());
     stage.now += 4000;
     let (playing, paused) = (replayed_body(&stage, 1), replayed_body(&stage, 2));
-    assert_eq!((&playing["position"], &playing["volume"], &playing["paused"]), (&json!(64_000), &json!(70), &json!(false)));
+    assert_eq!(
+        (&playing["position"], &playing["volume"], &playing["paused"]),
+        (&json!(64_000), &json!(70), &json!(false))
+    );
     assert_eq!((&playing["track"]["userData"], &playing["filters"]), (&json!({"number": 5}), &json!({"a": 1})));
     assert_eq!(playing["voice"], json!({"token": "t", "endpoint": "e", "sessionId": "s"}));
     assert_eq!((&paused["position"], &paused["paused"]), (&json!(30_000), &json!(true)));
