@@ -136,7 +136,12 @@ fn players_go_on_after_an_upgrade() {
     running.signal("USR2");
     let _successor = Stray(value(&running.line(&["event=upgraded "]), "successor").parse().unwrap());
     bot.await_end();
-    let again = Musician::open(proxy, V4, &set.field);
+    let mut again = None;
+    eventually("the node has seen the end of the WebSocket", || {
+        again = Some(Musician::open(proxy, V4, &set.field)).filter(|again| again.id == bot.id);
+        again.is_some()
+    });
+    let again = again.unwrap();
     running.line(&["event=session-known ", "players=2"]);
     let heard = again.count();
     nodes.named("eu1").die(Close::Fin);
@@ -185,7 +190,7 @@ fn node_with(id: &str, list: Option<Vec<u8>>) -> (FakeNode, Arc<AtomicBool>) {
                 return false;
             }
         };
-        client.try_send(&answer).is_ok()
+        client.try_send(&answer).is_ok() && !answer.windows(5).any(|word| word == b"close")
     });
     (node, dies)
 }
