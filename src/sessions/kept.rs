@@ -135,7 +135,7 @@ impl Kept {
     /// The node has answered with the list of its players. Returns how many are known then, or `None` when the list is
     /// not understood.
     pub(super) fn note_list(&self, list: &[u8]) -> Option<usize> {
-        self.with_players(|players| players.listed(list, Instant::now()).then(|| players.of.len()))
+        self.with_players(|players| players.listed(list, Instant::now()).then_some(players.of.len()))
     }
 
     /// From now on the session is not taken over, and nothing is kept of it.
