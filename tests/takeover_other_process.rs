@@ -13,8 +13,10 @@ mod nodes;
 mod process;
 mod support;
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use lavaproxy::config::Lavalink::{self, V3, V4};
@@ -147,6 +149,44 @@ fn players_go_on_after_an_upgrade() {
     nodes.named("eu1").die(Close::Fin);
     await_sessions(nodes.named("eu2"), 1);
     has_gone_on(&again, &set, heard);
+}
+
+/// The threads that ask nodes for players.
+fn asking_threads() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.trim() == "players").count()
+}
+
+#[test]
+fn few_threads_ask_about_many_sessions() {
+    const BOTS: usize = 40;
+    /// Up to 16 are these sessions', the others those of the tests that run at the same time.
+    const MOST: usize = 24;
+    lines();
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let [first, second] = [(); 2].map(|()| nodes.proxy(&[]));
+    let resume = || {
+        let bot = Musician::open(first.address(), V4, "Lavalink-Node: eu1\r\n");
+        assert_eq!(bot.rest("PATCH", "", r#"{"resuming":true,"timeout":77}"#).status, 200);
+        bot
+    };
+    let bots: Vec<_> = (0..BOTS).map(|_| resume()).collect();
+    drop(first);
+    for bot in &bots {
+        bot.await_end();
+    }
+    nodes.named("eu1").slow_down(Duration::from_millis(500));
+    let again: Vec<_> = thread::scope(|scope| {
+        let resume = |bot: &Musician| Musician::open(second.address(), V4, &format!("Session-Id: {}\r\n", bot.id));
+        let opening: Vec<_> = bots.iter().map(|bot| scope.spawn(move || resume(bot))).collect();
+        opening.into_iter().map(|opened| opened.join().unwrap()).collect()
+    });
+    let own_ids: Vec<_> = again.iter().map(|bot| bot.id.rsplit('.').next().unwrap()).collect();
+    eventually("all players are known", || {
+        assert!(asking_threads() <= MOST);
+        own_ids.iter().all(|id| logged(&["event=session-known", id, "players=0"]) == 1)
+    });
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Asks a node about a session that was resumed and that this process does not know: another lavaproxy had it, or the
 //! process before this one. Until the answer is in, the session cannot be taken over.
 //!
-//! A thread of its own does it, so that the client's frames do not wait. It is bounded in time, and in size by
-//! SESSION_MEMORY; the node's gate bounds how many ask at once.
+//! Threads of their own do it, so that the client's frames do not wait. They are few, also when thousands of bots come
+//! back at once; the other sessions wait for their turn. An answer is bounded in time, and in size by SESSION_MEMORY.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::info;
+use parking_lot::Mutex;
 
 use super::attempt::patch;
 use super::context::LOOK;
@@ -31,6 +33,8 @@ const GATE_TIME: Duration = Duration::from_secs(60);
 /// The longest wait for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 const STACK: usize = 128 * 1024;
+/// The most threads that ask at once.
+const MAX_THREADS: usize = 16;
 
 /// Why the players are not known.
 enum AskError {
@@ -60,12 +64,59 @@ impl fmt::Display for AskError {
     }
 }
 
-/// Starts to ask the node that has the session.
-pub(super) fn start(kept: &Arc<Kept>) {
-    let own = Arc::clone(kept);
-    let thread = thread::Builder::new().name("players".to_owned()).stack_size(STACK);
-    if let Err(error) = thread.spawn(move || run(&own)) {
-        kept.refuse(&format!("it was resumed, and its players are not known: no thread can be started: {error}"));
+/// The sessions that are to be asked about.
+#[derive(Default)]
+pub(super) struct Askers(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    threads: usize,
+    waiting: VecDeque<Arc<Kept>>,
+}
+
+impl Askers {
+    /// Asks the node that has this session, at once or when it has its turn.
+    pub fn ask(self: &Arc<Self>, kept: &Arc<Kept>) {
+        {
+            let mut queue = self.0.lock();
+            queue.waiting.push_back(Arc::clone(kept));
+            if queue.threads == MAX_THREADS {
+                return;
+            }
+            queue.threads += 1;
+        }
+        let own = Arc::clone(self);
+        let thread = thread::Builder::new().name("players".to_owned()).stack_size(STACK);
+        if let Err(error) = thread.spawn(move || own.work()) {
+            self.0.lock().threads -= 1;
+            self.give_up(&error);
+        }
+    }
+
+    /// A thread's life.
+    fn work(&self) {
+        while let Some(kept) = self.next() {
+            run(&kept);
+        }
+    }
+
+    /// The next session. Without one the thread that has asked for it ends.
+    fn next(&self) -> Option<Arc<Kept>> {
+        let mut queue = self.0.lock();
+        let next = queue.waiting.pop_front();
+        queue.threads -= usize::from(next.is_none());
+        next
+    }
+
+    /// No thread could be started. If there is none at all, nobody asks about those that wait.
+    fn give_up(&self, error: &io::Error) {
+        let given_up = {
+            let mut queue = self.0.lock();
+            if queue.threads > 0 { VecDeque::new() } else { std::mem::take(&mut queue.waiting) }
+        };
+        for kept in given_up {
+            kept.refuse(&format!("it was resumed, and its players are not known: no thread can be started: {error}"));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::ask_players::Askers;
 use super::kept::Kept;
 use super::memory::Memory;
 use super::resume::{KeyHash, ResumeKeys};
@@ -33,6 +34,7 @@ pub struct Sessions {
     of_predecessor: Mutex<Vec<Moved>>,
     has_successor: AtomicBool,
     memory: Arc<Memory>,
+    askers: Arc<Askers>,
 }
 
 /// A session that was taken over, for the next process. It has no secrets.
@@ -116,6 +118,11 @@ impl Sessions {
                 ids.nodes.remove(&oldest);
             }
         }
+    }
+
+    /// Asks the node of a session that was resumed for its players, which this process does not know.
+    pub(super) fn ask_for_players(&self, kept: &Arc<Kept>) {
+        self.askers.ask(kept);
     }
 
     /// The number of the backend that has the session.

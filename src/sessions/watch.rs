@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::ask_players;
 use super::kept::Kept;
 use super::node_frames::{NodeFrames, Passed};
 use super::ready::{Outcome, Ready, ReadyFilter};
@@ -82,7 +81,7 @@ impl Watch {
             return Passed::Others(&self.first);
         };
         if !registration.opened(&self.node, &ready.session_id, ready.resumed) {
-            ask_players::start(registration.kept());
+            self.sessions.ask_for_players(registration.kept());
         }
         let mut frames = NodeFrames::default();
         let (before, behind) = out.split_at(out.len() - filter.behind());
