@@ -295,7 +295,7 @@ fn the_stats_have_the_documented_fields_and_no_others() {
     };
     check(&stats["totals"], &["active", "websockets", "connections", "requests"]);
     let names = ["id", "client", "address", "backend", "version", "kind", "node", "connectedAt", "uptime"];
-    let more = ["requests", "userId", "clientName", "userAgent"];
+    let more = ["requests", "userId", "clientName", "userAgent", "takeovers", "takingOver"];
     for row in stats["connections"].as_array().unwrap() {
         check(row, &[&names[..], &more].concat());
     }
