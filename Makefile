@@ -63,7 +63,8 @@ test: cargo ## all but the long tests; the bot libraries are installed into targ
 	$(call run_tests,$(filter-out $(TEST_LONG),$(TESTS)))
 
 test-all: test ## every test there is: also the release builds, the image, a minute of soak, a glance at the benchmark
-	$(CARGO) test --locked $(addprefix --test ,$(TEST_LONG)) --bench peers
+	$(CARGO) test --locked $(addprefix --test ,$(filter-out soak,$(TEST_LONG))) --bench peers
+	$(CARGO) test --locked --release --test soak
 	$(CARGO) test --locked --doc
 	@$(list_skipped)
 

@@ -33,7 +33,7 @@ pub struct Connection<'l> {
     in_is_known: bool,
     out_is_known: bool,
     /// The message of the last error of lavaproxy's own.
-    complaint: String,
+    pub complaint: String,
     _open: Open<'l>,
 }
 

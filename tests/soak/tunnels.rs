@@ -28,7 +28,12 @@ pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: 
     if answer.status != 101 {
         connection.own_error(&ask, &head, answer)?;
         connection.check_complaint(&ask, &before)?;
-        return Ok(None);
+        return match group {
+            Group::Clean => {
+                Err(Trouble::wrong(format!("no tunnel although the node is up: {head} {}", connection.complaint)))
+            }
+            _ => Ok(None),
+        };
     }
     check_origin(&head, &ask)?;
     connection.all_was_read();
