@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use lavaproxy::config::Lavalink::{V3, V4};
 use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
-use nodes::{FakeNode, Nodes, list, masked, row};
+use nodes::{FakeNode, Nodes, list, masked, row, two_nodes};
 use serde_json::{Value, json};
 use support::{Client, eventually};
 
@@ -36,10 +36,7 @@ fn hears_nothing_of_it(messages: &[Value], least: i64) {
 #[test]
 fn a_drain_moves_the_sessions_with_their_players() {
     for version in [V4, V3] {
-        let nodes = Nodes::start(version, &["eu1", "eu2"]);
-        let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
-        let web = nodes::web(&proxy);
-        nodes::wait_for_state(web, "eu2", "up");
+        let (nodes, proxy, web) = two_nodes(version, "20");
         let bots: Vec<_> = (0..5).map(|_| Musician::open(proxy.address(), version, "Lavalink-Node: eu1\r\n")).collect();
         let mut heard = Vec::new();
         for (number, bot) in bots.iter().enumerate() {
@@ -104,10 +101,7 @@ fn a_session_stays_where_it_is_when_it_cannot_move() {
 
 #[test]
 fn requests_wait_for_the_move_and_the_move_for_them() {
-    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (nodes, proxy, web) = two_nodes(V4, "20");
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     bot.play(1, "song", json!({"volume": 1}));
     nodes.named("eu1").slow_down(Duration::from_millis(300));
@@ -134,10 +128,7 @@ fn requests_wait_for_the_move_and_the_move_for_them() {
 
 #[test]
 fn an_activation_stops_the_moves() {
-    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let proxy = nodes.proxy(&[("MOVE_RATE", "1")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (nodes, proxy, web) = two_nodes(V4, "1");
     let bots: Vec<_> = (0..20).map(|_| Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n")).collect();
     assert_eq!(drain(web, "eu1"), 200);
     eventually("one has moved", || nodes.named("eu2").sessions() > 0);
@@ -150,10 +141,7 @@ fn an_activation_stops_the_moves() {
 
 #[test]
 fn moves_wait_until_another_node_is_in_rotation() {
-    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (nodes, proxy, web) = two_nodes(V4, "20");
     let bots: Vec<_> = (0..3).map(|_| Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n")).collect();
     assert_eq!(nodes::act(web, "eu2", "drain", "").status, 200);
     assert_eq!(drain(web, "eu1"), 200);
@@ -172,10 +160,7 @@ fn moves_wait_until_another_node_is_in_rotation() {
 
 #[test]
 fn a_drain_without_moves_stops_them_and_goes_on_draining() {
-    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let proxy = nodes.proxy(&[("MOVE_RATE", "1")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (nodes, proxy, web) = two_nodes(V4, "1");
     let bots: Vec<_> = (0..20).map(|_| Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n")).collect();
     assert_eq!(drain(web, "eu1"), 200);
     eventually("one has moved", || nodes.named("eu2").sessions() > 0);
@@ -190,10 +175,7 @@ fn a_drain_without_moves_stops_them_and_goes_on_draining() {
 fn a_client_frame_that_is_cut_in_two_by_a_move_arrives() {
     let frame = masked(0x89, b"in two pieces");
     for cut in [1, 3, 6, 10, frame.len() - 1] {
-        let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-        let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
-        let web = nodes::web(&proxy);
-        nodes::wait_for_state(web, "eu2", "up");
+        let (nodes, proxy, web) = two_nodes(V4, "20");
         let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
         bot.send(&frame[..cut]);
         bot.rest("GET", "/players", "");

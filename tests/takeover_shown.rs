@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use lavaproxy::config::Lavalink::V4;
 use lavaproxy::demo::{Close, Node};
 use music::{Musician, await_sessions};
-use nodes::{Nodes, list, row};
+use nodes::{list, row, two_nodes};
 use serde_json::{Value, json};
 use support::{Client, PASSWORD, Proxy, eventually};
 
@@ -104,10 +104,7 @@ fn a_takeover_whose_client_leaves_is_over() {
 
 #[test]
 fn moves_are_counted_as_moves() {
-    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
-    let proxy = nodes.proxy(&[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (_nodes, proxy, web) = two_nodes(V4, "20");
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     bot.play(1, "song", json!({}));
     assert_eq!(nodes::act(web, "eu1", "drain?move=true", "").status, 200);

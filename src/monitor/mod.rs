@@ -45,6 +45,7 @@ use crate::limits::Limits;
 use crate::limits::accounts::Accounts;
 use crate::logfmt::Quoted;
 use crate::nodes::backend::Backend;
+use crate::nodes::pool::is_another_in_rotation;
 use crate::sessions::table::Sessions;
 use answer::Answer;
 use process::Load;
@@ -105,8 +106,7 @@ impl Setup {
 
     /// True when a node of the same version but this one is in rotation.
     fn has_other(&self, node: &Backend) -> bool {
-        let is_other = |other: &&Arc<Backend>| other.version() == node.version() && other.id() != node.id();
-        self.nodes.iter().filter(is_other).any(|other| other.is_in_rotation())
+        is_another_in_rotation(self.nodes.iter().filter(|other| other.version() == node.version()), node)
     }
 
     /// The nodes of the settings, and those that a reload removed and that still have sessions. No name comes twice.

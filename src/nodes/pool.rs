@@ -99,7 +99,7 @@ impl Pool {
 
     /// True when a node but this one is in rotation.
     pub fn has_other(&self, node: &Backend) -> bool {
-        self.nodes.iter().any(|other| other.id() != node.id() && other.is_in_rotation())
+        is_another_in_rotation(&self.nodes, node)
     }
 
     /// A connection to the node that fits best. A node that does not take the connection is followed by the next one,
@@ -192,6 +192,11 @@ impl Pool {
         };
         move |node| is_new(node) && fits(node)
     }
+}
+
+/// True when one of these nodes but this one is in rotation.
+pub fn is_another_in_rotation<'n>(nodes: impl IntoIterator<Item = &'n Arc<Backend>>, node: &Backend) -> bool {
+    nodes.into_iter().any(|other| other.id() != node.id() && other.is_in_rotation())
 }
 
 /// A handshake gets a connection of its own.

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use log::info;
 use parking_lot::Mutex;
 
-use super::attempt::patch;
 use super::context::LOOK;
 use super::kept::Kept;
 use super::memory::Memory;
+use super::request::{get, patch};
 use super::resuming::Resuming;
 use super::seat::Place;
 use crate::config::Secret;
@@ -167,11 +167,6 @@ fn reply(node: &Backend, memory: &Memory, request: &[u8]) -> Result<Reply, AskEr
     let mut peer = Peer::new(Counted { link: &link, memory, taken: 0 });
     let reply = peer.ask(request, u64::MAX, |counted| counted.link.read_until(until)).map_err(AskError::Io)?;
     if reply.status == 200 { Ok(reply) } else { Err(AskError::Status(reply.status)) }
-}
-
-fn get(node: &Backend, target: &str) -> Vec<u8> {
-    let (address, password) = (node.address(), node.password().map_or("", Secret::expose));
-    format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {password}\r\n\r\n").into_bytes()
 }
 
 /// A connection that takes the memory for what is read from it, until it is dropped.

@@ -15,10 +15,11 @@ use super::frame::{Head, TEXT};
 use super::kept::Kept;
 use super::ready;
 use super::replay::{self, Replay};
+use super::request::patch;
 use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
-use crate::config::{Lavalink, Secret};
+use crate::config::Lavalink;
 use crate::error::is_timeout;
 use crate::http::buffer::Buffer;
 use crate::http::peer::{Peer, Reply};
@@ -364,17 +365,6 @@ pub(super) fn end_resuming(place: &Place, version: Lavalink, resuming: &Resuming
             place.id
         );
     }
-}
-
-/// A request with a body of ours.
-pub(super) fn patch(node: &Backend, target: &str, body: &Secret) -> Vec<u8> {
-    let password = node.password().map_or("", Secret::expose);
-    let (address, body) = (node.address(), body.expose());
-    format!(
-        "PATCH {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {password}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
 }
 
 /// True when the node does not know the session.

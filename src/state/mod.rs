@@ -1,6 +1,5 @@
 //! What outlives a process: the figures of the ledger and their history, the bans, the draining nodes and where v3's
-//! sessions are. One
-//! file in STATE_DIR holds it, and a predecessor sends it to its successor.
+//! sessions are. One file in STATE_DIR holds it, and a predecessor sends it to its successor.
 //!
 //! It holds no passwords and no tokens. Of a `Resume-Key` it holds a hash.
 

@@ -63,6 +63,15 @@ impl Nodes {
     }
 }
 
+/// The nodes eu1 and eu2, both up, behind a lavaproxy that moves so many sessions a second, and its web listener.
+pub fn two_nodes(version: Lavalink, move_rate: &str) -> (Nodes, Proxy, SocketAddr) {
+    let nodes = Nodes::start(version, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("MOVE_RATE", move_rate)]);
+    let web = web(&proxy);
+    wait_for_state(web, "eu2", "up");
+    (nodes, proxy, web)
+}
+
 /// The value of LAVALINK_Vn_NODES for these.
 pub fn list(nodes: &[(&str, SocketAddr)]) -> String {
     nodes.iter().map(|(name, address)| format!("{name}={address}")).collect::<Vec<_>>().join(", ")
