@@ -24,6 +24,7 @@ mod relay;
 mod report;
 mod rest;
 mod script;
+mod storm;
 mod tunnels;
 mod web;
 mod wire;
@@ -81,6 +82,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "quiet tunnels", group: CLEAN, threads: 100, pause: (10, 1000), act: tunnels::quiet },
     Kind { name: "tunnels full both ways", group: CLEAN, threads: 3, pause: (300, 1500), act: tunnels::flood },
     Kind { name: "bots that play", group: ABRUPT, threads: 40, pause: (10, 1000), act: music::play },
+    Kind { name: "bots that lose their node at once", group: ABRUPT, threads: 1, pause: (5000, 20_000), act: storm::reconnect },
     Kind { name: "tunnels that are cut", group: ABRUPT, threads: 40, pause: (10, 500), act: tunnels::cut },
     Kind { name: "full tunnels that are cut", group: ABRUPT, threads: 3, pause: (200, 1500), act: tunnels::cut_flood },
     Kind { name: "clients gone within a head", group: ABRUPT, threads: 3, pause: (50, 500), act: abrupt::within_a_head },

@@ -53,7 +53,9 @@ fn exchange_after(connection: &mut Connection<'_>, ask: &Request<'_>, body: &[u8
             Ok(if closes { Next::Closes } else { Next::Again })
         }
         Ok(Answer { status: 200 | 204, closes }) => Ok(if closes { Next::Closes } else { Next::Again }),
-        Ok(answer) => Err(Trouble::wrong(format!("{answer:?} in fair weather to {}", ask.head()))),
+        Ok(answer) => {
+            Err(Trouble::wrong(format!("{answer:?} in fair weather to {}{}", ask.head(), connection.complaint)))
+        }
         Err(Trouble::Broken(error)) if !fair && error.kind() == ErrorKind::UnexpectedEof => {
             connection.load.trouble(&format!("an answer broke off while a {} node restarted", ask.version));
             Ok(Next::BrokeOff)

@@ -179,7 +179,7 @@ pub fn cut(load: &Load, random: &mut Random) -> Tried<()> {
 }
 
 /// The other side, or a restart, has ended a tunnel.
-fn was_cut(mut connection: Connection<'_>, error: &io::Error, end: &str, fair: bool) -> Tried<()> {
+pub fn was_cut(mut connection: Connection<'_>, error: &io::Error, end: &str, fair: bool) -> Tried<()> {
     let is_end = error.kind() == ErrorKind::UnexpectedEof;
     if is_end {
         connection.saw_the_end();
