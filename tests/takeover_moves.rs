@@ -8,15 +8,16 @@ mod nodes;
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lavaproxy::config::Lavalink::{V3, V4};
 use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
-use nodes::{FakeNode, Nodes, list, masked, row, two_nodes};
+use nodes::{FakeNode, Nodes, list, masked, row, text_frame, two_nodes};
 use serde_json::{Value, json};
-use support::{Client, eventually};
+use support::{Client, SWITCHING, eventually};
 
 /// `POST /api/nodes/NAME/drain?move=true`.
 fn drain(web: SocketAddr, name: &str) -> u16 {
@@ -89,7 +90,11 @@ fn a_session_stays_where_it_is_when_it_cannot_move() {
         eventually("it is tried three times", || {
             row(web, "eu1")["moving"] == false && refusing.requests().len() == times * 3
         });
-        assert_eq!((&row(web, "eu1")["moved"], &row(web, "eu1")["movesFailed"]), (&json!(0), &json!(3)));
+        let now = row(web, "eu1");
+        let figures = ["moved", "movesFailed", "sessions"].map(|name| &now[name]);
+        assert_eq!(figures, [&json!(0), &json!(1), &json!(1)]);
+        let failed = format!("lavaproxy_moves_total{{node=\"eu1\",result=\"failed\"}} {times}\n");
+        assert!(nodes::metrics(web).contains(&failed));
     }
     bot.ping("alive");
     assert!(position(&bot.player(1)) >= 20_000);
@@ -97,6 +102,60 @@ fn a_session_stays_where_it_is_when_it_cannot_move() {
     hears_nothing_of_it(&bot.since(heard), 20_000);
     assert_eq!(bot.rest("DELETE", "/players/1", "").status, 204);
     bot.await_message(heard, "what the node says", |message| is_event(message, "TrackEndEvent"));
+}
+
+/// A node whose first answers to handshakes are errors. Later sessions have no players.
+fn node_that_refuses_first(count: usize) -> FakeNode {
+    let handshakes = AtomicUsize::new(0);
+    FakeNode::start(move |client, _| {
+        if handshakes.fetch_add(1, SeqCst) < count {
+            return client.try_send(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n").is_ok();
+        }
+        client.send(&[SWITCHING, &text_frame(r#"{"op":"ready","resumed":false,"sessionId":"late"}"#)].concat());
+        client.rest_or_error();
+        false
+    })
+}
+
+#[test]
+fn a_session_that_moves_at_its_last_try_is_no_failure() {
+    let nodes = Nodes::start(V4, &["eu1"]);
+    let refusing = node_that_refuses_first(2);
+    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
+    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    let now = row(web, "eu1");
+    let figures = ["moved", "movesFailed", "sessions"].map(|name| &now[name]);
+    assert_eq!(figures, [&json!(1), &json!(0), &json!(0)]);
+    assert_eq!(refusing.requests().len(), 3);
+    assert!(nodes::metrics(web).contains("lavaproxy_moves_total{node=\"eu1\",result=\"failed\"} 0\n"));
+    assert!(bot.is_open());
+}
+
+#[test]
+fn a_session_whose_players_are_still_asked_for_moves_too() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let [first, second] = [(); 2].map(|()| nodes.proxy(&[("MOVE_RATE", "20")]));
+    let web = nodes::web(&second);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(first.address(), V4, "Lavalink-Node: eu1\r\n");
+    assert_eq!(bot.rest("PATCH", "", r#"{"resuming":true,"timeout":77}"#).status, 200);
+    bot.play(1, "song", json!({"position": 20_000, "volume": 30}));
+    drop(first);
+    bot.await_end();
+    nodes.named("eu1").slow_down(Duration::from_secs(1));
+    let again = Musician::open(second.address(), V4, &format!("Session-Id: {}\r\n", bot.id));
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    let now = row(web, "eu1");
+    let figures = ["moved", "movesFailed", "sessions"].map(|name| &now[name]);
+    assert_eq!(figures, [&json!(1), &json!(0), &json!(0)]);
+    assert_eq!((again.player(1)["volume"].clone(), nodes.named("eu2").players()), (json!(30), 1));
+    assert!(again.is_open());
 }
 
 #[test]

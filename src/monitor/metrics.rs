@@ -166,7 +166,8 @@ fn takeovers(out: &mut Families, setup: &Setup) {
         let Figures { taken, failed, over, .. } = node.load().takeovers().figures();
         vec![("ok", taken), ("failed", failed), ("over", over)]
     });
-    let help = "Moves of sessions from a Lavalink node that an operator drains, by result.";
+    let help = "Sessions that were to move from a Lavalink node that an operator drains: ok for those that have moved, \
+                failed for those that stay after three tries.";
     by_result("lavaproxy_moves_total", help, &|node| {
         let MoveFigures { all_moved, all_failed, .. } = node.load().moves().figures();
         vec![("ok", all_moved), ("failed", all_failed)]

@@ -22,11 +22,11 @@ pub struct MoveFigures {
     pub waiting: bool,
     /// Sessions that have moved since the moves last began.
     pub moved: u64,
-    /// Moves that have failed since then.
+    /// Sessions that stay where they are since then: all tries to move them have failed.
     pub failed: u64,
     /// Sessions that have moved since the start.
     pub all_moved: u64,
-    /// Moves that have failed since the start.
+    /// Sessions that could not be moved since the start.
     pub all_failed: u64,
     /// Players that play on after the moves since the start.
     pub players: u64,
@@ -79,7 +79,7 @@ impl MoveProgress {
         figures.refused += refused as u64;
     }
 
-    /// Counts a move that has failed.
+    /// Counts a session whose last try to move has failed.
     pub fn count_failed(&self) {
         let figures = &mut self.0.lock().figures;
         figures.failed += 1;

@@ -112,7 +112,7 @@ fn find_node(
     };
     let client = ClientSide { stream: &admitted.stream, meter: admitted.entry.meter() };
     let (is_over, client_left) = (|| ending.is_over(), || ending.client_left());
-    let (timeout, is_move) = (routes.takeover.timeout, kept.take_move());
+    let (timeout, is_move) = (routes.takeover.timeout, kept.is_asked_to_move());
     let context = Context {
         client,
         timeout,
@@ -128,7 +128,9 @@ fn find_node(
         taking_over.count();
         return Some((socket, Some(place)));
     }
-    match takeover::run_move(kept, watch, &context) {
+    let moved = takeover::run_move(kept, watch, &context);
+    kept.end_move();
+    match moved {
         Ok((place, socket)) => Some((socket, Some(place))),
         Err(_) => kept.seat().socket().map(|(socket, _)| (socket, None)),
     }

@@ -31,6 +31,8 @@ use crate::nodes::backend::Backend;
 const STOPPING: [u16; 2] = [1001, 1012];
 /// The ping that wakes the thread that reads the node. Its payload is that of no client.
 const WAKE: &[u8] = b"lavaproxy: move";
+/// How often it is tried to move a session.
+const MOVE_TRIES: u32 = 3;
 const WAKE_HEAD: [u8; 6] = [0x89, 0x80 | WAKE.len() as u8, 0, 0, 0, 0];
 
 /// What is known of the session besides its place.
@@ -57,7 +59,7 @@ pub struct Kept {
     pub(super) is_within_frame: Mutex<bool>,
     /// It is not taken over, and nothing is kept of it.
     refused: AtomicBool,
-    /// It is to be moved as soon as its tunnel can, and how often that was so.
+    /// It is to be moved as soon as its tunnel can, or is moved now, and how often that was so.
     move_wanted: AtomicBool,
     moves_tried: AtomicU32,
     /// The ids that lead to it, of all its nodes.
@@ -161,7 +163,12 @@ impl Kept {
 
     /// True when a takeover may be tried if the node is lost now.
     pub fn can_be_taken_over(&self) -> bool {
-        self.seat.is_open() && !self.is_refused() && !self.client_left() && self.record.lock().players.are_whole()
+        self.is_followed() && self.record.lock().players.are_whole()
+    }
+
+    /// True when it can be taken over now, or as soon as its players are known.
+    pub(super) fn is_followed(&self) -> bool {
+        self.seat.is_open() && !self.is_refused() && !self.client_left()
     }
 
     /// True once the client has closed the WebSocket or ended its side.
@@ -341,24 +348,24 @@ impl Kept {
         }
     }
 
-    /// How often it was asked to move.
-    pub(super) fn moves_tried(&self) -> u32 {
-        self.moves_tried.load(SeqCst)
+    /// True while it has not been asked to move too often.
+    pub(super) fn may_try_to_move(&self) -> bool {
+        self.moves_tried.load(SeqCst) < MOVE_TRIES
     }
 
-    /// It has moved: it may be asked as often again.
+    /// It may be asked to move as often as one that never was.
     pub(super) fn forget_moves_tried(&self) {
         self.moves_tried.store(0, SeqCst);
     }
 
-    /// True while it is asked to move.
-    pub(super) fn is_asked_to_move(&self) -> bool {
+    /// True from the time when it is asked to move until that move has ended.
+    pub fn is_asked_to_move(&self) -> bool {
         self.move_wanted.load(SeqCst)
     }
 
-    /// Takes note that the move begins. False when none was asked for.
-    pub fn take_move(&self) -> bool {
-        self.move_wanted.swap(false, SeqCst)
+    /// The move has ended, well or not, and is counted.
+    pub fn end_move(&self) {
+        self.move_wanted.store(false, SeqCst);
     }
 
     /// The session goes on where it was: its move has failed.

@@ -12,10 +12,8 @@ use super::table::Sessions;
 use crate::nodes::backend::Backend;
 use crate::nodes::move_progress::MoveFigures;
 
-/// How often a session is asked to move.
-const ATTEMPTS: u32 = 3;
-/// How long the last sessions may take.
-const LAST: u32 = 120;
+/// How often it is looked at the last sessions, twice a second: longer than a node may take to name its players.
+const LAST: u32 = 200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Starts to move the sessions of this node, `rate` a second, until none is left that can be moved, the node drains no
@@ -47,11 +45,11 @@ fn run(sessions: &Sessions, node: &Backend, rate: usize, has_other: impl Fn(&Bac
     let pause = SECOND / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
     // Those that could not be moved before may be now.
     sessions.kept_at(node.id()).iter().for_each(|kept| kept.forget_moves_tried());
-    let mut idle = 0;
+    let (mut under_way, mut idle) = (Vec::new(), 0);
     while goes_on(node) {
+        under_way.retain(|kept: &Arc<Kept>| kept.is_asked_to_move() && !kept.client_left());
         let left = sessions.kept_at(node.id());
-        let may_move = |kept: &Arc<Kept>| kept.is_asked_to_move() || kept.moves_tried() < ATTEMPTS;
-        if idle >= LAST || !left.iter().any(may_move) {
+        if idle >= LAST || under_way.is_empty() && !left.iter().any(|kept| kept.may_try_to_move()) {
             moves.end();
             break;
         }
@@ -60,10 +58,13 @@ fn run(sessions: &Sessions, node: &Backend, rate: usize, has_other: impl Fn(&Bac
             thread::sleep(SECOND / 2);
             continue;
         }
-        let may_be_asked = |kept: &&Arc<Kept>| !kept.is_asked_to_move() && kept.moves_tried() < ATTEMPTS;
-        let is_asked = left.iter().filter(may_be_asked).any(|kept| kept.ask_to_move());
-        idle = if is_asked { 0 } else { idle + 1 };
-        thread::sleep(if is_asked { pause } else { pause.max(SECOND / 2) });
+        let may_be_asked = |kept: &Arc<Kept>| {
+            !kept.is_asked_to_move() && kept.may_try_to_move() && kept.can_be_taken_over() && kept.ask_to_move()
+        };
+        let asked = left.into_iter().find(may_be_asked);
+        idle = if asked.is_some() { 0 } else { idle + 1 };
+        thread::sleep(if asked.is_some() { pause } else { pause.max(SECOND / 2) });
+        under_way.extend(asked);
     }
     let (MoveFigures { moved, failed, .. }, left) = (moves.figures(), node.load().sessions());
     info!("event=moves-ended {} moved={moved} failed={failed} left={left}", node.label());

@@ -218,11 +218,12 @@ impl Sessions {
         known.find(|kept| kept.seat().is_changing() && kept.resume_key() == Some(key)).cloned()
     }
 
-    /// The sessions with a client that can be taken over from the node with this number.
+    /// The sessions with a client at the node with this number that can be taken over now, or as soon as their players
+    /// are known.
     pub(super) fn kept_at(&self, node: u64) -> Vec<Arc<Kept>> {
         let all = self.kept.lock();
         let is_there = |kept: &&Arc<Kept>| {
-            kept.can_be_taken_over() && kept.seat().last_place().is_some_and(|place| place.node.id() == node)
+            kept.is_followed() && kept.seat().last_place().is_some_and(|place| place.node.id() == node)
         };
         let of_all_ids = all.by_id.values().flatten().map(|known| &known.kept);
         let mut found: Vec<Arc<Kept>> = of_all_ids.filter(is_there).cloned().collect();

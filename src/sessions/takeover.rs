@@ -138,6 +138,7 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
                 // The moves wait for a node, and then the session has all its tries.
                 TakeoverError::NoOther => kept.forget_moves_tried(),
                 TakeoverError::Over => {}
+                _ if kept.may_try_to_move() => {}
                 _ => from.node.load().moves().count_failed(),
             }
             let reason = error.to_string();
