@@ -270,3 +270,107 @@ fn a_session_whose_node_does_not_tell_its_players_ends_with_its_node() {
         assert_eq!(second.named("eu2").sessions(), 0, "{id}");
     }
 }
+
+/// What a node with a resumed session waits for before it answers, and what it was asked.
+#[derive(Default)]
+struct Gates {
+    list_asked: AtomicBool,
+    list_goes: AtomicBool,
+    patch_asked: AtomicBool,
+    patch_goes: AtomicBool,
+    dies: AtomicBool,
+}
+
+fn await_set(what: &str, flag: &AtomicBool) {
+    eventually(what, || flag.load(SeqCst));
+}
+
+/// A node with a session that was resumed and has these players. It answers a PATCH of player 1 with `patched`.
+fn node_behind(gates: &Arc<Gates>, id: &str, players: &Value, patched: &Value) -> FakeNode {
+    let ready = text_frame(&format!(r#"{{"op":"ready","resumed":true,"sessionId":"{id}"}}"#));
+    let (list, patched, session) = (players.to_string(), patched.to_string(), format!("/v4/sessions/{id}"));
+    let gates = Arc::clone(gates);
+    FakeNode::start(move |client, request| {
+        let head = String::from_utf8_lossy(request);
+        let mut words = head.split(' ');
+        let target = (words.next().unwrap(), words.next().unwrap().strip_prefix(session.as_str()));
+        let answer = match target {
+            ("PATCH", Some("")) => ok(r#"{"resuming":true,"timeout":60}"#),
+            ("GET", Some("/players")) => {
+                gates.list_asked.store(true, SeqCst);
+                await_set("the list may go", &gates.list_goes);
+                ok(&list)
+            }
+            ("PATCH", Some("/players/1")) => {
+                gates.patch_asked.store(true, SeqCst);
+                await_set("the answer to the PATCH may go", &gates.patch_goes);
+                ok(&patched)
+            }
+            ("DELETE", Some("/players/2")) => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
+            _ => {
+                let _ = client.try_send(&[SWITCHING, &ready].concat());
+                await_set("it dies", &gates.dies);
+                return false;
+            }
+        };
+        client.try_send(&answer).is_ok()
+    })
+}
+
+/// A player as a node describes it.
+fn player_that_plays() -> Value {
+    let nodes = Nodes::start(V4, &["eu1"]);
+    let proxy = nodes.proxy(&[]);
+    let bot = Musician::open(proxy.address(), V4, "");
+    bot.play(1, "song", json!({"position": 30_000, "volume": 42}))
+}
+
+#[test]
+fn what_a_client_changes_while_its_players_are_asked_for_is_newer_than_the_list() {
+    lines();
+    let listed = player_that_plays();
+    let of_guild = |guild: &str| {
+        let mut player = listed.clone();
+        player["guildId"] = guild.into();
+        player
+    };
+    let players = json!([of_guild("1"), of_guild("2"), of_guild("3")]);
+    let mut patched = of_guild("1");
+    (patched["volume"], patched["paused"], patched["filters"]) = (7.into(), true.into(), json!({"volume": 0.5}));
+    let change = json!({"volume": 7, "paused": true, "filters": {"volume": 0.5}});
+    for (id, patch_first, known) in [("patchfirst", true, "players=2"), ("listfirst", false, "players=3")] {
+        let (gates, second) = (Arc::new(Gates::default()), Nodes::start(V4, &["eu2"]));
+        let first = node_behind(&gates, id, &players, &patched);
+        let list = list(&[("eu1", first.address()), ("eu2", second.named("eu2").address())]);
+        let proxy = nodes::proxy(V4, &list, &[]);
+        let bot = Musician::open(proxy.address(), V4, &format!("Session-Id: eu1.{id}\r\n"));
+        await_set("the node is asked for the players", &gates.list_asked);
+        let session = format!("session={id} ");
+        thread::scope(|scope| {
+            let patch = scope.spawn(|| assert_eq!(bot.patch(1, "", &change).status, 200));
+            await_set("the node has the PATCH", &gates.patch_asked);
+            if patch_first {
+                gates.patch_goes.store(true, SeqCst);
+                patch.join().unwrap();
+                assert_eq!(bot.rest("DELETE", "/players/2", "").status, 204);
+            }
+            gates.list_goes.store(true, SeqCst);
+            eventually("the players are known", || logged(&["event=session-known", &session, known]) == 1);
+            if !patch_first {
+                gates.patch_goes.store(true, SeqCst);
+            }
+        });
+        if !patch_first {
+            assert_eq!(bot.rest("DELETE", "/players/2", "").status, 204);
+        }
+        gates.dies.store(true, SeqCst);
+        await_sessions(second.named("eu2"), 1);
+        bot.ping("alive");
+        let (changed, unchanged) = (bot.player(1), bot.player(3));
+        let values = |player: &Value| ["volume", "paused", "filters"].map(|name| player[name].clone());
+        assert_eq!(values(&changed), values(&patched), "{id}");
+        assert_eq!(values(&unchanged), values(&listed), "{id}");
+        assert_eq!(bot.rest("GET", "/players/2", "").status, 404, "{id}");
+        assert!(bot.is_open());
+    }
+}
