@@ -22,12 +22,18 @@ const BUFFER: usize = 64 * 1024;
 struct Node {
     poll: Poll,
     connections: Slab<Connection>,
-    small: Rc<[u8]>,
-    large: Rc<[u8]>,
-    last_chunk: Rc<[u8]>,
+    answers: Answers,
     /// How many connections there were.
     accepted: usize,
     buffer: Vec<u8>,
+}
+
+/// What it answers to requests.
+struct Answers {
+    small: Rc<[u8]>,
+    large: Rc<[u8]>,
+    player: Rc<[u8]>,
+    last_chunk: Rc<[u8]>,
 }
 
 struct Connection {
@@ -45,15 +51,14 @@ struct Connection {
 /// Serves until it is killed. Says its two ports, v3's and v4's, on standard output.
 pub fn run() -> io::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let mut node = Node {
-        poll: Poll::new()?,
-        connections: Slab::new(),
+    let answers = Answers {
         small: wire::chunked(&wire::small_body()).into(),
         large: wire::chunked(&wire::large_body()).into(),
+        player: wire::chunked(&wire::player_body()).into(),
         last_chunk: wire::LAST_CHUNK.into(),
-        accepted: 0,
-        buffer: vec![0; BUFFER],
     };
+    let (poll, connections, buffer) = (Poll::new()?, Slab::new(), vec![0; BUFFER]);
+    let mut node = Node { poll, connections, answers, accepted: 0, buffer };
     let (mut v3, mut v4) = (listen()?, listen()?);
     node.poll.registry().register(&mut v3, V3, Interest::READABLE)?;
     node.poll.registry().register(&mut v4, V4, Interest::READABLE)?;
@@ -118,7 +123,7 @@ impl Node {
             };
             connection.received.extend_from_slice(&self.buffer[..count]);
             let answered = loop {
-                match connection.answer_next(&self.small, &self.large, &self.last_chunk) {
+                match connection.answer_next(&self.answers) {
                     Ok(true) => {}
                     other => break other,
                 }
@@ -136,7 +141,7 @@ impl Node {
 
 impl Connection {
     /// Answers what came first; false when nothing complete is left.
-    fn answer_next(&mut self, small: &Rc<[u8]>, large: &Rc<[u8]>, last_chunk: &Rc<[u8]>) -> io::Result<bool> {
+    fn answer_next(&mut self, answers: &Answers) -> io::Result<bool> {
         if self.is_tunnel {
             return self.echo();
         }
@@ -149,17 +154,26 @@ impl Connection {
         let field = |name: &str| request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
         let closes = field("connection").is_some_and(|field| field.value.eq_ignore_ascii_case(b"close"));
         let key = field("sec-websocket-key").map(|field| accept_key(field.value));
-        let is_large = request.path == Some(wire::LARGE);
+        let body = field("content-length").and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+        let answer = match (request.path, request.method) {
+            (Some(wire::LARGE), _) => &answers.large,
+            (_, Some("PATCH")) => &answers.player,
+            _ => &answers.small,
+        };
         let owes_ready = request.path == Some(wire::SESSION);
-        self.received.drain(..length);
+        let whole = length + body.unwrap_or(0);
+        if self.received.len() < whole {
+            return Ok(false);
+        }
+        self.received.drain(..whole);
         if let Some(key) = key {
             (self.is_tunnel, self.owes_ready) = (true, owes_ready);
             self.send(wire::switching(&key).into())?;
             return Ok(true);
         }
         self.closes = closes;
-        self.send(Rc::clone(if is_large { large } else { small }))?;
-        self.send(Rc::clone(last_chunk))?;
+        self.send(Rc::clone(answer))?;
+        self.send(Rc::clone(&answers.last_chunk))?;
         Ok(true)
     }
 

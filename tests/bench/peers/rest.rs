@@ -28,7 +28,8 @@ pub struct Asking {
 /// Connections in their rounds of request and answer.
 pub struct Rest {
     asking: Asking,
-    request: Vec<u8>,
+    /// Those of the connections, which take turns at them.
+    requests: Vec<Vec<u8>>,
     address: SocketAddr,
     poll: Poll,
     exchanges: Vec<Exchange>,
@@ -47,8 +48,19 @@ struct Exchange {
 impl Rest {
     pub fn new(address: SocketAddr, asking: Asking) -> io::Result<Self> {
         let request = wire::get(asking.target, if asking.is_kept { "keep-alive" } else { "close" });
+        Self::with(address, asking, vec![request])
+    }
+
+    /// A kept connection for each of these sessions, which starts a track in a player of it.
+    pub fn playing(address: SocketAddr, sessions: &[String]) -> io::Result<Self> {
+        let body = wire::player_body().len();
+        let asking = Asking { target: wire::PLAYER, body, connections: sessions.len(), is_kept: true };
+        Self::with(address, asking, sessions.iter().map(|session| wire::play(session)).collect())
+    }
+
+    fn with(address: SocketAddr, asking: Asking, requests: Vec<Vec<u8>>) -> io::Result<Self> {
         let mut rest =
-            Self { asking, request, address, poll: Poll::new()?, exchanges: Vec::new(), buffer: vec![0; BUFFER] };
+            Self { asking, requests, address, poll: Poll::new()?, exchanges: Vec::new(), buffer: vec![0; BUFFER] };
         for index in 0..asking.connections {
             let exchange = rest.connect(index)?;
             rest.exchanges.push(exchange);
@@ -97,7 +109,7 @@ impl Rest {
         }
         let exchange = &mut self.exchanges[index];
         (exchange.since, exchange.rests) = (Instant::now(), false);
-        exchange.stream.write_all(&self.request)
+        exchange.stream.write_all(&self.requests[index % self.requests.len()])
     }
 
     /// Goes on with an exchange as far as it can; true when it is over.
@@ -108,7 +120,7 @@ impl Rest {
                 return Err(error);
             }
             exchange.stream.set_nodelay(true)?;
-            exchange.stream.write_all(&self.request)?;
+            exchange.stream.write_all(&self.requests[index % self.requests.len()])?;
             exchange.is_connected = true;
         }
         loop {

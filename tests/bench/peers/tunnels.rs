@@ -42,8 +42,9 @@ pub struct Opening {
 
 struct Tunnel {
     stream: TcpStream,
-    /// What comes before the first echo, as far as it is still to come.
+    /// How long what comes before the first echo is, and as much of it as is there.
     preface: usize,
+    said: Vec<u8>,
     /// How much of the next echo is there, and its beginning.
     received: usize,
     beginning: Vec<u8>,
@@ -90,6 +91,13 @@ impl Tunnels {
 
     pub fn count(&self) -> usize {
         self.tunnels.len()
+    }
+
+    /// The ids of the sessions, after the first echoes.
+    pub fn sessions(&self) -> io::Result<Vec<String>> {
+        let id = |tunnel: &Tunnel| Some(wire::session_id(&tunnel.said)?.to_owned());
+        let ids = self.tunnels.iter().map(id).collect::<Option<_>>();
+        ids.ok_or_else(|| io::Error::other("a session has no ready"))
     }
 
     /// Each tunnel sends its next message when the last one is back.
@@ -188,8 +196,8 @@ impl Tunnel {
 
     fn check(&mut self, mut bytes: &[u8], message: &Message, epoch: Instant, tally: &mut Tally) -> io::Result<usize> {
         let mut echoes = 0;
-        let preface = self.preface.min(bytes.len());
-        self.preface -= preface;
+        let preface = (self.preface - self.said.len()).min(bytes.len());
+        self.said.extend_from_slice(&bytes[..preface]);
         bytes = &bytes[preface..];
         while !bytes.is_empty() {
             let beginning = message.beginning();
@@ -279,8 +287,9 @@ impl Opening {
                 Some(Ok(true)) => {
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     poll.registry().reregister(&mut asker.stream, Token(tunnels.len()), interest)?;
-                    let (stream, beginning, unsent) = (asker.stream, Vec::new(), Vec::new());
-                    tunnels.push(Tunnel { stream, preface: message.preface, received: 0, beginning, unsent });
+                    let (stream, preface, received) = (asker.stream, message.preface, 0);
+                    let (said, beginning, unsent) = Default::default();
+                    tunnels.push(Tunnel { stream, preface, said, received, beginning, unsent });
                 }
                 Some(Ok(false)) => {
                     refusals.push((asker.answer.status, String::from_utf8_lossy(&asker.body).into_owned()));

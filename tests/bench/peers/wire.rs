@@ -12,11 +12,19 @@ pub const LARGE_BODY: usize = 1024 * 1024;
 const CHUNK: usize = 0x3fec;
 /// Comes in a segment of its own, as Lavalink's does.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// A player in its session. Its guild is that of the updates.
+pub const PLAYER: &str = "/players/170939974227591168";
+/// A track as a node names it.
+const ENCODED: &str = "QAAAdQMACVRlc3QgVG9uZQAGVGVzdGVyAAAAAAAAo8gAHmh0dHA6Ly8xMjcuMC4wLjE6ODA4MC90b25lLm1wMwABAB5odHRwOi8vMTI3LjAuMC4xOjgwODAvdG9uZS5tcDMAAAAEaHR0cAADbXAzAAAAAAAAAAA=";
 /// A handshake for a session that has a `ready`, before the first answer there.
 pub const SESSION: &str = "/v4/websocket?ready";
 /// A handshake for echoes alone.
 pub const ECHOES: &str = "/v4/websocket";
 pub const MASK: [u8; 4] = [0x1f, 0x8a, 0x3c, 0x57];
+
+/// The node's first message, before and behind the session's id.
+const READY: &str = r#"{"op":"ready","resumed":false,"sessionId":""#;
+const READY_END: &str = r#""}"#;
 
 /// The first byte of a whole message.
 pub const BINARY: u8 = 0x82;
@@ -35,6 +43,18 @@ pub fn get_with(password: &str, target: &str, connection: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:2333\r\nAuthorization: {password}\r\nUser-Agent: bench/1.0\r\n\
          Accept: application/json\r\nConnection: {connection}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A request that starts a track in a player of this session, as bots send it.
+pub fn play(session: &str) -> Vec<u8> {
+    let body = format!(r#"{{"track":{{"encoded":"{ENCODED}","userData":{{"requester":"42"}}}},"volume":70}}"#);
+    format!(
+        "PATCH /v4/sessions/{session}{PLAYER}?noReplace=false HTTP/1.1\r\nHost: 127.0.0.1:2333\r\n\
+         Authorization: {PASSWORD}\r\nUser-Agent: bench/1.0\r\nAccept: application/json\r\nConnection: keep-alive\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     )
     .into_bytes()
 }
@@ -80,6 +100,19 @@ pub fn small_body() -> Vec<u8> {
         .to_vec()
 }
 
+/// The body at [`PLAYER`]: the player as it is then.
+pub fn player_body() -> Vec<u8> {
+    let info = r#"{"identifier":"http://127.0.0.1:8080/tone.mp3","isSeekable":true,"author":"Tester","length":41928,"isStream":false,"position":0,"title":"Test Tone","uri":"http://127.0.0.1:8080/tone.mp3","sourceName":"http","artworkUrl":null,"isrc":null}"#;
+    let track = format!(r#"{{"encoded":"{ENCODED}","info":{info},"pluginInfo":{{}},"userData":{{"requester":"42"}}}}"#);
+    let state = r#"{"time":1763983241000,"position":0,"connected":true,"ping":12}"#;
+    let voice =
+        r#"{"token":"0123456789abcdef","endpoint":"voice.example:443","sessionId":"0123456789abcdef0123456789abcdef"}"#;
+    format!(
+        r#"{{"guildId":"170939974227591168","track":{track},"volume":70,"paused":false,"state":{state},"voice":{voice},"filters":{{}}}}"#
+    )
+    .into_bytes()
+}
+
 /// The body at [`LARGE`]: a playlist without end.
 pub fn large_body() -> Vec<u8> {
     let mut body = String::with_capacity(LARGE_BODY + 256);
@@ -95,8 +128,14 @@ pub fn large_body() -> Vec<u8> {
 
 /// The node's first message.
 pub fn ready(session: usize) -> Vec<u8> {
-    let message = format!(r#"{{"op":"ready","resumed":false,"sessionId":"{session:016}"}}"#);
+    let message = format!("{READY}{session:016}{READY_END}");
     server_frame(TEXT, message.as_bytes())
+}
+
+/// The session's id in that message.
+pub fn session_id(ready: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(ready.get(2..)?).ok()?;
+    text.strip_prefix(READY)?.strip_suffix(READY_END)
 }
 
 /// What a client sends: one frame.
