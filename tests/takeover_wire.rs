@@ -503,7 +503,7 @@ fn broken_answers(setup: &Setup, takes: &mut Takes) {
                 client.send(b"{}");
                 link.hear(b"{}").send(&whole.as_bytes()[..length]);
                 if length > 10 {
-                    client.hear(b"\r\n\r\n").hear(whole[whole.len() - player.len()..length].as_bytes());
+                    client.hear(b"\r\n\r\n").hear(&whole.as_bytes()[whole.len() - player.len()..length]);
                 }
                 match resets {
                     true => wire.keep_and_reset("node", link),
