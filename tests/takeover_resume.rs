@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 
 use lavaproxy::config::Lavalink::{self, V3, V4};
 use lavaproxy::demo::{Close, Node};
-use music::Musician;
-use nodes::{Bot, list, masked};
+use music::{Musician, await_sessions};
+use nodes::{Bot, Nodes, list, masked};
 use serde_json::json;
 use support::{PASSWORD, Proxy, eventually};
 
@@ -112,4 +112,23 @@ fn a_stop_ends_the_takeover_of_a_bot_that_has_left() {
     bot.half_close();
     bot.await_end();
     proxy.server.stop();
+}
+
+#[test]
+fn a_key_that_is_set_over_the_websocket_after_a_takeover_leads_to_the_present_node() {
+    let nodes = Nodes::start(V3, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[]);
+    let bot = Musician::open(proxy.address(), V3, "Lavalink-Node: eu1\r\n");
+    bot.rest("PATCH", "", V3_RESUMING.0);
+    bot.play(1, "song", json!({"position": 10_000}));
+    nodes.named("eu1").die(Close::Fin);
+    await_sessions(nodes.named("eu2"), 1);
+    assert_eq!(bot.rest("GET", "/players/1", "").status, 200);
+    nodes.named("eu1").revive().unwrap();
+    bot.send(&masked(0x81, br#"{"op":"configureResuming","key":"new-key","timeout":60}"#));
+    bot.ping("the node has it");
+    bot.half_close();
+    bot.await_end();
+    let again = Bot::open_with(proxy.address(), V3, "Resume-Key: new-key\r\n");
+    assert!(again.resumed && again.node() == "eu2", "{} {}", again.resumed, again.id);
 }

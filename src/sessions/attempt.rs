@@ -102,6 +102,7 @@ impl<'a> Attempt<'a> {
         watch.moved(&node, &id);
         let place = Place { node, id: id.into(), number };
         let owed = kept.end_takeover(place.clone(), &socket);
+        watch.note_key();
         // An error means that the client is gone, which the tunnel finds out.
         let _ = context.client.write_all(&owed);
         Ok((place, socket, made))

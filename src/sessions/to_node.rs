@@ -70,12 +70,13 @@ impl<'t> ToNode<'t> {
 
 impl Write for ToNode<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(keys) = self.keys {
-            keys.look(bytes);
-        }
+        let key = self.keys.as_mut().and_then(|keys| keys.look(bytes));
         match &mut self.following {
             Some(following) => following.send(&mut self.socket, bytes)?,
             None => (&*self.socket).write_all(bytes)?,
+        }
+        if let (Some(keys), Some(key)) = (&self.keys, key) {
+            keys.note(key, self.following.as_ref().map(|following| &*following.kept));
         }
         Ok(bytes.len())
     }

@@ -147,9 +147,13 @@ impl Watch {
         self.sessions.note(id.as_bytes(), node.id());
         if let Some(registration) = &self.kept {
             registration.moved(node, id);
-            if let Some(key) = registration.kept().resuming().and_then(|resuming| resuming.key()) {
-                self.sessions.note_key(key, node.name());
-            }
+        }
+    }
+
+    /// The node that has the session now has its key too.
+    pub(super) fn note_key(&self) {
+        if let Some(key) = self.kept.as_ref().and_then(|registration| registration.kept().resume_key()) {
+            self.sessions.note_key(key, self.node.name());
         }
     }
 }
