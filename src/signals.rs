@@ -164,10 +164,12 @@ impl Running<'_> {
     fn hand_over(&self, successor: Successor, signals: &mut Signals) {
         let handle = signals.incoming.handle();
         let (server, predecessor) = (self.server, self.predecessor.as_ref());
-        let (ends, ended) = mpsc::channel();
+        let lasting = &server.lasting();
+        let (sender, news) = mpsc::channel();
+        lasting.announce_to(Some(sender));
         thread::scope(|scope| {
-            let reporting = thread::Builder::new()
-                .spawn_scoped(scope, move || successor.report(|| server.lasting().remainder(), &ended));
+            let reporting =
+                thread::Builder::new().spawn_scoped(scope, move || successor.report(|| lasting.remainder(), &news));
             if let Err(error) = reporting {
                 warn!(
                     "event=report-failed error={} hint=\"the use of the last connections here is not counted\"",
@@ -177,11 +179,12 @@ impl Running<'_> {
             let leaving = thread::Builder::new().spawn_scoped(scope, move || {
                 server.hand_over();
                 predecessor.into_iter().for_each(Follower::wait);
-                drop(ends);
+                lasting.announce_to(None);
                 handle.close();
             });
             if leaving.is_err() {
-                return server.stop();
+                server.stop();
+                return lasting.announce_to(None);
             }
             let stopped = signals.incoming.forever().any(|signal| matches!(signal, SIGINT | SIGTERM));
             if stopped || signals.stop.load(SeqCst) {

@@ -9,12 +9,13 @@ mod nodes;
 mod process;
 mod support;
 
-use std::fs;
 use std::net::SocketAddr;
+use std::time::Duration;
+use std::{fs, thread};
 
 use lavaproxy::config::Lavalink::V4;
 use lavaproxy::demo::Close;
-use music::{Musician, await_sessions, is_event, position};
+use music::{Musician, await_sessions, is_event, listen_for, position};
 use nodes::Nodes;
 use process::{FREE, Running, Stray, directory, has_ended, lavaproxy, signal, value};
 use serde_json::json;
@@ -135,6 +136,45 @@ fn a_predecessor_finishes_its_takeover_and_its_successor_leads_requests_there() 
     drop(bot);
     eventually("the predecessors have ended", || has_ended(stage.running.child.id()) && has_ended(first.0));
     stage.end(&second);
+}
+
+#[test]
+fn requests_to_a_successor_wait_for_the_takeover_of_its_predecessor() {
+    let mut stage = Stage::start(&[("DRAIN_TIMEOUT", "60s")]);
+    let bot = stage.bot();
+    stage.begin_takeover(&bot);
+    let first = stage.upgrade();
+    // The next successor learns of it through the first one.
+    signal(first.0, "USR2");
+    let second = Stray(value(&stage.running.line(&["event=upgraded "]), "successor").parse().unwrap());
+    stage.running.line(&["event=listeners-closed"]);
+    thread::scope(|scope| {
+        let get = scope.spawn(|| bot.rest("GET", "/players/1", ""));
+        let patch = scope.spawn(|| bot.patch(1, "", &json!({"volume": 42})));
+        listen_for(Duration::from_millis(500));
+        assert!(!get.is_finished() && !patch.is_finished());
+        stage.end_takeover();
+        assert_eq!(get.join().unwrap().status, 200);
+        assert_eq!(patch.join().unwrap().json()["volume"], 42);
+    });
+    assert_eq!(bot.rest("GET", "/players/1", "").status, 200);
+    bot.ping("after it");
+    drop(bot);
+    eventually("the predecessors have ended", || has_ended(stage.running.child.id()) && has_ended(first.0));
+    stage.end(&second);
+}
+
+#[test]
+fn a_request_to_a_successor_waits_no_longer_than_the_takeover_of_its_predecessor() {
+    let mut stage = Stage::start(&[("DRAIN_TIMEOUT", "60s"), ("TAKEOVER_TIMEOUT", "5s")]);
+    let bot = stage.bot();
+    stage.begin_takeover(&bot);
+    let successor = stage.upgrade();
+    assert_eq!(bot.rest("GET", "/players/1", "").status, 502);
+    assert_eq!(bot.await_end(), SERVICE_RESTART);
+    drop(bot);
+    stage.nodes.named("eu2").resume();
+    stage.end(&successor);
 }
 
 #[test]

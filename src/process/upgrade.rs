@@ -2,8 +2,9 @@
 //! reports whether it serves; only then does the predecessor stop. Starts one process.
 //!
 //! The two talk over a socket that is the successor's standard input. The predecessor sends its state, one line of
-//! JSON; the successor reads it before it serves, and reports. Then the predecessor sends, once a second and at its
-//! end, what its last connections have used since then, and where the sessions are that were taken over.
+//! JSON; the successor reads it before it serves, and reports. Then the predecessor sends, once a second, when a takeover
+//! has ended, and at its end, what its last connections have used since then, and where the sessions are that were taken
+//! over.
 
 use std::env;
 use std::ffi::OsString;
@@ -197,8 +198,9 @@ impl Successor {
         self.pid
     }
 
-    /// Sends what `remainder` returns: now, once a second, and a last time when `ended` has lost its sender.
-    pub fn report(self, remainder: impl Fn() -> Remainder, ended: &Receiver<()>) {
+    /// Sends what `remainder` returns: now, once a second, at once when there is `news`, and a last time when that has
+    /// lost its senders.
+    pub fn report(self, remainder: impl Fn() -> Remainder, news: &Receiver<()>) {
         let mut has_ended = false;
         loop {
             let deadline = Instant::now() + REPORT_TIME;
@@ -211,7 +213,9 @@ impl Successor {
             if has_ended {
                 return;
             }
-            has_ended = ended.recv_timeout(REPORT_PAUSE) == Err(RecvTimeoutError::Disconnected);
+            has_ended = news.recv_timeout(REPORT_PAUSE) == Err(RecvTimeoutError::Disconnected);
+            // One report has all of it.
+            news.try_iter().for_each(drop);
         }
     }
 }
@@ -323,5 +327,33 @@ impl Follower {
     pub fn give_up(&self) {
         // Fails when the stream has ended.
         let _ = self.stream.shutdown(Shutdown::Read);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sessions::table::Changing;
+
+    #[test]
+    fn news_are_reported_at_once() {
+        const NEWS: u32 = 20;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (sender, news) = mpsc::channel();
+        let changing = Changing { id: "abc".into(), node: "eu1".into() };
+        let (ledger, moved_sessions) = (crate::ledger::Saved::default(), Vec::new());
+        let report = Remainder { ledger, moved_sessions, changing_sessions: vec![changing.clone()] };
+        let reporting = thread::spawn(move || Successor { pid: 1, stream: ours }.report(|| report.clone(), &news));
+        let started = Instant::now();
+        let mut from = BufReader::new(&theirs);
+        for _ in 0..NEWS {
+            let line = read_line(&mut from).unwrap().unwrap();
+            assert_eq!(serde_json::from_slice::<Remainder>(&line).unwrap().changing_sessions, [changing.clone()]);
+            sender.send(()).unwrap();
+        }
+        assert!(started.elapsed() < REPORT_PAUSE * NEWS / 2, "{:?}", started.elapsed());
+        drop(sender);
+        reporting.join().unwrap();
     }
 }

@@ -126,13 +126,17 @@ impl Choice {
             choice.find_named(request, pool)?;
         }
         if routes.takeover.on {
-            choice.find_kept(request, pool, sessions);
+            choice.find_kept(request, pool, sessions)?;
         }
         Ok(choice)
     }
 
-    /// The session of the request, if it can be taken over or was. What names it gets its present id.
-    fn find_kept(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) {
+    /// The session of the request, if it can be taken over or was. What names it gets its present id. While a predecessor
+    /// takes it over, waits for the end of that.
+    ///
+    /// # Errors
+    /// 504 when that takes too long.
+    fn find_kept(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) -> Result<(), Fault> {
         let names = || pool.names().filter(|_| pool.has_named_sessions());
         let is_of_another_node = |node: Option<&str>| match &self.wanted {
             Wanted::Only(wanted) if self.cuts.node_field => node != Some(wanted.name()),
@@ -144,20 +148,25 @@ impl Choice {
             let range = found.prefix.start..found.own.end;
             if let Some(kept) = sessions.kept(own, found.node) {
                 self.session = Some((kept, range));
-            } else if let Some((node, id)) = moved_before(sessions, pool, own, found.node) {
-                (self.cuts.target, self.cuts.id) = (range, Some(id));
-                self.wanted = Wanted::Only(node);
+            } else {
+                let awaited = sessions.await_predecessor(own, found.node, response_deadline(pool));
+                awaited.map_err(|Overdue| BackendFault::ResponseTimeout)?;
+                if let Some((node, id)) = moved_before(sessions, pool, own, found.node) {
+                    (self.cuts.target, self.cuts.id) = (range, Some(id));
+                    self.wanted = Wanted::Only(node);
+                }
             }
         }
-        let Some(sent) = head::values(request.fields, "session-id").next() else { return };
+        let Some(sent) = head::values(request.fields, "session-id").next() else { return Ok(()) };
         let (node, own) = id::split(sent, names());
         let place = sessions.kept(own, node).and_then(|kept| kept.seat().last_place());
         let place = place.filter(|place| place.number > 0).map(|place| (place.node, place.id));
-        let Some((node, id)) = place.or_else(|| moved_before(sessions, pool, own, node)) else { return };
+        let Some((node, id)) = place.or_else(|| moved_before(sessions, pool, own, node)) else { return Ok(()) };
         self.cuts.session_field = Some(id);
         if let Wanted::Any | Wanted::First(_) = self.wanted {
             self.wanted = Wanted::First(node);
         }
+        Ok(())
     }
 
     /// The change that the request makes to its session.
@@ -248,7 +257,7 @@ impl Choice {
     /// nothing is known of the session.
     fn link_to_session(&mut self, pool: &Pool) -> Option<Result<(Arc<Backend>, Link), Fault>> {
         let (kept, range) = self.session.take()?;
-        let deadline = Instant::now() + pool.first().response_timeout();
+        let deadline = response_deadline(pool);
         loop {
             let (Place { node, id, number }, visit) = match kept.seat().visit(deadline) {
                 Ok(place) => place?,
@@ -290,9 +299,16 @@ fn await_takeover(request: &Request<'_, '_>, version: Lavalink, pool: &Pool, ses
         let key = sent("resume-key").filter(|_| version == Lavalink::V3).and_then(KeyHash::of)?;
         sessions.changing_with_key(key)
     };
-    if let Some(kept) = sessions.kept(id, node).or_else(with_key) {
-        kept.seat().await_resumable(Instant::now() + pool.first().response_timeout());
+    match sessions.kept(id, node).or_else(with_key) {
+        Some(kept) => kept.seat().await_resumable(response_deadline(pool)),
+        // A takeover that takes longer has failed.
+        None => drop(sessions.await_predecessor(id, node, response_deadline(pool))),
     }
+}
+
+/// How long a request may wait for the end of a takeover.
+fn response_deadline(pool: &Pool) -> Instant {
+    Instant::now() + pool.first().response_timeout()
 }
 
 /// Where a session is that an earlier process has taken over.

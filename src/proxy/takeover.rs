@@ -93,6 +93,9 @@ pub fn take_over(
         }
         None => ending.note_loss(kept.client_left()),
     }
+    if let Routes::Lavalink(routes) = &service.rules().routes {
+        routes.sessions.announce();
+    }
     taken.map(|(socket, _)| socket)
 }
 

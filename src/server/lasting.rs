@@ -1,6 +1,7 @@
 //! What the next process goes on from: collected for the state file and for a successor, and taken up at the start.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
 
@@ -31,7 +32,10 @@ impl Lasting {
     /// session is taken over any more.
     pub fn hand_over(&self) -> State {
         self.sessions.note_successor(true);
-        self.with(self.ledger.hand_over())
+        let changing_sessions = self.sessions.save_changing();
+        let mut state = self.with(self.ledger.hand_over());
+        state.changing_sessions = changing_sessions;
+        state
     }
 
     /// The successor did not start: this process goes on to take sessions over.
@@ -41,19 +45,25 @@ impl Lasting {
 
     /// What came after [`hand_over`](Self::hand_over), for the successor.
     pub fn remainder(&self) -> Remainder {
-        Remainder { ledger: self.ledger.remainder(), moved_sessions: self.sessions.save_moved() }
+        let changing_sessions = self.sessions.save_changing();
+        Remainder { ledger: self.ledger.remainder(), moved_sessions: self.sessions.save_moved(), changing_sessions }
+    }
+
+    /// From now on the end of each takeover is announced there, to be reported at once. `None` ends that.
+    pub fn announce_to(&self, news: Option<Sender<()>>) {
+        self.sessions.announce_to(news);
     }
 
     /// Takes a report of the predecessor in place of the one before it. `None` when the predecessor has ended.
     pub fn note_predecessor(&self, report: Option<Remainder>) {
         match report {
-            Some(Remainder { ledger, moved_sessions }) => {
+            Some(Remainder { ledger, moved_sessions, changing_sessions }) => {
                 self.ledger.set_predecessor(ledger);
-                self.sessions.set_predecessor(moved_sessions);
+                self.sessions.set_predecessor(moved_sessions, changing_sessions);
             }
             None => {
                 self.ledger.keep_predecessor();
-                self.sessions.set_predecessor(Vec::new());
+                self.sessions.set_predecessor(Vec::new(), Vec::new());
             }
         }
     }
@@ -76,6 +86,7 @@ pub(super) fn restore(state: State, ledger: &Ledger, limits: &Limits, sessions: 
     limits.bans().restore(state.bans);
     sessions.restore_keys(&state.resume_keys);
     sessions.restore_moved(state.moved_sessions);
+    sessions.set_predecessor(Vec::new(), state.changing_sessions);
     for node in nodes.iter().filter(|node| state.draining.contains(&node.node.name)) {
         node.backend.set_draining(true, "the process before this one");
     }

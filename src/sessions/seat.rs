@@ -168,7 +168,12 @@ impl Seat {
 
     /// True while a takeover is under way, or a client that has left still has its socket to the node.
     pub(super) fn is_changing(&self) -> bool {
-        matches!(self.inner.lock().state, State::Away(_)) || self.is_closing()
+        self.is_away() || self.is_closing()
+    }
+
+    /// True while a takeover or a move is under way.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.inner.lock().state, State::Away(_))
     }
 
     fn is_closing(&self) -> bool {

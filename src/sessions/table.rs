@@ -4,15 +4,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::ask_players::Askers;
 use super::kept::Kept;
 use super::memory::Memory;
 use super::resume::{KeyHash, ResumeKeys};
+use super::seat::Overdue;
 use crate::nodes::backend::Backend;
 
 /// The most ids that are remembered; then the oldest is forgotten.
@@ -30,9 +32,11 @@ pub struct Sessions {
     kept: Mutex<KeptSessions>,
     /// Those that an earlier process has taken over, by their first ids.
     moved: Mutex<HashMap<Box<[u8]>, Moved>>,
-    /// Those that a predecessor has taken over whose tunnels it still has.
-    of_predecessor: Mutex<Vec<Moved>>,
+    predecessor: Mutex<OfPredecessor>,
+    predecessor_changed: Condvar,
     has_successor: AtomicBool,
+    /// Where the end of a takeover is announced.
+    news: Mutex<Option<Sender<()>>>,
     memory: Arc<Memory>,
     askers: Arc<Askers>,
 }
@@ -49,6 +53,25 @@ pub struct Moved {
     pub present_id: Arc<str>,
     /// The name of the present node.
     pub present_node: Arc<str>,
+}
+
+/// A session that is being taken over, for the next process.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Changing {
+    /// The id that the client knows, as its first node gave it.
+    pub id: Arc<str>,
+    /// The name of that node.
+    pub node: Arc<str>,
+}
+
+/// The sessions whose tunnels a predecessor still has.
+#[derive(Default)]
+struct OfPredecessor {
+    /// Those that it has taken over.
+    moved: Vec<Moved>,
+    /// Those that it is taking over.
+    changing: Vec<Changing>,
 }
 
 #[derive(Default)]
@@ -157,19 +180,39 @@ impl Sessions {
 
     /// The sessions that this process has taken over, and those of its predecessor, for the next one.
     pub fn save_moved(&self) -> Vec<Moved> {
-        let mut saved = self.of_predecessor.lock().clone();
-        let all = self.kept.lock();
-        for (id, known) in all.by_id.iter().flat_map(|(id, known)| known.iter().map(move |known| (id, known))) {
-            let is_first = known.kept.ids.lock().first() == Some(id);
-            let place = known.kept.seat().last_place().filter(|place| is_first && place.number > 0);
-            let (Some(place), Ok(id)) = (place, std::str::from_utf8(id)) else { continue };
-            let present_node = Arc::clone(place.node.name());
-            saved.push(Moved { id: id.into(), node: Arc::clone(&known.node), present_id: place.id, present_node });
-        }
-        drop(all);
+        let mut saved = self.predecessor.lock().moved.clone();
+        self.for_each(|id, node, kept| {
+            let Some(place) = kept.seat().last_place().filter(|place| place.number > 0) else { return };
+            let (node, present_node) = (Arc::clone(node), Arc::clone(place.node.name()));
+            saved.push(Moved { id: id.into(), node, present_id: place.id, present_node });
+        });
         saved.sort_unstable_by(|one: &Moved, other| one.id.cmp(&other.id));
         saved.truncate(MAX_IDS);
         saved
+    }
+
+    /// The sessions that this process is taking over, and those of its predecessor, for the next one. To be called before
+    /// [`save_moved`](Self::save_moved): a takeover that ends in between is in both.
+    pub fn save_changing(&self) -> Vec<Changing> {
+        let mut saved = self.predecessor.lock().changing.clone();
+        self.for_each(|id, node, kept| {
+            if kept.seat().is_away() {
+                saved.push(Changing { id: id.into(), node: Arc::clone(node) });
+            }
+        });
+        saved.truncate(MAX_IDS);
+        saved
+    }
+
+    /// Calls this with each session, its first id, and the name of its first node.
+    fn for_each(&self, mut work: impl FnMut(&str, &Arc<str>, &Kept)) {
+        let all = self.kept.lock();
+        for (id, known) in all.by_id.iter().flat_map(|(id, known)| known.iter().map(move |known| (id, known))) {
+            let is_first = known.kept.ids.lock().first() == Some(id);
+            if let Some(id) = std::str::from_utf8(id).ok().filter(|_| is_first) {
+                work(id, &known.node, &known.kept);
+            }
+        }
     }
 
     /// Notes what [`save_moved`](Self::save_moved) returned in another process.
@@ -178,10 +221,41 @@ impl Sessions {
         moved.extend(saved.into_iter().take(MAX_IDS).map(|session| (session.id.as_bytes().into(), session)));
     }
 
-    /// Notes where the sessions are that a predecessor has taken over, by its newest report. Its last one is empty.
-    pub fn set_predecessor(&self, saved: Vec<Moved>) {
-        self.restore_moved(saved.clone());
-        *self.of_predecessor.lock() = saved;
+    /// Notes where the sessions of a predecessor are, by its newest report: those that it has taken over, and those that it
+    /// is taking over. Its last one is empty.
+    pub fn set_predecessor(&self, moved: Vec<Moved>, changing: Vec<Changing>) {
+        self.restore_moved(moved.clone());
+        *self.predecessor.lock() = OfPredecessor { moved, changing };
+        self.predecessor_changed.notify_all();
+        self.announce();
+    }
+
+    /// Waits while a predecessor takes the session with this id over, of this node if one is named.
+    ///
+    /// # Errors
+    /// When the takeover has not ended by `deadline`.
+    pub fn await_predecessor(&self, id: &[u8], node: Option<&str>, deadline: Instant) -> Result<(), Overdue> {
+        let is_it = |one: &Changing| one.id.as_bytes() == id && node.is_none_or(|node| *one.node == *node);
+        let mut predecessor = self.predecessor.lock();
+        while predecessor.changing.iter().any(is_it) {
+            if self.predecessor_changed.wait_until(&mut predecessor, deadline).timed_out() {
+                return Err(Overdue);
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on the end of each takeover is announced there. `None` ends that.
+    pub fn announce_to(&self, news: Option<Sender<()>>) {
+        *self.news.lock() = news;
+    }
+
+    /// A takeover has ended, here or in a predecessor.
+    pub fn announce(&self) {
+        if let Some(news) = &*self.news.lock() {
+            // An error means that nobody reports any more.
+            let _ = news.send(());
+        }
     }
 
     /// From now on a successor may get the requests about the sessions that this process has. What their players do is
@@ -313,6 +387,26 @@ mod tests {
             assert_eq!(next.moved(b"abc", node), Some(moved.clone()));
         }
         assert_eq!((next.moved(b"abc", Some("eu2")), next.moved(b"xyz", None)), (None, None));
+    }
+
+    #[test]
+    fn what_waits_for_a_predecessor_goes_on_with_its_next_report() {
+        let next = Arc::new(Sessions::default());
+        let changing = |id: &str| vec![Changing { id: id.into(), node: "eu1".into() }];
+        let own = Sessions::default();
+        own.set_predecessor(Vec::new(), changing("abc"));
+        next.set_predecessor(own.save_moved(), own.save_changing());
+        assert!(next.await_predecessor(b"abc", Some("eu1"), Instant::now()).is_err());
+        assert!(next.await_predecessor(b"abc", None, Instant::now()).is_err());
+        for (id, node) in [(&b"abc"[..], "eu2"), (b"xyz", "eu1")] {
+            assert!(next.await_predecessor(id, Some(node), Instant::now()).is_ok());
+        }
+        let other = Arc::clone(&next);
+        let waiting = std::thread::spawn(move || {
+            other.await_predecessor(b"abc", None, Instant::now() + Duration::from_secs(20)).is_ok()
+        });
+        next.set_predecessor(Vec::new(), changing("xyz"));
+        assert!(waiting.join().unwrap());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::SavedBans;
 use crate::logfmt::Quoted;
-use crate::sessions::table::Moved;
+use crate::sessions::table::{Changing, Moved};
 use crate::{history, ledger};
 
 /// The version of the form. A form that an older lavaproxy would misread needs a higher one.
@@ -40,6 +40,9 @@ pub struct State {
     /// Sessions that another node has taken over. A form without them has none.
     #[serde(default)]
     pub moved_sessions: Vec<Moved>,
+    /// Sessions that a predecessor is taking over. The file has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changing_sessions: Vec<Changing>,
     /// What was used over time. A form without it, or with another thing in its place, has none.
     #[serde(default, deserialize_with = "history_or_none")]
     pub history: history::Saved,
@@ -64,6 +67,9 @@ pub struct Remainder {
     /// Where the sessions are that were taken over. A report without them has none.
     #[serde(default)]
     pub moved_sessions: Vec<Moved>,
+    /// Sessions that are being taken over. A report without them has none.
+    #[serde(default)]
+    pub changing_sessions: Vec<Changing>,
 }
 
 /// The field that every form has.
@@ -103,8 +109,18 @@ impl State {
         resume_keys: Vec<(String, Arc<str>)>,
         moved_sessions: Vec<Moved>,
     ) -> Self {
-        let history = history::Saved::default();
-        Self { version: VERSION, saved_at: 0, ledger, bans, draining, resume_keys, moved_sessions, history }
+        let (changing_sessions, history) = (Vec::new(), history::Saved::default());
+        Self {
+            version: VERSION,
+            saved_at: 0,
+            ledger,
+            bans,
+            draining,
+            resume_keys,
+            moved_sessions,
+            changing_sessions,
+            history,
+        }
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote.
