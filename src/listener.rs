@@ -246,7 +246,10 @@ impl Listener {
         let permit = service.admission().admit(Arc::clone(&stream));
         drop(arriving);
         match permit {
-            Some(permit) => connection::serve(service, Admitted { entry, permit, stream }, holds, buffers),
+            Some(permit) => {
+                let admitted = Admitted { entry, permit, stream, holds: Mutex::default() };
+                connection::serve(service, admitted, holds, buffers);
+            }
             None => {
                 let fault = service.admission().capacity().fault();
                 let linger = service.admission().linger_permit();

@@ -108,13 +108,14 @@ pub struct Entry {
     ledger: Arc<Ledger>,
     connection: Arc<Live>,
     end: OnceLock<End>,
+    is_closed: AtomicBool,
 }
 
 impl Ledger {
     /// Adds a connection that was just accepted at this listener.
     pub fn open(self: &Arc<Self>, client: SocketAddr, listener: &'static str) -> Entry {
         let connection = self.add(ClientAddr::from(client), listener);
-        Entry { ledger: Arc::clone(self), connection, end: OnceLock::new() }
+        Entry { ledger: Arc::clone(self), connection, end: OnceLock::new(), is_closed: AtomicBool::new(false) }
     }
 }
 
@@ -222,6 +223,9 @@ impl Entry {
 
     /// Notes that the session of this tunnel is on another node.
     pub fn note_node(&self, node: &Arc<str>, backend: &Arc<str>) {
+        if self.is_closed.load(Relaxed) {
+            return;
+        }
         let mut notes = self.connection.notes.lock();
         notes.node = Some(Arc::clone(node));
         notes.backend = Some(Arc::clone(backend));
@@ -238,6 +242,18 @@ impl Entry {
     /// Notes that the connection is a WebSocket from here on.
     pub fn upgraded(&self) {
         self.connection.websocket.store(true, Relaxed);
+    }
+
+    /// Closes the row before the connection ends: its client is gone.
+    pub fn close(&self, end: End) {
+        self.ends_as(end);
+        self.close_row();
+    }
+
+    fn close_row(&self) {
+        if !self.is_closed.swap(true, Relaxed) {
+            self.ledger.close(&self.connection, self.end.get().copied().unwrap_or(End::InternalError));
+        }
     }
 
     /// Sets the reason of the end; without one it is an internal error.
@@ -265,7 +281,7 @@ impl Drop for TakingOver<'_> {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.ledger.close(&self.connection, self.end.get().copied().unwrap_or(End::InternalError));
+        self.close_row();
     }
 }
 

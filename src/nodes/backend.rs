@@ -4,14 +4,14 @@
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use log::error;
 use parking_lot::Mutex;
-use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::health::{Health, NodeState};
 use super::load::Load;
@@ -26,6 +26,9 @@ use crate::log_limit::LogLimit;
 const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
 /// The most idle connections of one backend.
 const MAX_IDLE: usize = 128;
+
+/// The longest wait before it is checked whether a connection is still wanted.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The request fields that the monitor reads.
 const MONITOR_FIELDS: [&str; 3] = ["Host", "Origin", "Sec-Fetch-Site"];
@@ -241,12 +244,20 @@ impl Backend {
     /// # Errors
     /// 502, 503 or 504 as a [`Fault`], within `time`.
     pub fn fresh_link(&self, time: Duration) -> Result<Link, Fault> {
+        self.fresh_link_while(time, || true)
+    }
+
+    /// A new connection, as long as it is wanted: that is checked every [`LOOK`].
+    ///
+    /// # Errors
+    /// 502, 503 or 504 as a [`Fault`], within `time`, and soon after it is not wanted any more.
+    pub fn fresh_link_while(&self, time: Duration, is_wanted: impl Fn() -> bool) -> Result<Link, Fault> {
         let started = Instant::now();
-        let linked = self.connect(started + time);
+        let linked = self.connect(started + time, &is_wanted);
         let linked = linked.map(|socket| Link { socket, reused: false }).map_err(|error| self.fault(error));
-        // The health of the monitor is not kept.
-        let is_node = matches!(self.target, Target::Lavalink(..));
-        if is_node && self.health.note_connect(started.elapsed(), linked.as_ref().err()) {
+        // The health of the monitor is not kept. A connect that was given up says nothing of the node.
+        let counts = matches!(self.target, Target::Lavalink(..)) && (linked.is_ok() || is_wanted());
+        if counts && self.health.note_connect(started.elapsed(), linked.as_ref().err()) {
             self.schedule.ask_for_another();
         }
         linked
@@ -286,7 +297,7 @@ impl Backend {
         idle.pop().filter(|idle| idle.since.elapsed() < MAX_IDLE_AGE)
     }
 
-    fn connect(&self, deadline: Instant) -> io::Result<Socket> {
+    fn connect(&self, deadline: Instant, is_wanted: &dyn Fn() -> bool) -> io::Result<Socket> {
         let socket = match &self.target {
             Target::Monitor(address) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -295,7 +306,7 @@ impl Backend {
                 socket
             }
             Target::Lavalink(_, resolver) => {
-                let socket = Socket::from(connect_to_any(resolver, deadline)?);
+                let socket = connect_to_any(resolver, deadline, is_wanted)?;
                 socket.set_tcp_nodelay(true)?;
                 socket.set_tcp_keepalive(&keepalive())?;
                 socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
@@ -338,21 +349,49 @@ impl std::fmt::Display for Backend {
 }
 
 /// Tries every address in turn. Each gets an equal share of the time that is left.
-fn connect_to_any(resolver: &Arc<Resolver>, deadline: Instant) -> io::Result<TcpStream> {
-    let addresses = resolver.addresses(deadline)?;
+fn connect_to_any(resolver: &Arc<Resolver>, deadline: Instant, is_wanted: &dyn Fn() -> bool) -> io::Result<Socket> {
+    let addresses = loop {
+        match resolver.addresses(deadline.min(Instant::now() + LOOK)) {
+            Err(error) if error::is_timeout(&error) && Instant::now() < deadline && is_wanted() => {}
+            found => break found?,
+        }
+    };
     let mut failure = io::Error::from(io::ErrorKind::TimedOut);
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        if share.is_zero() {
+        if share.is_zero() || !is_wanted() {
             break;
         }
-        match TcpStream::connect_timeout(address, share) {
-            Ok(stream) => return Ok(stream),
+        match connect_to(*address, Instant::now() + share, is_wanted) {
+            Ok(socket) => return Ok(socket),
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+/// Connects until `deadline`. Another call of connect(2) goes on to wait for a connect that is under way.
+fn connect_to(address: SocketAddr, deadline: Instant, is_wanted: &dyn Fn() -> bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let address = SockAddr::from(address);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || !is_wanted() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // It is the longest wait of a connect, too.
+        socket.set_write_timeout(Some(left.min(LOOK)))?;
+        match socket.connect(&address) {
+            Ok(()) => return Ok(socket),
+            Err(error) if is_under_way(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY | libc::EINTR))
 }
 
 /// True for an idle connection that its peer has not closed and that has no unread bytes.
@@ -446,8 +485,9 @@ pub fn close_with_reset<'s>(socket: impl Into<SockRef<'s>>) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use std::iter;
-    use std::net::{SocketAddr, TcpListener};
+    use std::cell::Cell;
+    use std::net::{TcpListener, TcpStream};
+    use std::{iter, thread};
 
     use super::*;
 
@@ -476,7 +516,8 @@ mod tests {
     }
 
     fn connect(addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
-        connect_to_any(&Resolver::knowing(addresses.to_vec()), Instant::now() + TIME)?.peer_addr()
+        let connected = connect_to_any(&Resolver::knowing(addresses.to_vec()), Instant::now() + TIME, &|| true)?;
+        connected.peer_addr().map(|address| address.as_socket().unwrap())
     }
 
     #[test]
@@ -496,5 +537,25 @@ mod tests {
         assert!(error::is_timeout(&connect(&[deaf, deaf, deaf]).unwrap_err()));
         assert!(started.elapsed() < TIME + TIME / 2, "{:?}", started.elapsed());
         assert_eq!(connect(&[refusing(), refusing()]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_connect_that_is_not_wanted_any_more_ends() {
+        let (_socket, _waiting, deaf) = deaf();
+        let looks = Cell::new(0);
+        let is_wanted = || looks.replace(looks.get() + 1) < 4;
+        let resolver = Resolver::knowing(vec![deaf]);
+        assert!(connect_to_any(&resolver, Instant::now() + Duration::from_secs(3600), &is_wanted).is_err());
+    }
+
+    #[test]
+    fn a_connect_that_takes_longer_than_one_look_succeeds() {
+        let (socket, waiting, deaf) = deaf();
+        let connecting = thread::spawn(move || connect_to(deaf, Instant::now() + Duration::from_secs(60), &|| true));
+        thread::sleep(2 * LOOK);
+        for _ in &waiting {
+            socket.accept().unwrap();
+        }
+        assert!(connecting.join().unwrap().is_ok());
     }
 }

@@ -341,15 +341,15 @@ mod tests {
         const NEWS: u32 = 20;
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (sender, news) = mpsc::channel();
-        let changing = Changing { id: "abc".into(), node: "eu1".into() };
+        let changing = vec![Changing { id: "abc".into(), node: "eu1".into() }];
         let (ledger, moved_sessions) = (crate::ledger::Saved::default(), Vec::new());
-        let report = Remainder { ledger, moved_sessions, changing_sessions: vec![changing.clone()] };
+        let report = Remainder { ledger, moved_sessions, changing_sessions: changing.clone() };
         let reporting = thread::spawn(move || Successor { pid: 1, stream: ours }.report(|| report.clone(), &news));
         let started = Instant::now();
         let mut from = BufReader::new(&theirs);
         for _ in 0..NEWS {
             let line = read_line(&mut from).unwrap().unwrap();
-            assert_eq!(serde_json::from_slice::<Remainder>(&line).unwrap().changing_sessions, [changing.clone()]);
+            assert_eq!(serde_json::from_slice::<Remainder>(&line).unwrap().changing_sessions, changing);
             sender.send(()).unwrap();
         }
         assert!(started.elapsed() < REPORT_PAUSE * NEWS / 2, "{:?}", started.elapsed());

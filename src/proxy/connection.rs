@@ -102,7 +102,7 @@ enum Next {
 
 impl<'s> Connection<'s> {
     fn new(service: &'s Arc<Service>, admitted: &'s Arc<Admitted>, buffers: &'s mut Buffers) -> Self {
-        let Admitted { entry, permit, stream } = &**admitted;
+        let Admitted { entry, permit, stream, .. } = &**admitted;
         Self {
             service,
             rules: service.rules(),
@@ -333,12 +333,12 @@ impl<'s> Connection<'s> {
         self.entry.upgraded();
         let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
         let session = Mutex::new(Session::at(node.load()));
-        let holds = (mem::take(&mut self.holds), mem::take(&mut self.request_holds));
+        *self.admitted.holds.lock() = [mem::take(&mut self.holds), mem::take(&mut self.request_holds)];
         // On the heap: on a carrier's stack it would cost another page for as long as the tunnel stands.
         let mut tunnel = Box::new((switch, followed));
         let carry = move || {
             service.contain(&admitted.entry.client(), || carry(&service, &admitted, backend, &mut tunnel, &session));
-            drop((session, holds));
+            drop(session);
         };
         thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
         Ok(())
@@ -406,7 +406,7 @@ fn carry(
     (switch, followed): &mut (Switch, Followed),
     session: &Mutex<Session>,
 ) {
-    let Admitted { stream, entry, permit } = &**admitted;
+    let Admitted { stream, entry, permit, .. } = &**admitted;
     let ending = Ending::new(stream, Arc::clone(&backend), permit.close_code());
     let take_over =
         |kept: &Arc<Kept>, watch: &mut Watch| takeover::take_over(service, admitted, session, &ending, kept, watch);

@@ -13,6 +13,7 @@ use socket2::Socket;
 use crate::admission::SERVICE_RESTART;
 use crate::error::End;
 use crate::nodes::backend;
+use crate::sessions::seat::CLOSING_TIME;
 
 /// How the tunnel ends: shared by both directions. To end a tunnel from elsewhere, set `close_code` and then shut down
 /// reading from the backend: the client gets a close frame with that code.
@@ -76,6 +77,12 @@ impl<'t> Ending<'t> {
         matches!(self.first.get(), Some(End::ClientClosed | End::ClientReset | End::ClientTimeout))
     }
 
+    /// How the client has left.
+    pub fn client_end(&self) -> End {
+        // A client that has sent a close frame may not have ended its direction yet.
+        self.first.get().copied().unwrap_or(End::ClientClosed)
+    }
+
     /// True when lavaproxy ends the tunnel, or a direction has ended for another reason than the client. A tunnel that
     /// ends because its node is lost to the health checks may still find another node.
     pub fn is_over(&self) -> bool {
@@ -91,6 +98,7 @@ impl<'t> Ending<'t> {
         if self.is_over() {
             let _ = backend.shutdown(Shutdown::Read);
         } else if self.client_left() {
+            let _ = backend.set_read_timeout(Some(CLOSING_TIME));
             let _ = backend.shutdown(Shutdown::Write);
         }
     }

@@ -124,6 +124,7 @@ fn find_node(
         is_over: &is_over,
         client_left: &client_left,
         outlives_client: !is_move,
+        let_client_go: &|| admitted.let_client_go(ending.client_end()),
     };
     if !is_move {
         let taking_over = admitted.entry.begin_takeover();

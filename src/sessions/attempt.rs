@@ -1,4 +1,4 @@
-//! One attempt of a takeover on one node: the handshake, `ready`, resuming, then the players. It ends as soon as the
+//! One attempt of a takeover on one node: the handshake, `ready`, the players, then resuming. It ends as soon as the
 //! node fails, and leaves what is kept of the session as it was.
 
 use std::collections::VecDeque;
@@ -87,9 +87,10 @@ impl<'a> Attempt<'a> {
     pub(super) fn run(mut self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
         let pass = self.enter()?;
         self.open()?;
-        self.set_resuming()?;
         drop(pass);
         self.replay()?;
+        // The last request: until then the session ends with its WebSocket if the attempt does.
+        self.set_resuming()?;
         self.wait_for_starts()?;
         let Self { kept, watch, context, node, link, id, made, .. } = self;
         let lost = |error: &io::Error| Stop::node("the node's WebSocket has ended", error);
@@ -198,6 +199,7 @@ impl<'a> Attempt<'a> {
         let Some(resuming) = self.kept.resuming() else { return Ok(()) };
         let version = self.kept.version();
         let request = patch(&self.node, &format!("/{version}/sessions/{}", self.id), &resuming.request(version));
+        let _pass = self.enter_and_read()?;
         let link = self.connect()?;
         let (reply, _) = self.ask(&request, Some(&link))?;
         if reply.status != 200 {
@@ -320,7 +322,7 @@ impl<'a> Attempt<'a> {
                 return Ok(link);
             }
         }
-        self.node.fresh_link(self.node.connect_timeout()).map_err(|fault| Stop::Node(fault.to_string()))
+        connect(&self.node, self.kept, self.context)
     }
 
     /// Sends a request, if there is one to be sent, and reads the answer. `link` is another connection than the
@@ -346,10 +348,31 @@ impl<'a> Attempt<'a> {
             }
         }
         let mut peer = Peer::new(link.unwrap_or(&self.link));
-        let reply = peer.ask(b"", MAX_ANSWER, |link| link.read_until(until)).map_err(|error| failed(&error))?;
+        let reply = peer.ask(b"", MAX_ANSWER, |link| self.await_news(link, until));
+        self.check()?;
+        let reply = reply.map_err(|error| failed(&error))?;
         let (_, buffer) = peer.into_parts();
         Ok((reply, buffer))
     }
+
+    /// Waits for more of an answer.
+    ///
+    /// # Errors
+    /// When none has come by `until`, or the takeover is not wanted any more.
+    fn await_news(&self, link: &Link, until: Instant) -> io::Result<()> {
+        while Instant::now() < until && self.check().is_ok() {
+            if link.wait_for_news(LOOK)? {
+                return link.read_until(until);
+            }
+        }
+        Err(ErrorKind::TimedOut.into())
+    }
+}
+
+/// A connection to the node, as long as the takeover is wanted.
+pub(super) fn connect(node: &Backend, kept: &Kept, context: &Context<'_>) -> Result<Link, Stop> {
+    let linked = node.fresh_link_while(node.connect_timeout(), || !context.is_over(kept));
+    linked.map_err(|fault| if context.is_over(kept) { Stop::Over } else { Stop::Node(fault.to_string()) })
 }
 
 /// Lets a session that has moved end with its WebSocket: the node would keep its players for a client that resumes it.

@@ -1,7 +1,7 @@
 //! The client's end of a tunnel while there is no node: what the client is sent, and what it must still get an answer to.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 
 use parking_lot::Mutex;
@@ -136,8 +136,9 @@ impl Owed {
         while !self.bytes.is_empty() {
             match Metered::new(Eager(client.stream), client.meter).write(&self.bytes) {
                 Ok(count) => drop(self.bytes.drain(..count)),
-                // It takes no more now, or is gone, which the thread that reads it finds out.
-                Err(_) => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // It is gone, which the thread that reads it finds out: nothing must keep that thread here.
+                Err(_) => self.bytes.clear(),
             }
         }
     }

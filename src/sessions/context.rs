@@ -26,6 +26,8 @@ pub struct Context<'t> {
     pub client_left: &'t (dyn Fn() -> bool + Sync),
     /// True when a session that can be resumed is brought to a node also after its client has left.
     pub outlives_client: bool,
+    /// Gives back what such a client has taken. It may be called more than once.
+    pub let_client_go: &'t (dyn Fn() + Sync),
 }
 
 impl Context<'_> {
@@ -40,6 +42,7 @@ impl Context<'_> {
         if kept.client_left() && self.outlives_client && kept.can_be_resumed() {
             kept.answer_pings(self.client);
             self.client.close();
+            (self.let_client_go)();
             return false;
         }
         kept.client_left()

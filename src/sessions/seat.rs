@@ -14,8 +14,9 @@ use crate::nodes::backend::Backend;
 /// The generation of a session that gets no node any more. It is odd.
 pub(super) const OVER: u64 = u64::MAX;
 
-/// How long a resume waits until the node has seen the end of the session's WebSocket.
-const CLOSING_TIME: Duration = Duration::from_secs(5);
+/// How long a resume waits until the node has seen the end of the session's WebSocket, and how long a node may take to end
+/// the WebSocket of a session whose client has left during a takeover.
+pub const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 /// Where a session is.
 #[derive(Clone)]

@@ -154,10 +154,17 @@ fn try_to_move(
     context: &Context<'_>,
     from: &Place,
 ) -> Result<(Place, Arc<Socket>, Made), TakeoverError> {
-    let deadline = Instant::now() + context.timeout;
+    let started = Instant::now();
+    let deadline = started + context.timeout;
     // What a request changes while it is under way would be lost.
-    if !kept.seat().await_visits(deadline.min(Instant::now() + VISITS_TIME)) {
-        return Err(TakeoverError::NoNode { last: "a request about the session takes too long".to_owned() });
+    let visits_end = deadline.min(started + VISITS_TIME);
+    while !kept.seat().await_visits(visits_end.min(Instant::now() + LOOK)) {
+        if context.is_over(kept) {
+            return Err(TakeoverError::Over);
+        }
+        if Instant::now() >= visits_end {
+            return Err(TakeoverError::NoNode { last: "a request about the session takes too long".to_owned() });
+        }
     }
     let node = (context.pool)().and_then(|pool| pool.choose(Purpose::Session, &[from.node.id()]));
     let node = node.filter(|node| node.is_in_rotation()).ok_or(TakeoverError::NoOther)?;
@@ -208,7 +215,7 @@ fn try_node(
     if context.is_over(kept) {
         return Err(Stop::Over);
     }
-    let link = node.fresh_link(node.connect_timeout()).map_err(|fault| Stop::Node(fault.to_string()))?;
+    let link = attempt::connect(node, kept, context)?;
     watch.restart();
     Attempt::new(kept, watch, context, Arc::clone(node), link, deadline).run(number)
 }
