@@ -10,7 +10,7 @@ mod process;
 mod support;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use lavaproxy::config::Lavalink::V4;
@@ -31,6 +31,7 @@ struct Stage {
     nodes: Nodes,
     running: Running,
     proxy: SocketAddr,
+    web: SocketAddr,
 }
 
 impl Stage {
@@ -53,9 +54,8 @@ impl Stage {
         let mut command = lavaproxy(&[&FREE[..], &always, set].concat());
         command.current_dir(directory(folder));
         let mut running = Running::spawn(command);
-        let proxy = running.listener("proxy");
-        running.listener("web");
-        Self { nodes, running, proxy }
+        let (proxy, web) = (running.listener("proxy"), running.listener("web"));
+        Self { nodes, running, proxy, web }
     }
 
     fn bot(&self) -> Musician {
@@ -195,6 +195,32 @@ fn a_session_of_a_predecessor_ends_with_its_node() {
     await_sessions(stage.nodes.named("eu2"), 1);
     assert!(position(&again.player(1)) >= 20_000);
     drop((bot, again));
+    stage.end(&successor);
+}
+
+#[test]
+fn an_upgrade_ends_moves_and_the_node_goes_on_draining() {
+    const BOTS: usize = 12;
+    let mut stage = Stage::start(&[("DRAIN_TIMEOUT", "60s"), ("MOVE_RATE", "1")]);
+    nodes::wait_for_state(stage.web, "eu2", "up");
+    let bots: Vec<Musician> = (0..BOTS).map(|_| stage.bot()).collect();
+    assert_eq!(nodes::act(stage.web, "eu1", "drain?move=true", "").status, 200);
+    stage.running.line(&["event=move ", "from=eu1 to=eu2"]);
+    let upgraded = Instant::now();
+    let successor = stage.upgrade();
+    stage.running.line(&["event=moves-ended ", "failed=0"]);
+    // To ask each session three times, one a second, takes longer.
+    assert!(upgraded.elapsed() < Duration::from_secs(20), "{:?}", upgraded.elapsed());
+    let [left, moved] = ["eu1", "eu2"].map(|name| stage.nodes.named(name).sessions());
+    assert!(left > 0 && moved > 0 && left + moved == BOTS, "{left} are left, {moved} have moved");
+    for bot in &bots {
+        bot.ping("alive");
+        assert_eq!(bot.rest("GET", "/players/1", "").status, 200);
+    }
+    let row = nodes::row(stage.web, "eu1");
+    assert_eq!((&row["draining"], &row["moving"]), (&json!(true), &json!(false)), "{row}");
+    drop(bots);
+    eventually("the predecessor has ended", || has_ended(stage.running.child.id()));
     stage.end(&successor);
 }
 

@@ -17,8 +17,8 @@ const LAST: u32 = 200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Starts to move the sessions of this node, `rate` a second, until none is left that can be moved, the node drains no
-/// more, or they are stopped. While `has_other` says that there is no node to move them to, they wait. It does nothing
-/// when that is under way already.
+/// more, they are stopped, or a successor starts, which gets the requests about the sessions. While `has_other` says that
+/// there is no node to move them to, they wait. It does nothing when that is under way already.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -49,7 +49,8 @@ fn run(sessions: &Sessions, node: &Backend, rate: usize, has_other: impl Fn(&Bac
     while goes_on(node) {
         under_way.retain(|kept: &Arc<Kept>| kept.is_asked_to_move() && !kept.client_left());
         let left = sessions.kept_at(node.id());
-        if idle >= LAST || under_way.is_empty() && !left.iter().any(|kept| kept.may_try_to_move()) {
+        let none_is_left = under_way.is_empty() && !left.iter().any(|kept| kept.may_try_to_move());
+        if idle >= LAST || sessions.has_successor() || none_is_left {
             moves.end();
             break;
         }
