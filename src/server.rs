@@ -32,6 +32,7 @@ use crate::nodes::prober::Prober;
 use crate::process::notify::Watchdog;
 use crate::process::sockets::{self, Inherited, WEB};
 use crate::proxy::auth::Auth;
+use crate::proxy::carriers::{self, Carriers};
 use crate::proxy::service::{ErrorFormat, LavalinkRoutes, Routes, Rules, Service};
 use crate::sessions::table::Sessions;
 use crate::state::State;
@@ -164,6 +165,7 @@ impl Server {
         let machine = Machine::measure().capacity();
         let capacity = capacity(machine, settings);
         let (proxy, web) = (Admission::new(capacity), Admission::evicting(WEB_CONNECTIONS));
+        let carriers = Carriers::new(&proxy, carriers::IDLE_TIME);
         let limits = Limits::new(&settings.limits, &settings.trusted_proxies, capacity.connections);
         let (ledger, web_ledger) = (Ledger::new(), Ledger::new());
         let history = Arc::new(History::default());
@@ -193,11 +195,11 @@ impl Server {
             let service = match name {
                 WEB => {
                     let rules = web_rules(settings, &pages, &proxy);
-                    Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger, None)
+                    Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger, None, &carriers)
                 }
                 _ => {
                     let rules = proxy_rules(name, settings, &current, &sessions);
-                    Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger, Some(&limits))
+                    Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger, Some(&limits), &carriers)
                 }
             };
             listeners.push(open(socket, service)?);

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Fault, Limit};
 
-/// Threads of one connection once it is a tunnel.
+/// Threads of one connection once it is a tunnel. Idle carriers are counted among them: they are as many as there are free
+/// slots at most.
 const THREADS: u64 = 2;
 /// Mappings of one thread: its stack and its signal stack, each with a guard page.
 const MAPPINGS_PER_THREAD: u64 = 4;
 /// Descriptors of one connection: the client's socket and the backend's.
 const DESCRIPTORS: u64 = 2;
 /// Address space of one connection: the mapped stacks, and the share of the allocator's arenas.
-const ADDRESS_SPACE: u64 = 384 * 1024;
+const ADDRESS_SPACE: u64 = 480 * 1024;
 /// Memory of one connection, generously: 72 KiB were measured for an idle tunnel.
 const MEMORY: u64 = 128 * 1024;
 
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(rule(Machine { group_pids: Some(512), ..vast.clone() }).connections, 64);
         assert_eq!(rule(Machine { pids: Some(8192), ..vast.clone() }).connections, 2880);
         assert_eq!(rule(Machine { memory: Some(512 << 20), ..vast.clone() }).connections, 3072);
-        assert_eq!(rule(Machine { address_space: Some(1_536_000_000), ..vast.clone() }).connections, 1953);
+        assert_eq!(rule(Machine { address_space: Some(1_536_000_000), ..vast.clone() }).connections, 1562);
         assert_eq!(rule(Machine { descriptors: Some(20), ..vast }).connections, 1);
         assert_eq!(rule(Machine::default()).connections, 1024);
     }

@@ -106,6 +106,11 @@ impl Admission {
         *self.capacity.lock()
     }
 
+    /// How many slots are free.
+    pub fn free(&self) -> usize {
+        self.capacity().connections.saturating_sub(self.taken.load(SeqCst))
+    }
+
     /// Changes the limit. Connections beyond a lower one stay.
     pub fn change_capacity(&self, capacity: Capacity) {
         *self.capacity.lock() = capacity;

@@ -2,22 +2,17 @@
 //!
 //! Only here does an error become an HTTP answer, and only here is the closing log line written.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::warn;
-use parking_lot::Mutex;
-use socket2::Socket;
 
 use super::admitted::Admitted;
 use super::buffers::Buffers;
 use super::client::{Client, LINGER, SHORT_LINGER};
 use super::closing_line::log_end;
-use super::ending::Ending;
 use super::exchange::{self, Outcome, Ready};
 use super::forward::Cuts;
 use super::forwarded::Source;
@@ -28,8 +23,9 @@ use super::service::{Routes, Rules, Service};
 use super::source::read_proxy_header;
 use super::takeover::Followed;
 use super::tunnel::{self, Switch};
+use super::upgraded::Upgraded;
 use super::{choose, forward, refuse, route, takeover};
-use crate::admission::{Admission, GOING_AWAY, Holder, Permit, Phase, SERVICE_RESTART};
+use crate::admission::{Admission, Holder, Permit, Phase};
 use crate::config::Lavalink;
 use crate::error::{BackendFault, End, Fault, is_timeout};
 use crate::http::body::Framing;
@@ -37,10 +33,7 @@ use crate::http::head::{self, HeadError, ReadError, Request, Slots};
 use crate::ledger::{ClientInfo, Entry};
 use crate::nodes::backend::{Backend, Link};
 use crate::nodes::load::{Session, UnderWay};
-use crate::sessions::client_side::ClientSide;
-use crate::sessions::kept::Kept;
 use crate::sessions::opening::Opening;
-use crate::sessions::watch::Watch;
 
 /// A refused request's body is read up to this many bytes, so that the connection can go on.
 const MAX_DISCARD: u64 = 64 * 1024;
@@ -48,10 +41,8 @@ const MAX_DISCARD: u64 = 64 * 1024;
 const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
 /// A client that is silent for so long keeps no memory of a large body.
 const LARGE_TIME: Duration = Duration::from_secs(1);
-/// The stack of the thread that carries a tunnel: the copy's buffer, a few frames, and in the end a log line's.
-const CARRIER_STACK: usize = 96 * 1024;
 
-/// Serves one admitted client until its connection ends, or until threads of its own carry it on as a tunnel.
+/// Serves one admitted client until its connection ends, or until carriers carry it on as a tunnel.
 pub fn serve(service: &Arc<Service>, admitted: Admitted, holds: Holds, buffers: &mut Buffers) {
     let admitted = Arc::new(admitted);
     let mut connection = Connection::new(service, &admitted, buffers);
@@ -322,7 +313,7 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Starts the threads that carry the connection on as a tunnel.
+    /// Lets two carriers carry the connection on as a tunnel.
     fn hand_to_tunnel(&mut self, node: Arc<Backend>, link: Link, switch: Switch) -> Result<(), Fault> {
         let backend = Arc::new(link.into_tunnel().map_err(BackendFault::NoResponse)?);
         let followed = Followed::at(&self.rules, &node, &backend, self.opening.take());
@@ -331,17 +322,10 @@ impl<'s> Connection<'s> {
         self.permit.attach(Arc::clone(&backend), node.id());
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
-        let (service, admitted) = (Arc::clone(self.service), Arc::clone(self.admitted));
-        let session = Mutex::new(Session::at(node.load()));
         *self.admitted.holds.lock() = [mem::take(&mut self.holds), mem::take(&mut self.request_holds)];
-        // On the heap: on a carrier's stack it would cost another page for as long as the tunnel stands.
-        let mut tunnel = Box::new((switch, followed));
-        let carry = move || {
-            service.contain(&admitted.entry.client(), || carry(&service, &admitted, backend, &mut tunnel, &session));
-            drop(session);
-        };
-        thread::Builder::new().stack_size(CARRIER_STACK).spawn(carry).map_err(|_| Fault::NoThread)?;
-        Ok(())
+        let session = Session::at(node.load());
+        let tunnel = Upgraded::new(self.service, self.admitted, &backend, session);
+        tunnel.carry(backend, switch, followed).map_err(|_| Fault::NoThread)
     }
 
     /// Answers in the backend's stead. `None` when the connection goes on.
@@ -396,40 +380,6 @@ impl<'s> Connection<'s> {
         }
         self.permit.pause(WRONG_PASSWORD_TIME);
     }
-}
-
-/// Carries a tunnel to its end.
-fn carry(
-    service: &Arc<Service>,
-    admitted: &Arc<Admitted>,
-    backend: Arc<Socket>,
-    (switch, followed): &mut (Switch, Followed),
-    session: &Mutex<Session>,
-) {
-    let Admitted { stream, entry, permit, .. } = &**admitted;
-    let ending = Ending::new(stream, Arc::clone(&backend), permit.close_code());
-    let take_over =
-        |kept: &Arc<Kept>, watch: &mut Watch| takeover::take_over(service, admitted, session, &ending, kept, watch);
-    let client = ClientSide { stream, meter: entry.meter() };
-    let (mut from_node, mut to_node) = followed.ends(&backend, switch, client, &take_over);
-    let ended = tunnel::run(&ending, entry.meter(), switch, &mut from_node, &mut to_node);
-    end_tunnel(service, admitted, ended);
-}
-
-/// Closes the ledger row of a tunnel, and writes its closing line. It is a function of its own so that what it needs
-/// takes no stack while the tunnel stands.
-#[inline(never)]
-fn end_tunnel(service: &Arc<Service>, admitted: &Arc<Admitted>, ended: io::Result<End>) {
-    let close_code = admitted.permit.close_code();
-    let mut buffers = Buffers::default();
-    let mut connection = Connection::new(service, admitted, &mut buffers);
-    let end = match (ended, close_code.load(SeqCst)) {
-        (Ok(_), GOING_AWAY) => Some(End::Shutdown),
-        (Ok(_), SERVICE_RESTART) => Some(End::BackendTimeout),
-        (Ok(end), _) => Some(end),
-        (Err(_), _) => connection.answer(&Fault::NoThread).map(|end| connection.finish(end)),
-    };
-    connection.close(end.unwrap_or(End::InternalError));
 }
 
 /// The slots that `/healthz` tells of, where the request is for that path.

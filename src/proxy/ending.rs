@@ -10,6 +10,7 @@ use std::thread;
 use parking_lot::Mutex;
 use socket2::Socket;
 
+use super::admitted::Admitted;
 use crate::admission::SERVICE_RESTART;
 use crate::error::End;
 use crate::nodes::backend;
@@ -17,11 +18,11 @@ use crate::sessions::seat::CLOSING_TIME;
 
 /// How the tunnel ends: shared by both directions. To end a tunnel from elsewhere, set `close_code` and then shut down
 /// reading from the backend: the client gets a close frame with that code.
-pub struct Ending<'t> {
-    client: &'t TcpStream,
+pub struct Ending {
+    /// Whose tunnel it is: the client's socket and the close code.
+    admitted: Arc<Admitted>,
     /// The socket to the present backend.
     backend: Mutex<Arc<Socket>>,
-    close_code: &'t AtomicU16,
     first: OnceLock<End>,
     broken: AtomicBool,
 }
@@ -56,20 +57,23 @@ pub(super) enum Broken {
     Sink(io::Error),
 }
 
-impl<'t> Ending<'t> {
-    pub fn new(client: &'t TcpStream, backend: Arc<Socket>, close_code: &'t AtomicU16) -> Self {
+impl Ending {
+    pub fn new(admitted: &Arc<Admitted>, backend: &Arc<Socket>) -> Self {
         let (first, broken) = (OnceLock::new(), AtomicBool::new(false));
-        Self { client, backend: Mutex::new(backend), close_code, first, broken }
+        Self { admitted: Arc::clone(admitted), backend: Mutex::new(Arc::clone(backend)), first, broken }
     }
 
-    /// The client's socket.
-    pub(super) fn client(&self) -> &'t TcpStream {
-        self.client
+    fn client(&self) -> &TcpStream {
+        &self.admitted.stream
+    }
+
+    fn code(&self) -> &AtomicU16 {
+        self.admitted.permit.close_code()
     }
 
     /// The code that the client must get in a close frame. 0 when it must get none.
     pub(super) fn close_code(&self) -> u16 {
-        self.close_code.load(SeqCst)
+        self.code().load(SeqCst)
     }
 
     /// True when the client has ended its direction, or has broken the tunnel off.
@@ -93,7 +97,7 @@ impl<'t> Ending<'t> {
     /// This is the present backend from now on.
     pub fn lead_to(&self, backend: &Arc<Socket>) {
         *self.backend.lock() = Arc::clone(backend);
-        let _ = self.close_code.compare_exchange(SERVICE_RESTART, 0, SeqCst, SeqCst);
+        let _ = self.code().compare_exchange(SERVICE_RESTART, 0, SeqCst, SeqCst);
         // What has ended a direction meanwhile may have met the old socket. An error means that this one is dead.
         if self.is_over() {
             let _ = backend.shutdown(Shutdown::Read);
@@ -108,7 +112,7 @@ impl<'t> Ending<'t> {
         if client_left {
             let _ = self.first.set(End::ClientClosed);
         } else if !self.is_over() && !self.client_left() {
-            let _ = self.close_code.compare_exchange(0, SERVICE_RESTART, SeqCst, SeqCst);
+            let _ = self.code().compare_exchange(0, SERVICE_RESTART, SeqCst, SeqCst);
         }
     }
 
@@ -122,7 +126,7 @@ impl<'t> Ending<'t> {
             // The other direction failed and woke this one. The peer has not ended its side: nothing is passed on.
             Ok(()) if self.broken.load(SeqCst) => {}
             // When lavaproxy ends the tunnel, an error of a peer does not count.
-            _ if self.close_code.load(SeqCst) != 0 => self.close(direction),
+            _ if self.code().load(SeqCst) != 0 => self.close(direction),
             // A reset is an error in one direction only. The other direction reads an end of stream.
             Ok(()) if self.was_reset(direction) => self.note_broken(direction.reset),
             Ok(()) => self.close(direction),
@@ -136,7 +140,7 @@ impl<'t> Ending<'t> {
         let _ = self.first.set(direction.closed);
         // An error means that the sink is gone. The other direction finds that out by itself.
         let _ = match direction.to_client {
-            true => self.client.shutdown(Shutdown::Write),
+            true => self.client().shutdown(Shutdown::Write),
             false => self.backend().shutdown(Shutdown::Write),
         };
     }
@@ -146,7 +150,7 @@ impl<'t> Ending<'t> {
     fn was_reset(&self, direction: &Direction) -> bool {
         let gone = match direction.to_client {
             true => self.backend().peer_addr().is_err(),
-            false => self.client.peer_addr().is_err(),
+            false => self.client().peer_addr().is_err(),
         };
         gone && !matches!(self.first.get(), Some(End::ClientClosed | End::BackendClosed))
     }
@@ -156,14 +160,14 @@ impl<'t> Ending<'t> {
         let _ = self.first.set(end);
         self.broken.store(true, SeqCst);
         // Wakes the other direction's read and sends nothing: the close of the sockets sends the reset.
-        let _ = self.client.shutdown(Shutdown::Read);
+        let _ = self.client().shutdown(Shutdown::Read);
         let _ = self.backend().shutdown(Shutdown::Read);
     }
 
     /// Both directions have ended. The close of the sockets of a broken tunnel sends a reset. Returns how it ended.
     pub(super) fn settle(&self) -> End {
         if self.broken.load(SeqCst) {
-            backend::close_with_reset(self.client);
+            backend::close_with_reset(self.client());
             backend::close_with_reset(&*self.backend());
         }
         self.first.get().copied().unwrap_or(End::InternalError)
@@ -171,9 +175,9 @@ impl<'t> Ending<'t> {
 }
 
 /// Ends the tunnel if its thread panics, so that the other thread does not wait for ever.
-pub(super) struct Wake<'e, 't>(pub(super) &'e Ending<'t>);
+pub(super) struct Wake<'e>(pub(super) &'e Ending);
 
-impl Drop for Wake<'_, '_> {
+impl Drop for Wake<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.note_broken(End::InternalError);

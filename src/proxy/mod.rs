@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! connection: source (proxy_protocol), [ head (client) -> forwarded -> limits -> auth -> route -> forward
-//!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> tunnel (frames, ending) -> ledger
+//!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> upgraded (tunnel, frames, ending) -> ledger
 //! ```
 //!
-//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers. `refuse` turns whole
+//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers,
+//! [`carriers`] are the threads of tunnels. `refuse` turns whole
 //! connections away, `reply` writes lavaproxy's own answers. Nothing here knows a listener.
 
 pub mod admitted;
 pub mod auth;
 mod buffers;
+pub mod carriers;
 mod choose;
 mod client;
 mod closing_line;
@@ -31,6 +33,7 @@ mod session_request;
 mod source;
 mod takeover;
 mod tunnel;
+mod upgraded;
 mod upload;
 
 pub use buffers::Buffers;

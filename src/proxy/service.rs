@@ -1,4 +1,4 @@
-//! What a listener offers to its connections: rules, the format of errors, slots and the ledger.
+//! What a listener offers to its connections: rules, the format of errors, slots, the ledger, threads for tunnels.
 //!
 //! Rules are swapped whole on a reload. Each request follows the rules that held when its head arrived.
 
@@ -11,6 +11,7 @@ use log::{error, info};
 use parking_lot::Mutex;
 
 use super::auth::Auth;
+use super::carriers::Carriers;
 use super::exchange::Bounds;
 use super::limits::Holds;
 use crate::admission::Admission;
@@ -97,6 +98,7 @@ pub struct Service {
     ledger: Arc<Ledger>,
     /// `None` where addresses have no limits.
     limits: Option<Arc<Limits>>,
+    carriers: Arc<Carriers>,
     pub(super) wrong_passwords: LogLimit,
 }
 
@@ -109,6 +111,7 @@ impl Service {
         admission: &Arc<Admission>,
         ledger: &Arc<Ledger>,
         limits: Option<&Arc<Limits>>,
+        carriers: &Arc<Carriers>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -117,6 +120,7 @@ impl Service {
             admission: Arc::clone(admission),
             ledger: Arc::clone(ledger),
             limits: limits.cloned(),
+            carriers: Arc::clone(carriers),
             wrong_passwords: LogLimit::default(),
         })
     }
@@ -139,6 +143,11 @@ impl Service {
     /// The limits of addresses.
     pub(super) fn limits(&self) -> Option<&Arc<Limits>> {
         self.limits.as_ref()
+    }
+
+    /// The threads of its tunnels.
+    pub(super) fn carriers(&self) -> &Arc<Carriers> {
+        &self.carriers
     }
 
     /// What a connection from this peer counts for. `None` when it is to be closed without an answer.

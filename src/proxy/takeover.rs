@@ -10,20 +10,17 @@ use super::admitted::Admitted;
 use super::ending::Ending;
 use super::exchange::Plan;
 use super::service::{Routes, Rules, Service};
-use super::tunnel::Switch;
 use crate::config::Lavalink;
 use crate::nodes::backend::Backend;
 use crate::nodes::load::Session;
 use crate::nodes::pool::Pool;
 use crate::sessions::client_side::ClientSide;
 use crate::sessions::context::Context;
-use crate::sessions::from_node::{FromNode, TakeOver};
 use crate::sessions::kept::Kept;
 use crate::sessions::key_watch::KeyWatch;
 use crate::sessions::opening::Opening;
 use crate::sessions::seat::Place;
 use crate::sessions::takeover;
-use crate::sessions::to_node::ToNode;
 use crate::sessions::watch::Watch;
 
 /// The handshake whose head this is, kept for another node. `None` when sessions are not taken over.
@@ -36,11 +33,18 @@ pub fn opening(rules: &Rules, plan: &Plan, head: &[u8]) -> Option<Opening> {
 
 /// What is followed of a tunnel's session.
 pub struct Followed {
-    watch: Watch,
+    /// What its node sends.
+    pub watch: Watch,
+    /// What its client sends.
+    pub sent: Sent,
+}
+
+/// What is followed of what a client sends.
+pub struct Sent {
     /// Where clients name their sessions themselves.
-    keys: Option<KeyWatch>,
+    pub keys: Option<KeyWatch>,
     /// If the session can be taken over.
-    kept: Option<Arc<Kept>>,
+    pub kept: Option<Arc<Kept>>,
 }
 
 impl Followed {
@@ -52,19 +56,8 @@ impl Followed {
         let kept = opening.map(|opening| Kept::new(version, opening, sessions.memory(), socket));
         let watch = Watch::new(sessions, node, names_sessions, kept.as_ref());
         let has_keys = names_sessions && version == Lavalink::V3;
-        Some(Self { watch, keys: has_keys.then(|| KeyWatch::new(sessions, node)), kept })
-    }
-
-    /// What the tunnel reads from in the node's place, and what it writes to.
-    pub fn ends<'t>(
-        &'t mut self,
-        socket: &Arc<Socket>,
-        switch: &Switch,
-        client: ClientSide<'t>,
-        take_over: TakeOver<'t>,
-    ) -> (FromNode<'t>, ToNode<'t>) {
-        let to_node = ToNode::new(socket, &mut self.keys, self.kept.as_ref(), client);
-        (FromNode::new(&mut self.watch, socket, &switch.from_backend, take_over), to_node)
+        let keys = has_keys.then(|| KeyWatch::new(sessions, node));
+        Some(Self { watch, sent: Sent { keys, kept } })
     }
 }
 
@@ -74,7 +67,7 @@ pub fn take_over(
     service: &Service,
     admitted: &Admitted,
     session: &Mutex<Session>,
-    ending: &Ending<'_>,
+    ending: &Ending,
     kept: &Kept,
     watch: &mut Watch,
 ) -> Option<Arc<Socket>> {
@@ -103,7 +96,7 @@ pub fn take_over(
 fn find_node(
     service: &Service,
     admitted: &Admitted,
-    ending: &Ending<'_>,
+    ending: &Ending,
     kept: &Kept,
     watch: &mut Watch,
 ) -> Option<(Arc<Socket>, Option<Place>)> {

@@ -1,18 +1,17 @@
-//! The tunnel after a 101. Two threads copy one direction each until both directions have ended.
+//! The bytes of a tunnel after a 101, one direction in each of two threads.
 //!
 //! It touches only the client's socket and what it is given of the backend's. It takes no lock and allocates nothing per
 //! read.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::thread;
 
 use socket2::SockRef;
 
-use super::ending::{BACKEND_TO_CLIENT, Broken, CLIENT_TO_BACKEND, Ending, Wake};
+use super::ending::{BACKEND_TO_CLIENT, Broken, CLIENT_TO_BACKEND, Ending};
 use super::frames::{Frames, close_frame};
-use crate::error::End;
-use crate::ledger::{Meter, Metered};
+use crate::ledger::Metered;
+use crate::sessions::client_side::ClientSide;
 
 /// The size of the buffer for little traffic. It lies on the thread's stack.
 const SMALL: usize = 4096;
@@ -20,10 +19,6 @@ const SMALL: usize = 4096;
 const LARGE: usize = 64 * 1024;
 /// After this many small reads in a row the large buffer is freed.
 const CALM: u32 = 16;
-
-/// The stack of the thread that copies to the client: [`SMALL`], and what the source needs to find another backend. Only
-/// what is used of it takes memory.
-const STACK: usize = 192 * 1024;
 
 /// What the exchange hands to the tunnel when both sides have agreed to switch protocols.
 pub struct Switch {
@@ -35,42 +30,24 @@ pub struct Switch {
     pub from_client: Vec<u8>,
 }
 
-/// Copies both directions until both have ended; a half-closed tunnel still delivers the other direction. What is read
-/// from `from_backend` is for the client, what the client sends is written to `to_backend`.
+/// Copies what the backend sends until it ends. A half-closed tunnel still delivers the other direction.
 ///
 /// The answer is sent at once in a write of its own: some clients lose bytes that arrive together with it.
-///
-/// # Errors
-/// When the second thread cannot be started. Nothing was sent then.
-pub fn run(
-    ending: &Ending<'_>,
-    meter: &Meter,
-    switch: &Switch,
-    from_backend: impl Read + Send,
-    mut to_backend: impl Write,
-) -> io::Result<End> {
-    let client = Metered::new(ending.client(), meter);
-    thread::scope(|scope| -> io::Result<()> {
-        let _wake_the_other = Wake(ending);
-        let copying = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
-            let _wake_the_other = Wake(ending);
-            let mut client = ToClient { stream: client, frames: Frames::default() };
-            let answered = client.stream.write_all(&switch.answer).map_err(Broken::Sink);
-            let copied = answered.and_then(|()| copy(from_backend, &mut client));
-            match ending.close_code() {
-                0 => {}
-                code => client.send_close(&copied, code),
-            }
-            ending.note(copied, &BACKEND_TO_CLIENT);
-        })?;
-        let begun = to_backend.write_all(&switch.from_client).map_err(Broken::Sink);
-        ending.note(begun.and_then(|()| copy(client, to_backend)), &CLIENT_TO_BACKEND);
-        if copying.join().is_err() {
-            ending.note_broken(End::InternalError);
-        }
-        Ok(())
-    })?;
-    Ok(ending.settle())
+pub fn to_client(ending: &Ending, client: ClientSide<'_>, answer: &[u8], from_backend: impl Read) {
+    let mut client = ToClient { stream: Metered::new(client.stream, client.meter), frames: Frames::default() };
+    let answered = client.stream.write_all(answer).map_err(Broken::Sink);
+    let copied = answered.and_then(|()| copy(from_backend, &mut client));
+    match ending.close_code() {
+        0 => {}
+        code => client.send_close(&copied, code),
+    }
+    ending.note(copied, &BACKEND_TO_CLIENT);
+}
+
+/// Copies what the client sends until it ends, after what it has sent already.
+pub fn to_backend(ending: &Ending, client: ClientSide<'_>, first: &[u8], mut to_backend: impl Write) {
+    let begun = to_backend.write_all(first).map_err(Broken::Sink);
+    ending.note(begun.and_then(|()| copy(Metered::new(client.stream, client.meter), to_backend)), &CLIENT_TO_BACKEND);
 }
 
 /// The stream to a client, whose frames are followed.

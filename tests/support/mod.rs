@@ -5,7 +5,7 @@
 
 pub mod tool;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -479,6 +479,20 @@ pub fn without_via(request: &str) -> String {
 /// Threads of this process.
 pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// The threads of this process that carry tunnels, or wait for one.
+pub fn carriers() -> HashSet<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
+    let is_carrier = |name: io::Result<String>| name.is_ok_and(|name| name.trim() == "carrier");
+    let carriers = tasks.filter(|task| is_carrier(std::fs::read_to_string(task.path().join("comm"))));
+    carriers.map(|task| task.file_name().into_string().unwrap()).collect()
+}
+
+/// The other threads of this process.
+pub fn threads_but_carriers() -> usize {
+    let carriers = carriers().len();
+    threads().saturating_sub(carriers)
 }
 
 /// Open descriptors of this process.

@@ -15,8 +15,8 @@ use crate::tunnels::Tunnels;
 use crate::usage;
 
 const MEMORY_GOAL: f64 = 75.0 * 1024.0;
-/// How many windows to wait for everything to be given back: lavaproxy's idle workers end after ten seconds.
-const PATIENCE: u32 = 15;
+/// How many windows to wait for everything to be given back: lavaproxy's idle carriers end after thirty seconds.
+const PATIENCE: u32 = 20;
 
 /// 2,000 tunnels, all opened at once as after a restart.
 pub fn run(bench: &Bench, findings: &mut Findings) {
