@@ -17,9 +17,9 @@ pub enum Metric {
     Rate,
     /// Seconds that one operation in a hundred exceeds.
     P99,
-    /// The same before an attack.
+    /// The same before an attack or a storm.
     Calm,
-    /// Seconds until all tunnels were open.
+    /// Seconds until all tunnels were open, or open again.
     Opening,
     /// Bytes for each tunnel, or for all.
     Memory,
@@ -91,6 +91,12 @@ impl Samples {
 
     pub fn median(&self, contestant: Contestant, metric: Metric) -> Option<f64> {
         Spread::of(self.values(contestant, metric)).map(|spread| spread.median)
+    }
+
+    /// The p99 for that before, by round.
+    pub fn to_calm(&self, contestant: Contestant) -> Option<Spread> {
+        let [now, calm] = [Metric::P99, Metric::Calm].map(|metric| self.values(contestant, metric));
+        Spread::of(now.into_iter().zip(calm).map(|(now, calm)| now / calm).collect())
     }
 
     /// Lavaproxy's value for each of the other's of the same round.

@@ -96,13 +96,28 @@ pub struct Running {
 
 impl Node {
     pub fn start(directory: &Path) -> io::Result<Self> {
+        Self::start_at(0, directory)
+    }
+
+    /// One whose v4 has this port.
+    pub fn start_at(port: u16, directory: &Path) -> io::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.arg("node");
+        command.args(["node", &port.to_string()]);
         let mut process = Process::start(&command, &directory.join("node.log"))?;
         let ports = process.first_line()?;
         let (v3, v4) = ports.split_once(' ').ok_or_else(|| io::Error::other("the pretend Lavalink did not start"))?;
         let port = |text: &str| text.parse().map_err(io::Error::other);
         Ok(Self { _process: process, v3: port(v3)?, v4: port(v4)? })
+    }
+
+    /// The port of its v4.
+    pub fn v4(&self) -> u16 {
+        self.v4
+    }
+
+    /// Its v3, and beside it the v4 of another process.
+    pub fn beside(self, v4: u16) -> Self {
+        Self { v4, ..self }
     }
 }
 
@@ -113,7 +128,17 @@ impl Stage {
     }
 
     fn try_to_start(&self, contestant: Contestant) -> io::Result<Running> {
-        let (port, web) = (free_port()?, free_port()?);
+        self.start_at(contestant, free_port()?, free_port()?)
+    }
+
+    /// Kills a contestant and starts it anew at the same ports.
+    pub fn restart(&self, running: &mut Running, contestant: Contestant) -> io::Result<()> {
+        running.processes.clear();
+        *running = self.start_at(contestant, running.address.port(), running.web.port())?;
+        Ok(())
+    }
+
+    fn start_at(&self, contestant: Contestant, port: u16, web: u16) -> io::Result<Running> {
         let command = match contestant {
             Contestant::Lavaproxy => Some(self.lavaproxy(port, web, "on")),
             Contestant::Unwatching => Some(self.lavaproxy(port, web, "off")),

@@ -44,8 +44,8 @@ use loads::{LOADS, Load, ON_REQUEST};
 const HELP: &str = "\
 cargo bench --bench peers -- [--loads NAME,NAME,...] [--rounds N] [--seconds N]
 
-  --loads    some of: idle, echo, closed, large, watch, rest, connect, bodies, growth, crowd, scrape, attack; and
-             fleet, which runs only when it is named
+  --loads    some of: idle, storm, restart, echo, closed, large, watch, rest, connect, bodies, growth, crowd, scrape,
+             attack; and fleet, which runs only when it is named
   --rounds   how often each contestant has its turn, 5
   --seconds  how long a turn is, 2
 
@@ -64,7 +64,7 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["node"] => Ok(node::run()?),
+        ["node", port] => Ok(node::run(port.parse()?)?),
         ["pipe", port, node] => Ok(pipe::run(port.parse()?, node.parse()?)?),
         ["attacker", kind, target, millis] => Ok(attacker::run(kind, target, millis)?),
         ["attack", rounds, seconds, shrink] => run_attack(rounds.parse()?, seconds.parse()?, shrink.parse()?),

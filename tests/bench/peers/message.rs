@@ -31,6 +31,11 @@ impl Message {
         Self { target: wire::ECHOES, preface: 0, ..Self::new(wire::BINARY, &payload, 0) }
     }
 
+    /// The same for the v3 node.
+    pub fn binary_of_v3(length: usize) -> Self {
+        Self { target: wire::V3_ECHOES, ..Self::binary(length) }
+    }
+
     /// A `playerUpdate` of a session.
     pub fn update() -> Self {
         let (before, behind) = UPDATE;

@@ -48,8 +48,8 @@ struct Connection {
     closes: bool,
 }
 
-/// Serves until it is killed. Says its two ports, v3's and v4's, on standard output.
-pub fn run() -> io::Result<()> {
+/// Serves until it is killed, v4 on this port, which may be 0. Says its two ports, v3's and v4's, on standard output.
+pub fn run(port: u16) -> io::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let answers = Answers {
         small: wire::chunked(&wire::small_body()).into(),
@@ -59,7 +59,7 @@ pub fn run() -> io::Result<()> {
     };
     let (poll, connections, buffer) = (Poll::new()?, Slab::new(), vec![0; BUFFER]);
     let mut node = Node { poll, connections, answers, accepted: 0, buffer };
-    let (mut v3, mut v4) = (listen()?, listen()?);
+    let (mut v3, mut v4) = (listen(0)?, listen(port)?);
     node.poll.registry().register(&mut v3, V3, Interest::READABLE)?;
     node.poll.registry().register(&mut v4, V4, Interest::READABLE)?;
     println!("{} {}", v3.local_addr()?.port(), v4.local_addr()?.port());
@@ -80,8 +80,8 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-fn listen() -> io::Result<TcpListener> {
-    let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = lavaproxy::listener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(TcpListener::from_std(listener))

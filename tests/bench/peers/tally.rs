@@ -15,6 +15,12 @@ impl Tally {
         self.latencies.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Adds what was counted in the time after.
+    pub fn go_on(&mut self, next: Self) {
+        self.latencies.extend(next.latencies);
+        self.took += next.took;
+    }
+
     pub fn operations(&self) -> f64 {
         self.latencies.len() as f64
     }

@@ -17,9 +17,11 @@ use crate::wire;
 
 /// A handshake or an echo that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The pause between two looks at tunnels that are to close.
+const LOOK: Duration = Duration::from_millis(2);
 const BUFFER: usize = 64 * 1024;
 /// How many addresses many are.
-const SOURCES: u8 = 250;
+const SOURCES: u8 = 200;
 
 /// Connections that became tunnels.
 pub struct Tunnels {
@@ -64,6 +66,17 @@ impl Tunnels {
         Ok(Self::all_of(opening)?.0)
     }
 
+    /// The same from many addresses.
+    pub fn open_sessions_from_many(address: SocketAddr, count: usize) -> io::Result<Self> {
+        Ok(Self::all_of(Opening::ask_from_many(address, count, Message::update())?)?.0)
+    }
+
+    /// So many to the v3 node.
+    pub fn open_v3(address: SocketAddr, count: usize, payload: usize) -> io::Result<Self> {
+        let opening = Opening::ask_by(|| TcpStream::connect(address), count, Message::binary_of_v3(payload))?;
+        Ok(Self::all_of(opening)?.0)
+    }
+
     /// The same from this address.
     pub fn open_from(
         from: Ipv4Addr,
@@ -76,7 +89,7 @@ impl Tunnels {
 
     /// The same from many addresses.
     pub fn open_from_many(address: SocketAddr, count: usize, payload: usize) -> io::Result<(Self, Duration)> {
-        Self::all_of(Opening::ask_from_many(address, count, payload)?)
+        Self::all_of(Opening::ask_from_many(address, count, Message::binary(payload))?)
     }
 
     fn all_of(opening: Opening) -> io::Result<(Self, Duration)> {
@@ -145,6 +158,23 @@ impl Tunnels {
         }
         tally.took = start.elapsed();
         Ok(tally)
+    }
+
+    /// Waits until the other side has ended all of them.
+    pub fn wait_until_closed(mut self) -> io::Result<()> {
+        let (start, mut events) = (Instant::now(), Events::with_capacity(1024));
+        for index in 0..self.tunnels.len() {
+            loop {
+                match self.tunnels[index].stream.read(&mut self.buffer) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        self.wait(&mut events, LOOK, start + PATIENCE)?;
+                    }
+                    Ok(0) | Err(_) => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn wait(&mut self, events: &mut Events, at_most: Duration, bound: Instant) -> io::Result<()> {
@@ -244,13 +274,13 @@ impl Opening {
     }
 
     /// The same from many addresses, as bots are.
-    pub fn ask_from_many(address: SocketAddr, count: usize, payload: usize) -> io::Result<Self> {
+    pub fn ask_from_many(address: SocketAddr, count: usize, message: Message) -> io::Result<Self> {
         let last = Cell::new(0);
         let connect = || {
             last.set(last.get() % SOURCES + 1);
             source::connect(Ipv4Addr::new(127, 0, 5, last.get()), address)
         };
-        Self::ask_by(connect, count, Message::binary(payload))
+        Self::ask_by(connect, count, message)
     }
 
     fn ask_by(connect: impl Fn() -> io::Result<TcpStream>, count: usize, message: Message) -> io::Result<Self> {

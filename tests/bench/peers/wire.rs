@@ -18,6 +18,8 @@ pub const PLAYER: &str = "/players/170939974227591168";
 const ENCODED: &str = "QAAAdQMACVRlc3QgVG9uZQAGVGVzdGVyAAAAAAAAo8gAHmh0dHA6Ly8xMjcuMC4wLjE6ODA4MC90b25lLm1wMwABAB5odHRwOi8vMTI3LjAuMC4xOjgwODAvdG9uZS5tcDMAAAAEaHR0cAADbXAzAAAAAAAAAAA=";
 /// A handshake for a session that has a `ready`, before the first answer there.
 pub const SESSION: &str = "/v4/websocket?ready";
+/// A handshake for echoes of the v3 node.
+pub const V3_ECHOES: &str = "/";
 /// A handshake for echoes alone.
 pub const ECHOES: &str = "/v4/websocket";
 pub const MASK: [u8; 4] = [0x1f, 0x8a, 0x3c, 0x57];

@@ -8,8 +8,8 @@ use std::process::Stdio;
 use crate::attacker::{Attacker, Count, Kind};
 use crate::bench::{Bench, Findings};
 use crate::compare::Goal::AtMost;
-use crate::compare::{Metric, Row, Sample, Samples, Spread, Verdict};
-use crate::contestant::Contestant::{self, Haproxy, Lavaproxy};
+use crate::compare::{Metric, Row, Sample, Verdict};
+use crate::contestant::Contestant::{Haproxy, Lavaproxy};
 use crate::contestant::Running;
 use crate::loads::messages::SMALL;
 use crate::namespace;
@@ -67,7 +67,7 @@ fn attack(bench: &Bench, findings: &mut Findings, what: &str, kind: Kind) {
     let load = format!("WebSocket echo 256 B, {TUNNELS} tunnels × {PACE}/s, while an address {what}");
     let samples = bench.measure(&load, &[Lavaproxy, Haproxy], findings, |running, _| messages(bench, running, kind));
     let mut row = Row::of(&load, Metric::P99, &[], &samples);
-    let ratios = [Lavaproxy, Haproxy].map(|who| ratio(&samples, who));
+    let ratios = [Lavaproxy, Haproxy].map(|who| samples.to_calm(who));
     let [ours, theirs] = ratios.map(|ratio| ratio.map_or("failed".to_owned(), |ratio| ratio.to_string()));
     row.ours += &format!(", {ours} × without the attack; HAProxy's is {theirs} × without");
     let goal = format!("≤ {CALM_GOAL} × without");
@@ -102,10 +102,4 @@ fn check(kind: Kind, count: Count) -> io::Result<()> {
         return Err(io::Error::other(format!("the limits do not hold: {count:?}")));
     }
     Ok(())
-}
-
-/// The p99 under attack for that before, by round.
-fn ratio(samples: &Samples, contestant: Contestant) -> Option<Spread> {
-    let [attacked, calm] = [Metric::P99, Metric::Calm].map(|metric| samples.values(contestant, metric));
-    Spread::of(attacked.into_iter().zip(calm).map(|(attacked, calm)| attacked / calm).collect())
 }

@@ -8,6 +8,7 @@ use crate::compare::{Metric, Row, Sample, Samples};
 use crate::contestant::Contestant::{Direct, Fleet, Lavaproxy};
 use crate::footprint::{self, Footprint};
 use crate::loads::messages::{PACE, SMALL};
+use crate::message::Message;
 use crate::tunnels::{Opening, Tunnels};
 
 /// More than one lavaproxy holds where nothing of the kernel was raised, and what one HAProxy holds with 20,000
@@ -45,7 +46,7 @@ fn hold(bench: &Bench, findings: &mut Findings) {
     let load = format!("fleet: {count} tunnels asked for");
     let held = RefCell::new(Vec::new());
     bench.measure(&load, &[Lavaproxy, Fleet], findings, |running, contestant| {
-        let opening = Opening::ask_from_many(running.address, count, SMALL)?;
+        let opening = Opening::ask_from_many(running.address, count, Message::binary(SMALL))?;
         let (stand, refused) = (opening.tunnels.count(), opening.refusals.len());
         let lost = opening.broken.map_or(0, |(_, count)| count);
         held.borrow_mut().push(format!("{}: {stand} stand, {refused} refused, {lost} lost", contestant.name()));

@@ -7,7 +7,9 @@ mod growth;
 mod idle;
 mod messages;
 mod requests;
+mod restart;
 mod scrape;
+mod storm;
 mod watch;
 
 use crate::bench::{Bench, Findings};
@@ -22,8 +24,10 @@ pub struct Load {
 pub const ON_REQUEST: [Load; 1] = [Load { name: "fleet", run: fleet::run }];
 
 /// The others. Memory comes first, before the kernel's caches have grown by the other loads.
-pub const LOADS: [Load; 12] = [
+pub const LOADS: [Load; 14] = [
     Load { name: "idle", run: idle::run },
+    Load { name: "storm", run: storm::run },
+    Load { name: "restart", run: restart::run },
     Load { name: "echo", run: messages::echo },
     Load { name: "closed", run: messages::closed },
     Load { name: "large", run: messages::large },
