@@ -96,13 +96,19 @@ pub struct Running {
 
 impl Node {
     pub fn start(directory: &Path) -> io::Result<Self> {
-        Self::start_at(0, directory)
+        Self::start_by(&["0"], directory)
     }
 
-    /// One whose v4 has this port.
-    pub fn start_at(port: u16, directory: &Path) -> io::Result<Self> {
+    /// One whose v4 has this port. The `ready` of a session comes at once if it `greets`.
+    pub fn start_at(port: u16, greets: bool, directory: &Path) -> io::Result<Self> {
+        let port = port.to_string();
+        let arguments = [port.as_str(), "greets"];
+        Self::start_by(if greets { &arguments } else { &arguments[..1] }, directory)
+    }
+
+    fn start_by(arguments: &[&str], directory: &Path) -> io::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(["node", &port.to_string()]);
+        command.arg("node").args(arguments);
         let mut process = Process::start(&command, &directory.join("node.log"))?;
         let ports = process.first_line()?;
         let (v3, v4) = ports.split_once(' ').ok_or_else(|| io::Error::other("the pretend Lavalink did not start"))?;

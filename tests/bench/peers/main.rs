@@ -64,7 +64,8 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["node", port] => Ok(node::run(port.parse()?)?),
+        ["node", port] => Ok(node::run(port.parse()?, false)?),
+        ["node", port, "greets"] => Ok(node::run(port.parse()?, true)?),
         ["pipe", port, node] => Ok(pipe::run(port.parse()?, node.parse()?)?),
         ["attacker", kind, target, millis] => Ok(attacker::run(kind, target, millis)?),
         ["attack", rounds, seconds, shrink] => run_attack(rounds.parse()?, seconds.parse()?, shrink.parse()?),

@@ -34,6 +34,8 @@ struct Answers {
     large: Rc<[u8]>,
     player: Rc<[u8]>,
     last_chunk: Rc<[u8]>,
+    /// The `ready` of a session comes at once.
+    greets: bool,
 }
 
 struct Connection {
@@ -48,14 +50,17 @@ struct Connection {
     closes: bool,
 }
 
-/// Serves until it is killed, v4 on this port, which may be 0. Says its two ports, v3's and v4's, on standard output.
-pub fn run(port: u16) -> io::Result<()> {
+/// Serves until it is killed, v4 on this port, which may be 0. Says its two ports, v3's and v4's, on standard output. `greets`
+/// is true for one whose sessions have their `ready` at once, as lavaproxy needs it for a takeover: the load itself does not
+/// take it together with the 101.
+pub fn run(port: u16, greets: bool) -> io::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let answers = Answers {
         small: wire::chunked(&wire::small_body()).into(),
         large: wire::chunked(&wire::large_body()).into(),
         player: wire::chunked(&wire::player_body()).into(),
         last_chunk: wire::LAST_CHUNK.into(),
+        greets,
     };
     let (poll, connections, buffer) = (Poll::new()?, Slab::new(), vec![0; BUFFER]);
     let mut node = Node { poll, connections, answers, accepted: 0, buffer };
@@ -167,8 +172,11 @@ impl Connection {
         }
         self.received.drain(..whole);
         if let Some(key) = key {
-            (self.is_tunnel, self.owes_ready) = (true, owes_ready);
+            (self.is_tunnel, self.owes_ready) = (true, owes_ready && !answers.greets);
             self.send(wire::switching(&key).into())?;
+            if owes_ready && answers.greets {
+                self.send(wire::ready(self.number).into())?;
+            }
             return Ok(true);
         }
         self.closes = closes;

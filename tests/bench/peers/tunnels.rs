@@ -1,6 +1,7 @@
 //! The load of WebSocket tunnels: opens them, sends messages and checks every byte of the echoes.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -158,6 +159,27 @@ impl Tunnels {
         }
         tally.took = start.elapsed();
         Ok(tally)
+    }
+
+    /// Each tunnel sends a message again and again, until one has come back.
+    pub fn send_until_all_answer(&mut self, pause: Duration) -> io::Result<()> {
+        let (start, mut events, mut tally) = (Instant::now(), Events::with_capacity(1024), Tally::default());
+        let mut waiting: HashSet<usize> = (0..self.tunnels.len()).collect();
+        while !waiting.is_empty() {
+            for index in &waiting {
+                self.send(*index)?;
+            }
+            let next = Instant::now() + pause;
+            while !waiting.is_empty() && Instant::now() < next {
+                self.wait(&mut events, next.saturating_duration_since(Instant::now()), start + PATIENCE)?;
+                for event in &events {
+                    if self.receive(event, &mut tally)? > 0 {
+                        waiting.remove(&event.token().0);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the other side has ended all of them.

@@ -1,6 +1,7 @@
 //! A node is killed and another takes its place: its bots connect again at once, while the bots of another node go on.
 //!
-//! lavaproxy runs with `SESSION_TAKEOVER=off`. With it on, the bots would notice nothing and connect no second time.
+//! lavaproxy runs with `SESSION_TAKEOVER=off`. With it on, the bots notice nothing and connect no second time: then it is the
+//! time until the messages of the last one pass again.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub const BOTS: usize = 2000;
 /// The tunnels to the other node, and their messages a second on each.
 const BYSTANDERS: usize = 10;
 const PACE: f64 = 50.0;
+/// The pause between two messages of a bot whose node is lost.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The shortest run of the bystanders.
 const SLICE: Duration = Duration::from_millis(50);
 /// Of the bystanders' p99 in the storm, to that before.
@@ -34,8 +37,12 @@ pub fn run(bench: &Bench, findings: &mut Findings) {
         Err(error) => return findings.failures.push(format!("{load}: {error}")),
     };
     let mut node = Some(node);
-    let mut samples = bench
-        .measure(&load, &[Unwatching, Haproxy, Nginx], findings, |running, _| storm(&bench, running, count, &mut node));
+    let all = [Unwatching, Haproxy, Nginx, Lavaproxy];
+    let mut samples = bench.measure(&load, &all, findings, |running, contestant| match contestant {
+        Lavaproxy => take_over(&bench, running, count, &mut node),
+        _ => storm(&bench, running, count, &mut node),
+    });
+    let taken_over = samples.median(Lavaproxy, Metric::Opening);
     if let Some(ours) = samples.0.remove(&Unwatching) {
         samples.0.insert(Lavaproxy, ours);
     }
@@ -49,6 +56,9 @@ pub fn run(bench: &Bench, findings: &mut Findings) {
     let goal = format!("≤ {CALM_GOAL} × before");
     row.verdicts.push(Verdict::at_most(goal, calm[0].map(|ratio| ratio.median), CALM_GOAL));
     findings.rows.push(row);
+    let time = taken_over.map_or("failed".to_owned(), |time| Metric::Opening.show(time));
+    let last = format!("the node of {count} bots is restarted, SESSION_TAKEOVER=on: until all messages pass again");
+    findings.rows.push(Row::alone(&last, Metric::Opening.name(), time, Vec::new()));
     findings.raw.push((load, samples));
 }
 
@@ -96,9 +106,28 @@ fn storm(bench: &Bench, running: &Running, count: usize, node: &mut Option<Node>
 /// Restarts the node. How long it takes until the last bot has its `ready`.
 fn come_back(bots: Tunnels, address: SocketAddr, node: &mut Option<Node>, stage: &Stage) -> io::Result<Duration> {
     let (start, count) = (Instant::now(), bots.count());
-    drop(node.take());
-    *node = Some(Node::start_at(stage.node.v4(), &stage.directory)?);
+    restart(node, false, stage)?;
     bots.wait_until_closed()?;
     Tunnels::open_sessions_from_many(address, count)?.run_closed(Duration::ZERO)?;
     Ok(start.elapsed())
+}
+
+/// The same with bots that lavaproxy keeps.
+fn take_over(bench: &Bench, running: &Running, count: usize, node: &mut Option<Node>) -> io::Result<Sample> {
+    let mut bots = Tunnels::open_sessions_from_many(running.address, count)?;
+    bots.run_closed(Duration::ZERO)?;
+    let start = Instant::now();
+    restart(node, true, &bench.stage)?;
+    let answered = bots.send_until_all_answer(PAUSE);
+    let took = start.elapsed();
+    // The next contestant's bots need the other kind.
+    restart(node, false, &bench.stage)?;
+    answered?;
+    Ok(Sample::from([(Metric::Opening, took.as_secs_f64())]))
+}
+
+fn restart(node: &mut Option<Node>, greets: bool, stage: &Stage) -> io::Result<()> {
+    drop(node.take());
+    *node = Some(Node::start_at(stage.node.v4(), greets, &stage.directory)?);
+    Ok(())
 }
