@@ -188,6 +188,17 @@ impl Body {
                 };
                 continue;
             }
+            if self.state == State::Line(Line::SizeStart, 0, 0) {
+                if let Some((size, length)) = plain_line(&window[read..]) {
+                    if !self.unchunk {
+                        window.copy_within(read..read + length, written);
+                        written += length;
+                    }
+                    read += length;
+                    self.line_end(size)?;
+                    continue;
+                }
+            }
             let byte = window[read];
             read += 1;
             if self.framing_byte(byte)? && !self.unchunk {
@@ -293,6 +304,19 @@ impl Body {
         self.state = State::Trailer(next, length);
         Ok(keep)
     }
+}
+
+/// The size in a chunk line that is there whole and has no extension, and the line's length: most lines of most nodes.
+/// Any other line is read byte by byte.
+fn plain_line(window: &[u8]) -> Option<(u64, usize)> {
+    let (mut size, mut digits) = (0, 0);
+    while let Some(digit) = window.get(digits).and_then(|byte| char::from(*byte).to_digit(16)) {
+        (size, digits) = (size << 4 | u64::from(digit), digits + 1);
+        if digits > usize::from(MAX_SIZE_DIGITS) {
+            return None;
+        }
+    }
+    (digits > 0 && window[digits..].starts_with(b"\r\n")).then_some((size, digits + 2))
 }
 
 fn clamp(left: u64, available: usize) -> usize {

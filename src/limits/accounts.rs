@@ -29,9 +29,9 @@ pub struct Accounts {
     /// The account of `PROXY_PASSWORD` first, then those of the file in its order.
     all: Vec<Arc<Account>>,
     by_id: HashMap<u64, Arc<Account>>,
-    /// By a hash of the password under a key of this process, so that the time of a lookup tells nothing about the
-    /// passwords. Two passwords can have the same hash.
-    by_hash: HashMap<u64, Vec<Arc<Account>>>,
+    /// In the order of a hash of the password under a key of this process, so that the time of a lookup tells nothing
+    /// about the passwords. Two passwords can have the same hash.
+    by_hash: Vec<(u64, Arc<Account>)>,
     hash: RandomState,
     next_id: u64,
 }
@@ -57,18 +57,19 @@ impl Accounts {
         }
         let by_id = all.iter().map(|account| (account.id, Arc::clone(account))).collect();
         let hash = RandomState::new();
-        let mut by_hash: HashMap<u64, Vec<Arc<Account>>> = HashMap::with_capacity(all.len());
-        for account in &all {
-            by_hash.entry(hash.hash_one(account.password())).or_default().push(Arc::clone(account));
-        }
+        let mut by_hash: Vec<_> =
+            all.iter().map(|account| (hash.hash_one(account.password()), Arc::clone(account))).collect();
+        by_hash.sort_by_key(|(hash, _)| *hash);
         Arc::new(Self { all, by_id, by_hash, hash, next_id })
     }
 
-    /// The account with this password. The time that this takes depends on the length of what was sent, and neither on
-    /// the passwords nor on the number of accounts.
+    /// The account with this password. The time that this takes depends on the length of what was sent and hardly on
+    /// the number of accounts. It tells nothing about the passwords.
     pub fn find(&self, sent: &[u8]) -> Option<&Arc<Account>> {
-        let same_hash = self.by_hash.get(&self.hash.hash_one(sent))?;
-        same_hash.iter().find(|account| account.password().ct_eq(sent).into())
+        let sent_hash = self.hash.hash_one(sent);
+        let from = self.by_hash.partition_point(|(hash, _)| *hash < sent_hash);
+        let same_hash = self.by_hash[from..].iter().take_while(|(hash, _)| *hash == sent_hash);
+        same_hash.map(|(_, account)| account).find(|account| account.password().ct_eq(sent).into())
     }
 
     /// True while the connections of the account with this id may go on: it is there under the same name and with the

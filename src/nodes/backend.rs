@@ -22,7 +22,7 @@ use crate::error::{self, BackendFault, End, Fault};
 use crate::http::head::Field;
 use crate::log_limit::LogLimit;
 
-/// The age at which an idle connection is not used again. Lavalink closes it after 60 seconds.
+/// The age at which a sweep closes an idle connection. Lavalink closes it after 60 seconds.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
 /// The most idle connections of one backend.
 const MAX_IDLE: usize = 128;
@@ -231,9 +231,9 @@ impl Backend {
     /// # Errors
     /// 502, 503 or 504 as a [`Fault`], within `time`.
     pub fn link(&self, time: Duration) -> Result<Link, Fault> {
-        while let Some(idle) = self.take_idle() {
-            if stands(&idle.socket) {
-                return Ok(Link { socket: idle.socket, reused: true });
+        while let Some(socket) = self.take_idle() {
+            if stands(&socket) {
+                return Ok(Link { socket, reused: true });
             }
         }
         self.fresh_link(time)
@@ -292,9 +292,8 @@ impl Backend {
         drop(closed);
     }
 
-    fn take_idle(&self) -> Option<Idle> {
-        let mut idle = self.idle.lock();
-        idle.pop().filter(|idle| idle.since.elapsed() < MAX_IDLE_AGE)
+    fn take_idle(&self) -> Option<Socket> {
+        self.idle.lock().pop().map(|idle| idle.socket)
     }
 
     fn connect(&self, deadline: Instant, is_wanted: &dyn Fn() -> bool) -> io::Result<Socket> {

@@ -236,7 +236,7 @@ impl<'s> Connection<'s> {
         if !permit.begin_request() {
             return Err(Fault::Gone(End::Shutdown));
         }
-        self.rules = service.rules();
+        service.renew(rules);
         read.map_err(|error| {
             summary.guess(buffers.client.data());
             match error {

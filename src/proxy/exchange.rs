@@ -263,10 +263,9 @@ impl Exchange<'_, '_> {
         let mut deadline = None;
         let bound = self.bounds.response;
         let length = head::read(&mut &self.link, &mut self.buffers.backend, |_, partial| {
-            let now = Instant::now();
             match deadline {
-                None if partial => deadline = Some(now + bound),
-                Some(deadline) if now > deadline => return Err(io::ErrorKind::TimedOut.into()),
+                None if partial => deadline = Some(Instant::now() + bound),
+                Some(deadline) if Instant::now() > deadline => return Err(io::ErrorKind::TimedOut.into()),
                 _ => {}
             }
             Ok(())

@@ -1,9 +1,9 @@
 //! Writes the heads that lavaproxy forwards, in either direction: which fields pass, which are replaced. Writes to
 //! memory only.
 
-use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -71,11 +71,11 @@ pub fn write_request_head(
     }
     for field in head::end_to_end(request.fields) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        if let (true, Some(id)) = (is("session-id"), &cuts.session_field) {
+        if let Some(id) = cuts.session_field.as_ref().filter(|_| is("session-id")) {
             write_field(out, field.name, id.as_bytes());
-        } else if is("session-id") && cuts.session_id > 0 {
+        } else if cuts.session_id > 0 && is("session-id") {
             write_field(out, field.name, field.value.get(cuts.session_id..).unwrap_or_default());
-        } else if is(NODE_FIELD) && cuts.node_field {
+        } else if cuts.node_field && is(NODE_FIELD) {
             continue;
         } else if is("authorization") {
             if let Some(password) = backend.password() {
@@ -138,27 +138,53 @@ fn may_tell(name: &str, trail: &Trail) -> bool {
 
 /// Writes the client, then the fronts between it and lavaproxy.
 fn write_forwarded_for(out: &mut Vec<u8>, trail: &Trail) {
-    print(out, format_args!("X-Forwarded-For: {}", trail.client.address));
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    write_address(out, trail.client.address);
     for front in &trail.fronts {
-        print(out, format_args!(", {front}"));
+        out.extend_from_slice(b", ");
+        write_address(out, *front);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn print(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // Writing to memory does not fail.
-    let _ = out.write_fmt(text);
+// Each request passes here: `format_args` would take a tenth of lavaproxy's own instructions.
+
+fn write_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, rest @ ..] = address.octets();
+            write_number(out, first.into());
+            for octet in rest {
+                out.push(b'.');
+                write_number(out, octet.into());
+            }
+        }
+        // Writing to memory does not fail.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, number: u64) {
+    if number >= 10 {
+        write_number(out, number / 10);
+    }
+    out.push(b'0' + (number % 10) as u8);
 }
 
 fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
-    }
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_framing(out: &mut Vec<u8>, framing: Framing) {
     match framing {
-        Framing::Length(length) => print(out, format_args!("Content-Length: {length}\r\n")),
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
         Framing::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
         Framing::None | Framing::UntilClose => {}
     }
@@ -179,10 +205,10 @@ pub fn refuses_password(response: &Response<'_, '_>) -> bool {
 
 fn write_status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    print(out, format_args!("{}", response.status));
-    for part in [" ", response.reason, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    write_number(out, response.status.into());
+    out.push(b' ');
+    out.extend_from_slice(response.reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the head for a client of this HTTP version. `close` says that the connection ends after this response.
@@ -214,6 +240,20 @@ mod tests {
     use super::*;
     use crate::config::{Lavalink, Settings};
     use crate::http::head::Slots;
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_display_writes_them() {
+        for number in [0, 1, 9, 10, 99, 100, 200, 65535, u64::MAX - 1, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+        for address in ["0.0.0.0", "192.0.2.1", "10.200.30.4", "255.255.255.255", "::1", "2001:db8::7", "fd00::"] {
+            let mut out = Vec::new();
+            write_address(&mut out, address.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), address);
+        }
+    }
 
     #[test]
     fn nodes_get_via_and_the_monitor_does_not() {

@@ -49,7 +49,8 @@ fn is_v3_handshake(request: &Request<'_, '_>) -> bool {
 }
 
 fn in_path(path: &str) -> Option<Lavalink> {
-    path.split('/').find_map(|segment| Lavalink::ALL.into_iter().find(|version| segment == version.name()))
+    let mut segments = path.as_bytes().split(|byte| *byte == b'/');
+    segments.find_map(|segment| Lavalink::ALL.into_iter().find(|version| segment == version.name().as_bytes()))
 }
 
 fn in_field(request: &Request<'_, '_>) -> Option<Lavalink> {

@@ -181,6 +181,14 @@ impl Service {
         Arc::clone(&self.rules.lock())
     }
 
+    /// Replaces rules that are not in force any more.
+    pub(super) fn renew(&self, rules: &mut Arc<Rules>) {
+        let in_force = self.rules.lock();
+        if !Arc::ptr_eq(&in_force, rules) {
+            *rules = Arc::clone(&in_force);
+        }
+    }
+
     /// Changes the rules. Requests under way and tunnels go on under the old ones.
     pub fn change_rules(&self, rules: Rules) {
         *self.rules.lock() = Arc::new(rules);
