@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::io::Write as _;
 
-use log::{Log, Metadata, Record};
+use log::{Level, Log, Metadata, Record};
 use parking_lot::RwLock;
 
 static LOGGER: Logger = Logger(RwLock::new(None));
@@ -35,8 +35,14 @@ pub fn init(filter: &str) {
 /// Changes the filter from here on.
 pub fn set_filter(filter: &str) {
     let line = |out: &mut env_logger::fmt::Formatter, record: &Record<'_>| {
-        let (time, level) = (out.timestamp_millis(), record.level().as_str().to_ascii_lowercase());
-        writeln!(out, "time={time} level={level} {}", record.args())
+        let level = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        writeln!(out, "time={} level={level} {}", out.timestamp_millis(), record.args())
     };
     let logger = env_logger::Builder::new().parse_filters(filter).format(line).build();
     log::set_max_level(logger.filter());

@@ -149,7 +149,7 @@ impl Admission {
             holder: Mutex::new(None),
             tunnel: Mutex::new(None),
             phase: AtomicU8::new(Phase::New as u8),
-            since: AtomicU64::new(self.millis()),
+            since: AtomicU64::new(if self.evicts { self.millis() } else { 0 }),
             evicted: AtomicBool::new(false),
             close_code: AtomicU16::new(0),
             is_overdue: AtomicBool::new(false),

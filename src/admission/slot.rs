@@ -41,7 +41,7 @@ pub(super) struct Slot {
     pub(super) holder: Mutex<Option<Holder>>,
     pub(super) tunnel: Mutex<Option<Tunnel>>,
     pub(super) phase: AtomicU8,
-    /// When it entered its phase, in milliseconds after the admission's epoch.
+    /// When it entered its phase, in milliseconds after the admission's epoch. Kept where connections are evicted.
     pub(super) since: AtomicU64,
     pub(super) evicted: AtomicBool,
     /// The close code with which lavaproxy ends the tunnel; 0 until then.
