@@ -121,7 +121,7 @@ uninstall: ## what install put there, but the settings; PREFIX and DESTDIR as th
 	@if test -e '$(DESTDIR)$(SETTINGS)'; then \
 		echo "$(DESTDIR)$(SETTINGS) is kept: it is yours, remove it by hand"; fi
 
-bench: cargo ## beside HAProxy and nginx, 25 minutes on a quiet machine; less with LOADS=echo,rest ROUNDS=3 SECONDS=1
+bench: cargo ## beside HAProxy and nginx, 30 minutes on a quiet machine; less with LOADS=echo,rest ROUNDS=3 SECONDS=1
 	@deploy/release.sh $(MACHINE)-unknown-linux-musl
 	LAVAPROXY=target/dist/lavaproxy-$(MACHINE)-unknown-linux-musl $(CARGO) bench --locked --bench peers -- \
 		$(if $(LOADS),--loads '$(LOADS)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::compare::{Metric, Row, Sample, Samples};
+use crate::compare::{Goal, Metric, Row, Sample, Samples};
 use crate::contestant::{Contestant, Running, Stage};
+use crate::switches::Switches;
 use crate::tally::Tally;
 
 /// The contestants and the duration.
@@ -18,6 +19,8 @@ pub struct Bench {
     pub window: Duration,
     /// Counts of tunnels are divided by it: 1, or more for a smoke test.
     pub shrink: usize,
+    /// Valgrind is installed.
+    pub counts_instructions: bool,
 }
 
 /// All that was found.
@@ -32,6 +35,12 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// What is counted and does not wobble as CPU times do. The goals are for the instructions.
+    pub fn note_counts(&mut self, load: &str, goals: &[Goal], samples: &Samples) {
+        self.rows.push(Row::of(load, Metric::Instructions, goals, samples));
+        self.rows.push(Row::of(load, Metric::Switches, &[], samples));
+    }
+
     /// Takes what another process found.
     pub fn add(&mut self, other: Self) {
         self.rows.extend(other.rows);
@@ -83,12 +92,15 @@ pub fn sample(
     mut run: impl FnMut(Duration) -> io::Result<Tally>,
 ) -> io::Result<Sample> {
     run(window / 4)?;
+    let switches = Switches::of(running.family())?;
     let before = running.cpu()?;
     let tally = run(window)?;
     let cpu = running.cpu()?.saturating_sub(before);
+    let switches = Switches::of(running.family())?.since(&switches);
     let mut sample = Sample::from([(Metric::Rate, tally.rate()), (Metric::P99, tally.p99())]);
     if !running.family().is_empty() {
         sample.insert(Metric::Cpu, cpu.as_secs_f64() / tally.operations());
+        sample.insert(Metric::Switches, switches as f64 / tally.operations());
     }
     Ok(sample)
 }

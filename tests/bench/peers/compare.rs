@@ -13,6 +13,10 @@ const MEBIBYTE: f64 = 1024.0 * 1024.0;
 pub enum Metric {
     /// Seconds of CPU time for an operation.
     Cpu,
+    /// User instructions for an operation.
+    Instructions,
+    /// Context switches for an operation.
+    Switches,
     /// Operations in a second.
     Rate,
     /// Seconds that one operation in a hundred exceeds.
@@ -26,11 +30,14 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Self; 6] = [Self::Cpu, Self::Rate, Self::P99, Self::Calm, Self::Opening, Self::Memory];
+    pub const ALL: [Self; 8] =
+        [Self::Cpu, Self::Instructions, Self::Switches, Self::Rate, Self::P99, Self::Calm, Self::Opening, Self::Memory];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "CPU",
+            Self::Instructions => "instructions",
+            Self::Switches => "switches",
             Self::Rate => "rate",
             Self::P99 => "p99",
             Self::Calm => "p99 before",
@@ -43,6 +50,8 @@ impl Metric {
     pub fn show(self, value: f64) -> String {
         match self {
             Self::Cpu => format!("{:.1} µs", value * 1e6),
+            Self::Instructions => format!("{value:.0}"),
+            Self::Switches => format!("{value:.2}"),
             Self::Rate => format!("{value:.0}/s"),
             Self::P99 | Self::Calm | Self::Opening => format!("{:.2} ms", value * 1e3),
             Self::Memory if value >= MEBIBYTE => format!("{:.1} MiB", value / MEBIBYTE),
@@ -97,6 +106,13 @@ impl Samples {
     pub fn to_calm(&self, contestant: Contestant) -> Option<Spread> {
         let [now, calm] = [Metric::P99, Metric::Calm].map(|metric| self.values(contestant, metric));
         Spread::of(now.into_iter().zip(calm).map(|(now, calm)| now / calm).collect())
+    }
+
+    /// Takes what is measured once and not in every round.
+    pub fn add_to_first_round(&mut self, contestant: Contestant, metric: Metric, value: f64) {
+        if let Some(Some(sample)) = self.0.get_mut(&contestant).and_then(|rounds| rounds.first_mut()) {
+            sample.insert(metric, value);
+        }
     }
 
     /// Lavaproxy's value for each of the other's of the same round.
@@ -184,10 +200,12 @@ impl Row {
 
     pub fn of(load: &str, metric: Metric, goals: &[Goal], samples: &Samples) -> Self {
         let ratio = |other| samples.ratio(other, metric).map_or("–".to_owned(), |ratio| ratio.to_string());
+        // Where no valgrind is, there are none.
+        let missing = if metric == Metric::Instructions { "–" } else { "failed" };
         Self {
             load: load.to_owned(),
             measured: metric.name().to_owned(),
-            ours: samples.median(Contestant::Lavaproxy, metric).map_or("failed".to_owned(), |value| metric.show(value)),
+            ours: samples.median(Contestant::Lavaproxy, metric).map_or(missing.to_owned(), |value| metric.show(value)),
             ratios: Self::OTHERS.into_iter().map(ratio).collect(),
             verdicts: goals.iter().map(|goal| goal.check(metric, samples)).collect(),
         }

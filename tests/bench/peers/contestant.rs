@@ -15,10 +15,12 @@ use socket2::{Domain, Socket, Type};
 
 use crate::attacker;
 use crate::process::Process;
+use crate::switches::{self, Switches};
 use crate::usage;
 use crate::wire;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A start under valgrind takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the first request comes from.
 const ASKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -130,21 +132,23 @@ impl Node {
 impl Stage {
     /// Starts a contestant; once more if it fails, since another program may have taken the port.
     pub fn start(&self, contestant: Contestant) -> io::Result<Running> {
-        self.try_to_start(contestant).or_else(|_| self.try_to_start(contestant))
+        self.start_under(&[], contestant)
     }
 
-    fn try_to_start(&self, contestant: Contestant) -> io::Result<Running> {
-        self.start_at(contestant, free_port()?, free_port()?)
+    /// The same with these words before the program's own.
+    pub fn start_under(&self, launcher: &[String], contestant: Contestant) -> io::Result<Running> {
+        let try_to_start = || self.start_at(launcher, contestant, free_port()?, free_port()?);
+        try_to_start().or_else(|_| try_to_start())
     }
 
     /// Kills a contestant and starts it anew at the same ports.
     pub fn restart(&self, running: &mut Running, contestant: Contestant) -> io::Result<()> {
         running.processes.clear();
-        *running = self.start_at(contestant, running.address.port(), running.web.port())?;
+        *running = self.start_at(&[], contestant, running.address.port(), running.web.port())?;
         Ok(())
     }
 
-    fn start_at(&self, contestant: Contestant, port: u16, web: u16) -> io::Result<Running> {
+    fn start_at(&self, launcher: &[String], contestant: Contestant, port: u16, web: u16) -> io::Result<Running> {
         let command = match contestant {
             Contestant::Lavaproxy => Some(self.lavaproxy(port, web, "on")),
             Contestant::Unwatching => Some(self.lavaproxy(port, web, "off")),
@@ -158,7 +162,7 @@ impl Stage {
             let address = local(self.node.v4);
             return Ok(Running { address, web: local(web), processes: Vec::new(), family: Vec::new() });
         };
-        let process = self.launch(contestant.name(), &command, local(port))?;
+        let process = self.launch(contestant.name(), &under(launcher, command), local(port))?;
         let family = usage::family(process.pid())?;
         Ok(Running { address: local(port), web: local(web), processes: vec![process], family })
     }
@@ -266,9 +270,28 @@ impl Running {
         usage::cpu(&self.family)
     }
 
+    /// Kills it. The context switches of all the threads that it ever had, but for those of its processes' children
+    /// (nginx's workers) that ended before.
+    pub fn end(&mut self) -> io::Result<u64> {
+        let roots: Vec<_> = self.processes.iter().map(Process::pid).collect();
+        let children: Vec<_> = self.family.iter().copied().filter(|pid| !roots.contains(pid)).collect();
+        let of_children = Switches::of(&children)?.total();
+        let before = switches::of_the_dead()?;
+        self.processes.clear();
+        Ok(switches::of_the_dead()? - before + of_children)
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.processes.iter_mut().all(Process::is_running)
     }
+}
+
+fn under(launcher: &[String], command: Command) -> Command {
+    let Some((program, arguments)) = launcher.split_first() else { return command };
+    let mut launched = Command::new(program);
+    launched.args(arguments).arg(command.get_program()).args(command.get_args());
+    launched.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    launched
 }
 
 fn local(port: u16) -> SocketAddr {

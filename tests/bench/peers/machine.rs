@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 
 use crate::contestant::Contestant;
+use crate::instructions;
 
 /// One line for each fact.
 pub fn describe(lavaproxy: &Path, contestants: &[Contestant]) -> Vec<String> {
@@ -24,6 +25,8 @@ pub fn describe(lavaproxy: &Path, contestants: &[Contestant]) -> Vec<String> {
             facts.push(words);
         }
     }
+    let valgrind = instructions::version();
+    facts.push(valgrind.unwrap_or_else(|| "no valgrind, so that no instructions are counted".to_owned()));
     facts
 }
 

@@ -14,6 +14,7 @@ mod bench;
 mod compare;
 mod contestant;
 mod footprint;
+mod instructions;
 mod loads;
 mod machine;
 mod message;
@@ -26,6 +27,7 @@ mod process;
 mod report;
 mod rest;
 mod source;
+mod switches;
 mod tally;
 mod tunnels;
 mod usage;
@@ -146,7 +148,17 @@ fn bench(rounds: usize, window: Duration, shrink: usize, has_limits: bool) -> Re
     let lavaproxy = env::var_os("LAVAPROXY").map_or(env!("CARGO_BIN_EXE_lavaproxy").into(), PathBuf::from);
     let contestants = installed(shrink > 1)?;
     let stage = Stage { lavaproxy, node: Node::start(&directory)?, directory, has_limits };
-    Ok(Bench { stage, contestants, rounds, window, shrink })
+    let counts_instructions = counts_instructions()?;
+    Ok(Bench { stage, contestants, rounds, window, shrink, counts_instructions })
+}
+
+/// False where valgrind is not installed, but where CI is set.
+fn counts_instructions() -> Result<bool, String> {
+    let is_here = instructions::version().is_some();
+    if !is_here && env::var_os("CI").is_some() {
+        return Err("install what counts instructions: apt-get install valgrind".to_owned());
+    }
+    Ok(is_here)
 }
 
 /// Those that can take part. A smoke test does without those that are not installed, but where CI is set.

@@ -13,6 +13,7 @@ use crate::contestant::Contestant::{Haproxy, Lavaproxy};
 use crate::contestant::Running;
 use crate::loads::messages::SMALL;
 use crate::namespace;
+use crate::switches::Switches;
 use crate::tunnels::Tunnels;
 
 /// Of lavaproxy's CPU time for a dropped connection, to HAProxy's.
@@ -50,15 +51,23 @@ fn drop_connections(bench: &Bench, findings: &mut Findings) {
     let load = "connections of a banned address".to_owned();
     let samples = bench.measure(&load, &[Lavaproxy, Haproxy], findings, |running, _| {
         let attacker = Attacker::start(Kind::Banned, running.address, bench.window, &bench.stage.directory)?;
+        let switches = Switches::of(running.family())?;
         let before = running.cpu()?;
         let count = attacker.end()?;
         let cpu = running.cpu()?.saturating_sub(before);
+        let switches = Switches::of(running.family())?.since(&switches);
         if count.answered > 0 || count.connections == 0 {
             return Err(io::Error::other(format!("it is not banned: {count:?}")));
         }
-        Ok(Sample::from([(Metric::Cpu, cpu.as_secs_f64() / count.connections as f64), (Metric::Rate, count.rate())]))
+        let connections = count.connections as f64;
+        Ok(Sample::from([
+            (Metric::Cpu, cpu.as_secs_f64() / connections),
+            (Metric::Switches, switches as f64 / connections),
+            (Metric::Rate, count.rate()),
+        ]))
     });
     findings.rows.push(Row::of(&load, Metric::Cpu, &[AtMost(DROP_GOAL, Haproxy)], &samples));
+    findings.rows.push(Row::of(&load, Metric::Switches, &[], &samples));
     findings.raw.push((load, samples));
 }
 

@@ -46,6 +46,7 @@ pub fn run(bench: &Bench, findings: &mut Findings) {
     row.ours += &growth.map_or(String::new(), |growth| format!(", {growth} × the cost of {}", findings.growth[0].0));
     row.verdicts.push(Verdict::at_most(goal, growth.map(|growth| growth.median), GOAL));
     findings.rows.push(row);
+    findings.rows.push(Row::of(&load, Metric::Switches, &[], many));
 }
 
 /// How much more lavaproxy's message costs among many tunnels than among few.

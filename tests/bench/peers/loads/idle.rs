@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 use crate::bench::{Bench, Findings};
 use crate::compare::Goal::AtMost;
 use crate::compare::{Metric, Row, Sample, Verdict};
-use crate::contestant::Contestant::{self, Haproxy, Lavaproxy};
+use crate::contestant::Contestant::{self, Direct, Haproxy, Lavaproxy};
 use crate::contestant::Running;
 use crate::footprint::{self, Footprint};
+use crate::instructions;
 use crate::loads::messages::SMALL;
+use crate::switches::Switches;
 use crate::tunnels::Tunnels;
 use crate::usage;
 
+/// What the short turn opens when instructions are counted.
+const FEW: usize = 10;
 const MEMORY_GOAL: f64 = 75.0 * 1024.0;
 /// How many windows to wait for everything to be given back: lavaproxy's idle carriers end after thirty seconds.
 const PATIENCE: u32 = 20;
@@ -26,16 +30,29 @@ pub fn run(bench: &Bench, findings: &mut Findings) {
     let mut samples = bench.measure(&load, &Contestant::ALL, findings, |running, contestant| {
         let before = Footprint::of(running, bench.window)?;
         let held = Held::by(running)?;
+        let switches = Switches::of(running.family())?;
         let (tunnels, took) = Tunnels::open(running.address, count, SMALL)?;
+        let switches = Switches::of(running.family())?.since(&switches) as f64 / count as f64;
         let memory = Footprint::of(running, bench.window)?.since(before) / count as f64;
         drop(tunnels);
         if contestant == Lavaproxy && remains.is_none() {
             remains = Some(held.wait_for_return(running, bench.window * PATIENCE)?);
         }
-        Ok(Sample::from([(Metric::Opening, took.as_secs_f64()), (Metric::Memory, memory)]))
+        let mut sample = Sample::from([(Metric::Opening, took.as_secs_f64()), (Metric::Memory, memory)]);
+        if contestant != Direct {
+            sample.insert(Metric::Switches, switches);
+        }
+        Ok(sample)
     });
     let opening = format!("opening {count} tunnels");
-    findings.rows.push(Row::of(&opening, Metric::Opening, &[AtMost(1.2, Haproxy)], &samples));
+    instructions::count_turns(bench, &opening, findings, &mut samples, |running, further| {
+        // Each costs thousands of instructions, so that a few say enough.
+        let count = FEW + further / 10;
+        let (tunnels, _) = Tunnels::open(running.address, count, SMALL)?;
+        Ok((count as f64, tunnels))
+    });
+    findings.rows.push(Row::of(&opening, Metric::Opening, &[AtMost(1.3, Haproxy)], &samples));
+    findings.note_counts(&opening, &[], &samples);
     footprint::without_direct(&mut samples);
     let mut row = Row::of(&load, Metric::Memory, &[], &samples);
     let memory = samples.median(Lavaproxy, Metric::Memory);

@@ -1,9 +1,13 @@
 //! WebSocket messages and their echoes: paced, as fast as they come back, and large ones.
 
+use std::time::Duration;
+
 use crate::bench::{Bench, Findings, sample};
 use crate::compare::Goal::{AtLeast, AtMost};
 use crate::compare::{Goal, Metric, Row};
 use crate::contestant::Contestant::{self, Haproxy, Nginx};
+use crate::contestant::Running;
+use crate::instructions::{self, MOST_TUNNELS};
 use crate::tunnels::Tunnels;
 
 /// About what Lavalink sends.
@@ -16,11 +20,17 @@ pub const PACE: f64 = 5.0;
 pub fn echo(bench: &Bench, findings: &mut Findings) {
     let count = bench.count(200);
     let load = format!("WebSocket echo 256 B, {count} tunnels × 5/s");
-    let samples = bench.measure(&load, &Contestant::ALL, findings, |running, _| {
-        let (mut tunnels, _) = Tunnels::open(running.address, count, SMALL)?;
-        sample(running, bench.window, |duration| tunnels.run_paced(PACE, duration))
-    });
-    findings.rows.push(Row::of(&load, Metric::Cpu, &[AtMost(1.0, Haproxy), AtMost(1.3, Nginx)], &samples));
+    let open = |running: &Running, tunnels: usize| {
+        let pace = PACE * count as f64 / tunnels as f64;
+        let (mut tunnels, _) = Tunnels::open(running.address, tunnels, SMALL)?;
+        Ok(move |duration: Duration| tunnels.run_paced(pace, duration))
+    };
+    let mut samples = bench
+        .measure(&load, &Contestant::ALL, findings, |running, _| sample(running, bench.window, open(running, count)?));
+    let few = count.min(MOST_TUNNELS);
+    instructions::count(bench, &load, findings, &mut samples, |running| open(running, few));
+    findings.rows.push(Row::of(&load, Metric::Cpu, &[AtMost(0.85, Haproxy), AtMost(1.15, Nginx)], &samples));
+    findings.note_counts(&load, &[], &samples);
     findings.rows.push(Row::of(&load, Metric::P99, &[AtMost(1.0, Haproxy)], &samples));
     findings.raw.push((load, samples));
 }
@@ -49,10 +59,19 @@ fn saturate(
     (count, payload): (usize, usize),
     (metric, goals): (Metric, &[Goal]),
 ) {
-    let samples = bench.measure(&load, &Contestant::ALL, findings, |running, _| {
+    let open = |running: &Running| {
         let (mut tunnels, _) = Tunnels::open(running.address, count, payload)?;
-        sample(running, bench.window, |duration| tunnels.run_closed(duration))
-    });
+        Ok(move |duration: Duration| tunnels.run_closed(duration))
+    };
+    let mut samples =
+        bench.measure(&load, &Contestant::ALL, findings, |running, _| sample(running, bench.window, open(running)?));
+    if count <= MOST_TUNNELS {
+        instructions::count(bench, &load, findings, &mut samples, open);
+    }
     findings.rows.push(Row::of(&load, metric, goals, &samples));
+    if count <= MOST_TUNNELS {
+        findings.rows.push(Row::of(&load, Metric::Instructions, &[], &samples));
+    }
+    findings.rows.push(Row::of(&load, Metric::Switches, &[], &samples));
     findings.raw.push((load, samples));
 }

@@ -68,9 +68,9 @@ fn with_two_nodes(bench: &Bench) -> io::Result<(Bench, Node)> {
     let own = Node::start(directory)?;
     let node = Node::start(directory)?.beside(own.v4());
     let stage = Stage { lavaproxy: lavaproxy.clone(), directory: directory.clone(), node, has_limits: *has_limits };
-    let Bench { contestants, rounds, window, shrink, .. } = bench;
-    let contestants = contestants.clone();
-    Ok((Bench { stage, contestants, rounds: *rounds, window: *window, shrink: *shrink }, own))
+    let Bench { rounds, window, shrink, counts_instructions, .. } = *bench;
+    let contestants = bench.contestants.clone();
+    Ok((Bench { stage, contestants, rounds, window, shrink, counts_instructions }, own))
 }
 
 fn storm(bench: &Bench, running: &Running, count: usize, node: &mut Option<Node>) -> io::Result<Sample> {
