@@ -76,6 +76,9 @@ pub fn count_turns<C>(
         // A smoke test counts each contestant once, one in each of its first loads.
         contestants = contestants.into_iter().skip(findings.raw.len()).take(1).collect();
     }
+    if contestants.is_empty() {
+        return;
+    }
     eprint!("{load}, instructions:");
     let costs = thread::scope(|scope| {
         let (bench, turn) = (bench, &turn);
