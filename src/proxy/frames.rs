@@ -1,23 +1,21 @@
 //! Follows a stream of WebSocket frames (RFC 6455 section 5.2) and knows whether it is between two frames or within
 //! one. Reads the frames' heads and skips their payloads. Pure.
 
+use crate::sessions::frame::{CLOSE, Head, MAX_HEAD};
+
 /// A close frame of a server with this code (RFC 6455 sections 5.5.1 and 7.4.1).
 pub fn close_frame(code: u16) -> [u8; 4] {
     let [high, low] = code.to_be_bytes();
     [0x88, 2, high, low]
 }
 
-const OPCODE: u8 = 0x0f;
-const CLOSE: u8 = 8;
-const MASKED: u8 = 0x80;
-
 /// The position in one direction of a tunnel, followed from its first byte.
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// The part of the frame's head that has arrived: two bytes and the extended length.
-    head: [u8; 10],
+    /// A frame's head as far as it has come.
+    head: [u8; MAX_HEAD],
     known: usize,
-    /// The bytes of masking key and payload that are still missing.
+    /// The bytes of the payload that are still missing.
     left: u64,
     closed: bool,
 }
@@ -25,19 +23,9 @@ pub struct Frames {
 impl Frames {
     /// Takes the next bytes of the stream.
     pub fn pass(&mut self, mut bytes: &[u8]) {
-        while let Some(first) = bytes.first() {
-            if self.left > 0 {
-                let count = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                self.left -= count as u64;
-                bytes = &bytes[count..];
-                continue;
-            }
-            self.head[self.known] = *first;
-            self.known += 1;
-            bytes = &bytes[1..];
-            if self.known >= 2 && self.known == self.head_length() {
-                self.begin();
-            }
+        while !bytes.is_empty() {
+            let count = if self.left > 0 { self.step_over(bytes.len()) } else { self.take_head(bytes) };
+            bytes = &bytes[count..];
         }
     }
 
@@ -46,24 +34,28 @@ impl Frames {
         self.known == 0 && self.left == 0 && !self.closed
     }
 
-    fn head_length(&self) -> usize {
-        match self.head[1] & !MASKED {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        }
+    fn step_over(&mut self, available: usize) -> usize {
+        let count = usize::try_from(self.left).map_or(available, |left| left.min(available));
+        self.left -= count as u64;
+        count
     }
 
-    fn begin(&mut self) {
-        let extended = &self.head[2..self.known];
-        let payload = match extended {
-            [] => u64::from(self.head[1] & !MASKED),
-            _ => extended.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+    /// Takes a whole head, or the next byte of one that comes in pieces.
+    fn take_head(&mut self, bytes: &[u8]) -> usize {
+        let whole = if self.known == 0 { Head::parse(bytes) } else { None };
+        let (head, count) = match whole {
+            Some(head) => (Some(head), head.length),
+            None => {
+                self.head[self.known] = bytes[0];
+                self.known += 1;
+                (Head::parse(&self.head[..self.known]), 1)
+            }
         };
-        let key = if self.head[1] & MASKED == 0 { 0 } else { 4 };
-        self.left = payload.saturating_add(key);
-        self.closed |= self.head[0] & OPCODE == CLOSE;
-        self.known = 0;
+        if let Some(head) = head {
+            (self.known, self.left) = (0, head.payload);
+            self.closed |= head.opcode == CLOSE;
+        }
+        count
     }
 }
 

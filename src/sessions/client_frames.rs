@@ -126,8 +126,10 @@ impl ClientFrames {
             PONG => {}
             _ => found(ClientFrame::Message(frame.is_looked_at.then_some(&self.payload))),
         }
-        // Messages are rare. Their memory is not kept.
-        self.payload = Vec::new();
+        // What is looked at is rare. Its memory is not kept.
+        if frame.is_looked_at {
+            self.payload = Vec::new();
+        }
     }
 }
 

@@ -89,8 +89,12 @@ pub enum Event<'m> {
 
 /// What the message says, if it counts.
 pub fn read(version: Lavalink, payload: &[u8]) -> Option<Event<'_>> {
+    let usual = usual_update(payload);
+    if usual.is_some() {
+        return usual;
+    }
     match op(payload)? {
-        Op::Update => usual_update(payload).or_else(|| update(payload)),
+        Op::Update => update(payload),
         Op::Event => event(version, payload),
         Op::Stats => Some(Event::Stats),
     }
@@ -104,41 +108,54 @@ enum Op {
 
 /// The op of a message that counts. v4 begins with it; v3 ends with it, but for the type of an event.
 fn op(payload: &[u8]) -> Option<Op> {
-    const NAME: &[u8] = br#""op":""#;
-    let start = payload.strip_prefix(b"{").and_then(|rest| rest.strip_prefix(NAME));
-    let value = match start {
+    const NAME: &[u8; 6] = br#""op":""#;
+    let value = match behind(payload, br#"{"op":""#) {
         Some(value) => value,
         None => {
             let tail = &payload[payload.len().saturating_sub(TAIL)..];
-            let at = tail.windows(NAME.len()).rposition(|window| window == NAME)?;
+            let at = tail.windows(NAME.len()).rposition(|window| window.first_chunk() == Some(NAME))?;
             &tail[at + NAME.len()..]
         }
     };
-    let ops = [(&br#"playerUpdate""#[..], Op::Update), (br#"event""#, Op::Event), (br#"stats""#, Op::Stats)];
-    ops.into_iter().find_map(|(name, op)| value.starts_with(name).then_some(op))
+    if behind(value, br#"playerUpdate""#).is_some() {
+        Some(Op::Update)
+    } else if behind(value, br#"event""#).is_some() {
+        Some(Op::Event)
+    } else {
+        behind(value, br#"stats""#).map(|_| Op::Stats)
+    }
+}
+
+/// What follows `start` if the text begins with it. A length that the compiler knows makes this cheaper than
+/// `strip_prefix`.
+fn behind<'t, const N: usize>(text: &'t [u8], start: &[u8; N]) -> Option<&'t [u8]> {
+    let (first, rest) = text.split_first_chunk()?;
+    (first == start).then_some(rest)
 }
 
 /// An update as Lavalink v4 writes it. Most messages are updates, and this costs less than a parser.
 fn usual_update(payload: &[u8]) -> Option<Event<'_>> {
-    let (_, rest) = number(payload.strip_prefix(br#"{"op":"playerUpdate","state":{"time":"#)?)?;
-    let (position, rest) = number(rest.strip_prefix(br#","position":"#)?)?;
-    let rest = rest.strip_prefix(br#","connected":"#)?;
-    let (connected, rest) = match rest.strip_prefix(b"true") {
+    let (_, rest) = number(behind(payload, br#"{"op":"playerUpdate","state":{"time":"#)?)?;
+    let (position, rest) = number(behind(rest, br#","position":"#)?)?;
+    let rest = behind(rest, br#","connected":"#)?;
+    let (connected, rest) = match behind(rest, b"true") {
         Some(rest) => (true, rest),
-        None => (false, rest.strip_prefix(b"false")?),
+        None => (false, behind(rest, b"false")?),
     };
-    let ping = rest.strip_prefix(br#","ping":"#)?;
-    let (_, rest) = number(ping.strip_prefix(b"-").unwrap_or(ping))?;
-    let (guild, rest) = number(rest.strip_prefix(br#"},"guildId":""#)?)?;
+    let ping = behind(rest, br#","ping":"#)?;
+    let (_, rest) = number(behind(ping, b"-").unwrap_or(ping))?;
+    let (guild, rest) = number(behind(rest, br#"},"guildId":""#)?)?;
     (rest == br#""}"#).then_some(Event::Update { guild, position, connected })
 }
 
 /// The number without a sign that `text` begins with, and what follows it.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let end = text.iter().position(|byte| !byte.is_ascii_digit()).filter(|end| *end > 0)?;
-    let (digits, rest) = text.split_at(end);
-    let add = |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
-    Some((digits.iter().try_fold(0, add)?, rest))
+    let (mut number, mut rest) = (0_u64, text);
+    while let [digit @ b'0'..=b'9', more @ ..] = rest {
+        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        rest = more;
+    }
+    (rest.len() < text.len()).then_some((number, rest))
 }
 
 fn update(payload: &[u8]) -> Option<Event<'_>> {

@@ -3,12 +3,13 @@
 pub(super) const CONTINUATION: u8 = 0;
 pub(super) const TEXT: u8 = 1;
 pub(super) const BINARY: u8 = 2;
-pub(super) const CLOSE: u8 = 8;
+/// The opcode of a close frame.
+pub const CLOSE: u8 = 8;
 pub(super) const PING: u8 = 9;
 pub(super) const PONG: u8 = 10;
 
 /// The longest head: two bytes, a 64-bit length and a masking key.
-pub(super) const MAX_HEAD: usize = 14;
+pub const MAX_HEAD: usize = 14;
 /// The largest payload of a control frame.
 pub(super) const MAX_CONTROL: u64 = 125;
 
@@ -19,22 +20,24 @@ const MASKED: u8 = 0x80;
 
 /// A frame without its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub struct Head {
     /// The last frame of its message.
-    pub(super) fin: bool,
+    pub fin: bool,
     /// A reserved bit is set, as in a compressed frame.
-    pub(super) reserved: bool,
-    pub(super) opcode: u8,
-    pub(super) mask: Option<[u8; 4]>,
+    pub reserved: bool,
+    /// What kind of frame it is.
+    pub opcode: u8,
+    /// The masking key of a frame of a client.
+    pub mask: Option<[u8; 4]>,
     /// Bytes of the head.
-    pub(super) length: usize,
+    pub length: usize,
     /// Bytes of the payload.
-    pub(super) payload: u64,
+    pub payload: u64,
 }
 
 impl Head {
     /// The head that `bytes` begin with. `None` when more bytes are needed.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let &[first, second, ..] = bytes else { return None };
         let extended = match second & !MASKED {
             126 => bytes.get(2..4)?,

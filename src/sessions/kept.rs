@@ -55,8 +55,6 @@ pub struct Kept {
     seat: Arc<Seat>,
     debt: Debt,
     record: Mutex<Record>,
-    /// True while the node has a part of a frame of the client. Held by the thread that writes to the node.
-    pub(super) is_within_frame: Mutex<bool>,
     /// It is not taken over, and nothing is kept of it.
     refused: AtomicBool,
     /// It is to be moved as soon as its tunnel can, or is moved now, and how often that was so.
@@ -78,7 +76,6 @@ impl Kept {
             seat: Seat::new(socket),
             debt: Debt::default(),
             record: Mutex::new(record),
-            is_within_frame: Mutex::new(false),
             refused: AtomicBool::new(false),
             move_wanted: AtomicBool::new(false),
             moves_tried: AtomicU32::new(0),
@@ -334,7 +331,7 @@ impl Kept {
     /// Asks the thread that reads the node to move the session: the node's answer to a ping wakes it. False when the
     /// client's own frame is under way to the node; then it must be asked again.
     pub(super) fn ask_to_move(&self) -> bool {
-        let Some(is_within_frame) = self.is_within_frame.try_lock() else { return false };
+        let Some(is_within_frame) = self.seat.is_within_frame.try_lock() else { return false };
         let Some((socket, generation)) = self.seat.socket() else { return false };
         if *is_within_frame || generation % 2 == 1 {
             return false;

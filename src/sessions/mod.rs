@@ -19,7 +19,7 @@ pub mod client_side;
 pub mod configure_resuming;
 pub mod context;
 mod events;
-mod frame;
+pub mod frame;
 pub mod from_node;
 pub mod id;
 pub mod kept;

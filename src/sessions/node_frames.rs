@@ -63,6 +63,20 @@ pub struct NodeFrames {
 }
 
 impl NodeFrames {
+    /// The frames from `bytes` on. What came before, and what the client gets of `bytes`, is in [`out`](Self::out).
+    pub fn behind(before: &[u8], bytes: &[u8], judge: impl FnMut(NodeFrame<'_>) -> Verdict) -> Self {
+        let mut frames = Self::default();
+        let mut out = before.to_vec();
+        out.extend_from_slice(frames.pass(bytes, judge).of(bytes));
+        frames.out = out;
+        frames
+    }
+
+    /// What the client gets in the place of the bytes that were read last.
+    pub fn out(&self) -> &[u8] {
+        &self.out
+    }
+
     /// Takes what was read, and returns what the client gets now. `judge` gets each whole frame.
     pub fn pass(&mut self, bytes: &[u8], mut judge: impl FnMut(NodeFrame<'_>) -> Verdict) -> Passed<'_> {
         if self.strange.is_some() {
@@ -70,7 +84,9 @@ impl NodeFrames {
         }
         if self.held.is_empty() {
             let (end, is_edited) = self.walk(bytes, &mut judge);
-            self.held.extend_from_slice(&bytes[end..]);
+            if end < bytes.len() {
+                self.held.extend_from_slice(&bytes[end..]);
+            }
             return if is_edited { Passed::Others(&self.out) } else { Passed::First(end) };
         }
         let mut all = std::mem::take(&mut self.held);
@@ -246,6 +262,15 @@ mod tests {
             frames.restart();
             assert!(frames.finish().is_empty());
         }
+    }
+
+    #[test]
+    fn the_client_gets_ready_and_what_passes_behind_it() {
+        let (text, dropped) = (frame(0x81, b"hello"), frame(0x81, b"drop me"));
+        let begun = [&dropped[..], &text, &text[..3]].concat();
+        let mut frames = NodeFrames::behind(b"ready", &begun, judge);
+        assert_eq!(frames.out(), [b"ready", &text[..]].concat());
+        assert_eq!(frames.pass(&text[3..], judge), Passed::Others(&text));
     }
 
     #[test]

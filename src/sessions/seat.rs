@@ -55,6 +55,8 @@ pub struct Seat {
     generation: AtomicU64,
     /// The client has sent a close frame, or has ended its side.
     client_left: AtomicBool,
+    /// True while the node has a part of a frame of the client. Held by the thread that writes to the node.
+    pub(super) is_within_frame: Mutex<bool>,
 }
 
 /// A takeover has not ended in time.
@@ -80,6 +82,7 @@ impl Seat {
             socket: Mutex::new(Some(Arc::clone(socket))),
             generation: AtomicU64::new(0),
             client_left: AtomicBool::new(false),
+            is_within_frame: Mutex::new(false),
         })
     }
 

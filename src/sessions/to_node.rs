@@ -12,6 +12,7 @@ use super::client_side::ClientSide;
 use super::frame::{CLOSE, PING};
 use super::kept::Kept;
 use super::key_watch::KeyWatch;
+use super::seat::Seat;
 
 /// A ping or a close frame of the client as this node gets it: another node had its beginning. Nothing for any other
 /// frame.
@@ -39,6 +40,8 @@ pub struct ToNode<'t> {
 
 struct Following<'t> {
     kept: Arc<Kept>,
+    /// Its seat, which is all that this thread touches of it for most bytes.
+    seat: Arc<Seat>,
     sending: Sending<'t>,
 }
 
@@ -62,7 +65,8 @@ impl<'t> ToNode<'t> {
     ) -> Self {
         let following = kept.map(|kept| {
             let (frames, generation) = (ClientFrames::new(kept.looks_at_messages()), kept.seat().generation());
-            Following { kept: Arc::clone(kept), sending: Sending { client, frames, generation, skips: false } }
+            let sending = Sending { client, frames, generation, skips: false };
+            Following { kept: Arc::clone(kept), seat: Arc::clone(kept.seat()), sending }
         });
         Self { socket: Arc::clone(socket), keys, following }
     }
@@ -89,23 +93,26 @@ impl Write for ToNode<'_> {
 impl Following<'_> {
     fn send(&mut self, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
         // No other thread writes to the node within a frame of the client.
-        let mut is_within_frame = self.kept.is_within_frame.lock();
-        let sent = self.sending.send(&self.kept, socket, bytes);
+        let mut is_within_frame = self.seat.is_within_frame.lock();
+        let sent = self.sending.send(&self.kept, &self.seat, socket, bytes);
         *is_within_frame = self.sending.frames.is_within();
         sent
     }
 }
 
 impl Sending<'_> {
-    fn send(&mut self, kept: &Kept, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, kept: &Kept, seat: &Seat, socket: &mut Arc<Socket>, bytes: &[u8]) -> io::Result<()> {
         let was_within = self.frames.is_within();
         let mut first = None;
         let end = self.frames.pass(bytes, |frame| {
-            first.get_or_insert_with(|| control_frame(frame));
+            // Only a frame that had begun before can have its beginning at another node.
+            if was_within {
+                first.get_or_insert_with(|| control_frame(frame));
+            }
             kept.note_client_frame(frame);
         });
-        if kept.seat().generation() != self.generation {
-            if let Some(now) = kept.seat().socket() {
+        if seat.generation() != self.generation {
+            if let Some(now) = seat.socket() {
                 (*socket, self.generation) = now;
             }
             self.skips |= was_within;

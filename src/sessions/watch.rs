@@ -17,12 +17,10 @@ pub struct Watch {
     sessions: Arc<Sessions>,
     node: Arc<Backend>,
     kept: Option<Registration>,
-    /// The bytes in which `ready` came, as the client gets them.
-    first: Vec<u8>,
 }
 
 enum Looking {
-    ForReady(ReadyFilter),
+    ForReady(Box<ReadyFilter>),
     AtFrames(NodeFrames),
     No,
 }
@@ -37,7 +35,7 @@ impl Watch {
         };
         let (sessions, node) = (Arc::clone(sessions), Arc::clone(node));
         let kept = kept.map(|kept| sessions.registration(kept));
-        Self { looking: Looking::ForReady(filter), sessions, node, kept, first: Vec::new() }
+        Self { looking: Looking::ForReady(Box::new(filter)), sessions, node, kept }
     }
 
     /// Takes what was read and returns what the client gets now.
@@ -58,7 +56,12 @@ impl Watch {
         }
         let is_replaced = filter.feed(bytes);
         match filter.take_outcome() {
-            Some(Outcome::Ready(ready)) => return self.begin_to_follow(bytes, is_replaced, &ready),
+            Some(Outcome::Ready(ready)) => {
+                self.sessions.note(ready.session_id.as_bytes(), self.node.id());
+                if self.kept.is_some() {
+                    return self.begin_to_follow(bytes, is_replaced, &ready);
+                }
+            }
             Some(Outcome::NotUnderstood(why)) => {
                 warn!("event=session-unknown {} reason=\"{why}\"", self.node.label());
             }
@@ -70,34 +73,29 @@ impl Watch {
         }
     }
 
-    /// The session has its id. What came behind `ready` is followed already, if the session is kept.
+    /// The session has its id, and is kept: what came behind `ready` is followed already.
     fn begin_to_follow(&mut self, bytes: &[u8], is_replaced: bool, ready: &Ready) -> Passed<'_> {
-        let Looking::ForReady(filter) = &self.looking else { return Passed::First(bytes.len()) };
-        let out = if is_replaced { filter.replaced() } else { bytes };
-        self.sessions.note(ready.session_id.as_bytes(), self.node.id());
-        let Some(registration) = &self.kept else {
-            self.first = out.to_vec();
-            self.looking = Looking::No;
-            return Passed::Others(&self.first);
-        };
-        if !registration.opened(&self.node, &ready.session_id, ready.resumed) {
-            self.sessions.ask_for_players(registration.kept());
-        }
-        let mut frames = NodeFrames::default();
-        let (before, behind) = out.split_at(out.len() - filter.behind());
-        self.first = before.to_vec();
+        let all = Passed::First(bytes.len());
+        let (Looking::ForReady(filter), Some(registration)) = (&self.looking, &self.kept) else { return all };
         let kept = registration.kept();
-        self.first.extend_from_slice(frames.pass(behind, |frame| kept.note_node_frame(frame)).of(behind));
+        if !registration.opened(&self.node, &ready.session_id, ready.resumed) {
+            self.sessions.ask_for_players(kept);
+        }
+        let out = if is_replaced { filter.replaced() } else { bytes };
+        let (before, behind) = out.split_at(out.len() - filter.behind());
+        let frames = NodeFrames::behind(before, behind, |frame| kept.note_node_frame(frame));
         self.looking = Looking::AtFrames(frames);
-        Passed::Others(&self.first)
+        match &self.looking {
+            Looking::AtFrames(frames) => Passed::Others(frames.out()),
+            _ => all,
+        }
     }
 
     fn follow(&mut self, bytes: &[u8]) -> Passed<'_> {
         let all = Passed::First(bytes.len());
         let Some(registration) = &self.kept else { return all };
         let kept = registration.kept();
-        self.first = Vec::new();
-        match &mut self.looking {
+        match &self.looking {
             Looking::AtFrames(frames) if !(kept.is_refused() && frames.holds_nothing()) => {
                 if let Some(why) = frames.strange() {
                     kept.refuse(why);
