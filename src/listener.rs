@@ -39,7 +39,7 @@ const MIN_IDLE: usize = 2;
 /// How long an idle worker blocks in `accept` before it checks whether to leave.
 const TURN: Duration = Duration::from_millis(500);
 /// After so many turns without a client a worker leaves.
-const IDLE_TURNS: u32 = 4;
+const IDLE_TURNS: u32 = 20;
 /// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 /// The pause after an accept that failed because descriptors or memory are short.
