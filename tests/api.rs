@@ -79,7 +79,7 @@ fn stats_and_its_slices_have_exactly_these_fields() {
     let expected = json!({
         "version": "string", "startedAt": "number", "since": "number", "now": "number", "uptime": "number",
         "totals": {
-            "active": "number", "websockets": "number", "connections": "number", "requests": "number",
+            "active": "number", "websockets": "number", "versions": {"v3": "number", "v4": "number"}, "connections": "number", "requests": "number",
             "bytesIn": "number", "bytesOut": "number", "rateIn": "number", "rateOut": "number",
         },
         "connections": [connection], "usage": [usage], "ended": ended(),
@@ -237,6 +237,58 @@ fn lists_are_filtered_by_address_and_version() {
     for target in ["/api/stats?version=5", "/api/connections?address=localhost", "/api/data-usage?address=%zz"] {
         let refusal = get(&proxy, target);
         assert_eq!((refusal.status, &refusal.json()["status"]), (400, &json!(400)), "{target}");
+    }
+}
+
+#[test]
+fn a_window_has_the_rows_that_are_asked_for_and_their_number() {
+    let (proxy, _v3, _v4) = before_nodes(&[]);
+    let mut bots: Vec<Client> = (0..4).map(|_| proxy.connect()).collect();
+    for (number, bot) in bots.iter_mut().enumerate() {
+        let version = if number == 0 { "v3" } else { "v4" };
+        for _ in 0..=number {
+            assert_eq!(bot.get(&format!("/{version}/info"), &format!("Client-Name: Bot/{number}\r\n")).status, 200);
+        }
+    }
+    assert_eq!(bots[3].upgrade("/v4/websocket").status, 101);
+    for (query, matched, offset, names) in [
+        ("limit=2&sort=-requests", 4, 0, &["Bot/3", "Bot/2"][..]),
+        ("sort=requests&limit=2&offset=1", 4, 1, &["Bot/1", "Bot/2"]),
+        ("search=bot/2", 1, 0, &["Bot/2"]),
+        ("search=BOT%20127.0.0.1&version=v4&limit=1&sort=clientName", 3, 0, &["Bot/1"]),
+        ("kind=websocket&limit=9", 1, 0, &["Bot/3"]),
+        ("limit=0", 4, 0, &[]),
+        ("offset=9", 4, 9, &[]),
+    ] {
+        for path in ["/api/stats", "/api/connections"] {
+            let part = get(&proxy, &format!("{path}?{query}")).json();
+            assert_eq!((&part["matched"], &part["offset"]), (&json!(matched), &json!(offset)), "{path}?{query}");
+            let rows = part["connections"].as_array().unwrap();
+            assert_eq!(
+                rows.iter().map(|row| row["clientName"].as_str().unwrap()).collect::<Vec<_>>(),
+                names,
+                "{query}"
+            );
+        }
+    }
+    let (whole, part) = (get(&proxy, "/api/stats").json(), get(&proxy, "/api/stats?limit=1").json());
+    let others: Vec<_> = keys(&whole).into_iter().filter(|key| *key != "usage").collect();
+    assert_eq!(keys(&part).into_iter().filter(|key| !["matched", "offset"].contains(key)).collect::<Vec<_>>(), others);
+    assert_eq!(schema(&part["connections"]), schema(&whole["connections"]));
+    assert_eq!(part["totals"]["versions"], json!({"v3": 1, "v4": 3}));
+    assert_eq!(get(&proxy, "/api/connections?kind=websocket").json().as_array().unwrap().len(), 1, "no window");
+    for (query, allowed) in [
+        ("kind=udp", "http or websocket"),
+        ("sort=name", "clientName"),
+        ("limit=-1", "limit is a number"),
+        ("offset=", "offset is a number"),
+        (&format!("search={}", "x".repeat(201)), "200 bytes"),
+    ] {
+        for path in ["/api/stats", "/api/connections"] {
+            let refusal = get(&proxy, &format!("{path}?{query}"));
+            assert_eq!(refusal.status, 400, "{query}");
+            assert!(refusal.json()["message"].as_str().unwrap().contains(allowed), "{}", refusal.text());
+        }
     }
 }
 

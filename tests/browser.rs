@@ -8,12 +8,16 @@ mod driver;
 mod relay;
 mod support;
 
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use lavaproxy::config::Lavalink;
 use lavaproxy::demo::{Bots, Node};
+use lavaproxy::ledger::{ClientInfo, Entry, Ledger, Metered};
 use relay::Relay;
 use support::{Client, PASSWORD, Proxy, eventually};
 
@@ -33,6 +37,44 @@ struct Site {
     trusted: &'static str,
     ports: Option<[String; 2]>,
     proxy: Option<Proxy>,
+    crowd: Crowd,
+}
+
+/// Connections that are in the ledger alone, with traffic until this is dropped.
+#[derive(Default)]
+struct Crowd {
+    count: u32,
+    alive: Arc<()>,
+}
+
+impl Crowd {
+    /// Opens so many more, each with an address of its own.
+    fn open(&mut self, ledger: &Arc<Ledger>, count: u32) {
+        let (node, backend): (Arc<str>, Arc<str>) = ("v4".into(), "127.0.0.1:2333".into());
+        let open = |number: u32| {
+            let entry = ledger.open((Ipv4Addr::from(0x0A00_0000 + number), 40_000).into(), "proxy");
+            let (user_id, name) = (format!("{}", 170_939_974_227_591_168 + u64::from(number)), format!("bot/{number}"));
+            let info = ClientInfo { user_id: user_id.as_bytes(), client_name: name.as_bytes(), user_agent: b"crowd/1" };
+            entry.note_request(Some(Lavalink::ALL[number as usize % 2]), &node, &backend, info);
+            if number % 3 > 0 {
+                entry.upgraded();
+            }
+            entry
+        };
+        let entries: Vec<Entry> = (self.count..self.count + count).map(open).collect();
+        self.count += count;
+        let alive = Arc::downgrade(&self.alive);
+        thread::spawn(move || {
+            let frame = [0; 1024];
+            for round in (0usize..).take_while(|_| alive.strong_count() > 0) {
+                for (number, entry) in entries.iter().enumerate() {
+                    let length = (number * 7919 + round * 104_729) % frame.len();
+                    Metered::new(io::sink(), entry.meter()).write_all(&frame[..length]).unwrap();
+                }
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+    }
 }
 
 impl Site {
@@ -51,7 +93,7 @@ impl Site {
 
     /// With these trusted fronts.
     fn behind(trusted: &'static str, nodes: Vec<Node>) -> Self {
-        let mut site = Self { nodes, trusted, ports: None, proxy: None };
+        let mut site = Self { nodes, trusted, ports: None, proxy: None, crowd: Crowd::default() };
         site.start();
         site.ports = Some(["proxy", "web"].map(|name| site.proxy().listener(name).port().to_string()));
         site
@@ -101,9 +143,14 @@ impl Site {
             "KILL" => self.proxy = None,
             "START" => self.start(),
             _ => {
+                if let Some(count) = wish.strip_prefix("CONNECTIONS ") {
+                    let ledger = Arc::clone(self.proxy().server.ledger());
+                    self.crowd.open(&ledger, count.parse().unwrap());
+                }
                 if let Some(name) = wish.strip_prefix("END ") {
                     self.nodes.retain(|node| node.name() != name);
                 }
+                println!("{wish}");
             }
         });
         assert!(driven.status.success(), "{scenario}: {:?}\n{}", driven.steps, driven.complaints);
@@ -210,8 +257,5 @@ fn a_real_library_is_shown_under_its_own_name() {
 #[test]
 fn five_thousand_connections_stay_usable() {
     let Some(_guard) = browser() else { return };
-    let mut site = Site::new();
-    let mut bot = site.proxy().connect();
-    bot.get("/v4/info", "Client-Name: one\r\n");
-    site.browse("many", &[]);
+    Site::new().browse("many", &[]);
 }

@@ -51,7 +51,7 @@ impl Live {
             backend: None,
             version: None,
             client_name: None,
-            user_agent: String::new(),
+            user_agent: Arc::default(),
             rate: Window::default(),
             before_request: Amount::default(),
             counted_by_version: Amount::default(),
@@ -91,7 +91,7 @@ pub(super) struct Notes {
     pub backend: Option<Arc<str>>,
     pub version: Option<Lavalink>,
     pub client_name: Option<Arc<str>>,
-    pub user_agent: String,
+    pub user_agent: Arc<str>,
     pub rate: Window,
     /// What it used before its current request.
     pub before_request: Amount,
@@ -188,7 +188,7 @@ impl Entry {
             notes.backend = Some(Arc::clone(backend));
         }
         if let Some(user_agent) = change(&notes.user_agent, info.user_agent) {
-            notes.user_agent = user_agent;
+            notes.user_agent = user_agent.into();
         }
         let renamed = change(notes.client_name.as_deref().unwrap_or_default(), info.client_name).map(Arc::from);
         let has_new_name = renamed.is_some();

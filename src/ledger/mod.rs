@@ -161,19 +161,30 @@ impl State {
         self.bots.clear_open();
         self.accounts.clear_open();
         self.nodes.clear_open();
-        let mut versions = self.versions;
-        for connection in self.live.values() {
-            let so_far = connection.amount();
-            let mut notes = connection.notes.lock();
-            versions.add(notes.version, so_far.less(notes.counted_by_version));
-            self.addresses.add_open(&notes.address, so_far);
-            self.bots.add_open(&notes.bot, so_far);
-            self.accounts.add_open(&notes.account, so_far);
-            self.nodes.add_open(&notes.by_node, so_far);
-            each(connection, &mut notes, so_far);
-        }
-        versions
+        let Self { live, versions, addresses, bots, accounts, nodes, .. } = self;
+        sum_open(live, *versions, |connection, notes, so_far| {
+            addresses.add_open(&notes.address, so_far);
+            bots.add_open(&notes.bot, so_far);
+            accounts.add_open(&notes.account, so_far);
+            nodes.add_open(&notes.by_node, so_far);
+            each(connection, notes, so_far);
+        })
     }
+}
+
+/// Adds the open parts of live connections to the sums by version. `each` gets every connection with what it used.
+fn sum_open(
+    live: &HashMap<u64, Arc<Live>>,
+    mut versions: Versions,
+    mut each: impl FnMut(&Arc<Live>, &mut Notes, Amount),
+) -> Versions {
+    for connection in live.values() {
+        let so_far = connection.amount();
+        let mut notes = connection.notes.lock();
+        versions.add(notes.version, so_far.less(notes.counted_by_version));
+        each(connection, &mut notes, so_far);
+    }
+    versions
 }
 
 fn millis(duration: Duration) -> u64 {

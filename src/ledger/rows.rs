@@ -44,6 +44,8 @@ pub struct Totals {
     pub active: u64,
     /// Of these, tunnels.
     pub websockets: u64,
+    /// Of these, by the version of the last request; those that have sent none are in neither.
+    pub versions: BTreeMap<&'static str, u64>,
     /// Ever opened.
     pub connections: u64,
     /// Of all of them.
@@ -77,11 +79,11 @@ pub struct ConnectionRow {
     #[serde(flatten)]
     pub traffic: Traffic,
     /// The `User-Id` it sent last, or empty.
-    pub user_id: String,
+    pub user_id: Arc<str>,
     /// The `Client-Name` it sent last, or empty.
-    pub client_name: String,
+    pub client_name: Arc<str>,
     /// The `User-Agent` it sent last, or empty.
-    pub user_agent: String,
+    pub user_agent: Arc<str>,
     /// How often another node has taken over its session.
     pub takeovers: u64,
     /// True while its session has no node.
@@ -102,8 +104,8 @@ impl ConnectionRow {
             connected_at: connection.connected_at,
             uptime: millis(connection.opened.elapsed()),
             traffic: Traffic::new(so_far, notes.rate.per_second(clock)),
-            user_id: notes.bot.key.as_deref().unwrap_or_default().to_owned(),
-            client_name: notes.client_name.as_deref().unwrap_or_default().to_owned(),
+            user_id: notes.bot.key.clone().unwrap_or_default(),
+            client_name: notes.client_name.clone().unwrap_or_default(),
             user_agent: notes.user_agent.clone(),
             takeovers: connection.takeovers.load(Relaxed),
             taking_over: connection.taking_over.load(Relaxed),

@@ -6,30 +6,55 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::book::{Book, Copied};
+use super::entry::Live;
+use super::rate::Clock;
 use super::rows::{AccountUsageRow, BotRow, ConnectionRow, Snapshot, Totals, UsageRow};
-use super::tally::Versions;
-use super::traffic::{Traffic, Used};
-use super::{Ledger, State, millis};
+use super::tally::{Reasons, Versions};
+use super::traffic::{Amount, Traffic, Used};
+use super::{Ledger, State, millis, sum_open};
+use crate::config::Lavalink;
 use crate::unix_time::unix_millis;
 
 /// The name of the row of those that were folded together.
 const OTHERS: &str = "others";
 
 impl Ledger {
-    /// Connections and addresses as of now: exact counts, rates as of the last tick.
+    /// Connections and addresses as of now: exact counts, rates as of the last tick. Connections are in the order of
+    /// their ids.
     pub fn snapshot(&self) -> Snapshot {
         let now = unix_millis();
         let mut state = self.state.lock();
         let mut live = Vec::with_capacity(state.live.len());
         let versions = state.count_open(|connection, _, so_far| live.push((Arc::clone(connection), so_far)));
-        let (clock, since, ended) = (state.clock, state.since, state.ended.clone());
-        let mut totals = state.totals(versions);
-        let addresses = state.addresses.copy(&clock, now);
+        let addresses = state.addresses.copy(&state.clock, now);
+        let copied = state.copy(live, versions);
         drop(state);
+        let mut snapshot = self.of(copied, now);
+        snapshot.connections.sort_unstable_by_key(|row| row.id);
+        snapshot.usage = usage_rows(addresses);
+        snapshot
+    }
+
+    /// The same without the usage of addresses, which costs less, and with the connections in any order.
+    pub fn snapshot_of_connections(&self) -> Snapshot {
+        let now = unix_millis();
+        let state = self.state.lock();
+        let mut live = Vec::with_capacity(state.live.len());
+        let each = |connection: &Arc<_>, _: &mut _, so_far| live.push((Arc::clone(connection), so_far));
+        let versions = sum_open(&state.live, state.versions, each);
+        let copied = state.copy(live, versions);
+        drop(state);
+        self.of(copied, now)
+    }
+
+    fn of(&self, copied: CopiedState, now: u64) -> Snapshot {
+        let CopiedState { live, clock, since, ended, mut totals } = copied;
         let row = |(connection, so_far): (Arc<_>, _)| ConnectionRow::new(&connection, so_far, &clock);
-        let mut connections: Vec<ConnectionRow> = live.into_iter().map(row).collect();
+        let connections: Vec<ConnectionRow> = live.into_iter().map(row).collect();
         totals.websockets = connections.iter().filter(|row| row.kind == "websocket").count() as u64;
-        connections.sort_unstable_by_key(|row| row.id);
+        for version in connections.iter().filter_map(|row| row.version) {
+            *totals.versions.entry(version).or_default() += 1;
+        }
         Snapshot {
             started_at: self.started_at,
             since,
@@ -37,7 +62,7 @@ impl Ledger {
             uptime: millis(self.started.elapsed()),
             totals,
             connections,
-            usage: usage_rows(addresses),
+            usage: Vec::new(),
             ended: ended.all(),
         }
     }
@@ -70,12 +95,28 @@ impl Ledger {
     }
 }
 
+/// What is copied of the state for the rows of connections and the sums.
+struct CopiedState {
+    /// Each live connection, and what it used so far.
+    live: Vec<(Arc<Live>, Amount)>,
+    clock: Clock,
+    since: u64,
+    ended: Reasons,
+    totals: Totals,
+}
+
 impl State {
-    /// The sums over all connections, but for the number of WebSockets.
+    fn copy(&self, live: Vec<(Arc<Live>, Amount)>, versions: Versions) -> CopiedState {
+        let totals = self.totals(versions);
+        CopiedState { live, clock: self.clock, since: self.since, ended: self.ended.clone(), totals }
+    }
+
+    /// The sums over all connections, but for the numbers of WebSockets and of each version.
     fn totals(&self, versions: Versions) -> Totals {
         Totals {
             active: self.live.len() as u64,
             websockets: 0,
+            versions: Lavalink::ALL.into_iter().map(|version| (version.name(), 0)).collect(),
             connections: self.listeners.values().fold(0, |sum, count| sum.saturating_add(*count)),
             traffic: Traffic::new(versions.sum(), self.rate.per_second(&self.clock)),
         }

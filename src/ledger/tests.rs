@@ -159,10 +159,7 @@ fn the_last_client_info_is_kept_and_bounded() {
     );
     entry.note_request(Some(Lavalink::V4), &"eu1".into(), &backend, ClientInfo::default());
     let row = &ledger.snapshot().connections[0];
-    assert_eq!(
-        (row.user_id.as_str(), row.client_name.len(), row.user_agent.as_str()),
-        ("42", MAX_NAME, "bot/\u{fffd}")
-    );
+    assert_eq!((&*row.user_id, row.client_name.len(), &*row.user_agent), ("42", MAX_NAME, "bot/\u{fffd}"));
     assert_eq!((row.version, row.backend.as_deref(), row.kind), (Some("v4"), Some("127.0.0.1:8807"), "http"));
 }
 
@@ -225,7 +222,7 @@ fn the_fields_of_the_json_keep_their_order() {
             .collect()
     };
     let traffic = ["requests", "bytesIn", "bytesOut", "rateIn", "rateOut"];
-    let totals = [&["active", "websockets", "connections"][..], &traffic].concat();
+    let totals = [&["active", "websockets", "versions", "v3", "v4", "connections"][..], &traffic].concat();
     assert_eq!(names(serde_json::to_string(&snapshot.totals).unwrap()), totals);
     let before = ["id", "client", "address", "node", "backend", "version", "kind", "connectedAt", "uptime"];
     let after = ["userId", "clientName", "userAgent", "takeovers", "takingOver"];

@@ -4,7 +4,6 @@ use serde::Serialize;
 use tiny_http::Request;
 
 use super::answer::{Answer, Refusal, json, with_body};
-use super::filter::Filter;
 use super::health::{self, Health};
 use super::process::Process;
 use super::{Site, VERSION, accounts, bans, demo, guard, history, lists, metrics, pages, security, status};
@@ -131,12 +130,12 @@ fn check<'p>(request: &Request, path: &'p str, loopback: bool) -> Result<Resourc
 
 fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &Site) -> Result<Answer, Refusal> {
     let sources = &site.sources;
-    let filter = || Filter::parse(query).map_err(|message| Refusal::new(400, message));
+    let bad_request = |fault| Refusal::new(400, fault);
     let health = || json(200, &Health::of(sources, Process::measure(&site.load)));
     Ok(match *resource {
-        Resource::Stats => lists::stats(&sources.ledger, &filter()?),
-        Resource::Connections => lists::connections(&sources.ledger, &filter()?),
-        Resource::DataUsage => lists::data_usage(&sources.ledger, &filter()?),
+        Resource::Stats => lists::stats(&sources.ledger, query).map_err(bad_request)?,
+        Resource::Connections => lists::connections(&sources.ledger, query).map_err(bad_request)?,
+        Resource::DataUsage => lists::data_usage(&sources.ledger, query).map_err(bad_request)?,
         Resource::Bots => json(200, &sources.ledger.bots()),
         Resource::Accounts => json(200, &accounts::rows(sources)),
         Resource::Security => json(200, &security::Security::of(sources)),

@@ -1,4 +1,4 @@
-//! The parameters `?address=` and `?version=` of the lists; pure.
+//! The parameters `address=`, `version=` and `kind=` of the lists; pure.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,10 @@ use crate::ledger::{ConnectionRow, UsageRow};
 pub struct Filter {
     address: Option<String>,
     version: Option<&'static str>,
+    kind: Option<&'static str>,
 }
+
+const KINDS: [&str; 2] = ["http", "websocket"];
 
 impl Filter {
     /// Reads the query of a target. Other parameters are ignored.
@@ -19,12 +22,12 @@ impl Filter {
     /// What is wrong, and what is expected.
     pub fn parse(query: &str) -> Result<Self, &'static str> {
         let mut filter = Self::default();
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value).ok_or("a % must be followed by two hexadecimal digits")?;
+        for pair in pairs(query) {
+            let (name, value) = pair?;
             match name {
                 "address" => filter.address = Some(address(&value).ok_or("address is an IP address, or others")?),
                 "version" => filter.version = Some(version(&value).ok_or("version is v3 or v4")?),
+                "kind" => filter.kind = Some(kind(&value).ok_or("kind is http or websocket")?),
                 _ => {}
             }
         }
@@ -34,10 +37,12 @@ impl Filter {
     /// True for a connection that is wanted.
     pub fn takes_connection(&self, row: &ConnectionRow) -> bool {
         let is_its = |address: &String| *address == row.address.to_string();
-        self.address.as_ref().is_none_or(is_its) && self.version.is_none_or(|version| row.version == Some(version))
+        self.address.as_ref().is_none_or(is_its)
+            && self.version.is_none_or(|version| row.version == Some(version))
+            && self.kind.is_none_or(|kind| row.kind == kind)
     }
 
-    /// True for an address whose usage is wanted; usage is not kept by version.
+    /// True for an address whose usage is wanted; usage is not kept by version or kind.
     pub fn takes_usage(&self, row: &UsageRow) -> bool {
         self.address.as_ref().is_none_or(|address| *address == row.address)
     }
@@ -56,7 +61,22 @@ fn version(value: &str) -> Option<&'static str> {
     Lavalink::ALL.into_iter().map(Lavalink::name).find(|name| *name == value)
 }
 
-/// Percent-decodes; a plus sign is kept, as no value here contains a blank.
+fn kind(value: &str) -> Option<&'static str> {
+    KINDS.into_iter().find(|name| *name == value)
+}
+
+/// The names and the decoded values of a query.
+///
+/// # Errors
+/// An item that cannot be decoded is an error that says why.
+pub fn pairs(query: &str) -> impl Iterator<Item = Result<(&str, String), &'static str>> {
+    query.split('&').map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((name, decode(value).ok_or("a % must be followed by two hexadecimal digits")?))
+    })
+}
+
+/// Percent-decodes; a plus sign is kept, and %20 is a blank.
 pub fn decode(value: &str) -> Option<String> {
     let mut bytes = value.bytes();
     let mut decoded = Vec::with_capacity(value.len());
@@ -92,13 +112,23 @@ mod tests {
             assert_eq!(Filter::parse(query).unwrap().address.as_deref(), expected, "{query}");
         }
         assert_eq!(Filter::parse("version=v4&t=%20").unwrap().version, Some("v4"));
+        assert_eq!(Filter::parse("kind=http").unwrap().kind, Some("http"));
     }
 
     #[test]
     fn a_value_that_cannot_match_is_an_error() {
-        for query in
-            ["address=", "address=host", "address=1.2.3", "version=5", "version=", "address=%", "a=%g0", "a=%ff"]
-        {
+        for query in [
+            "address=",
+            "address=host",
+            "address=1.2.3",
+            "version=5",
+            "version=",
+            "kind=",
+            "kind=HTTP",
+            "address=%",
+            "a=%g0",
+            "a=%ff",
+        ] {
             assert!(Filter::parse(query).is_err(), "{query}");
         }
     }

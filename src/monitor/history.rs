@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::answer::{Answer, Refusal, json};
-use super::filter::decode;
+use super::filter::pairs;
 use crate::history::{By, History, Range, Values};
 use crate::unix_time::unix_millis;
 
@@ -69,9 +69,8 @@ impl Serialize for Number {
 /// What is wrong, and what there is to choose.
 fn parse(query: &str) -> Result<(Range, By), &'static str> {
     let (mut range, mut by) = (Range::Hour, By::Version);
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decode(value).ok_or("a % must be followed by two hexadecimal digits")?;
+    for pair in pairs(query) {
+        let (name, value) = pair?;
         match name {
             "range" => {
                 let known = Range::ALL.into_iter().find(|range| range.name() == value);

@@ -20,6 +20,7 @@ mod process;
 mod security;
 mod socket;
 mod status;
+mod window;
 
 use std::io;
 use std::net::SocketAddr;

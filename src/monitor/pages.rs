@@ -64,6 +64,7 @@ fn module(name: &str) -> Option<&'static str> {
         "preferences.js" => include_str!("../../static/js/preferences.js"),
         "refusals.js" => include_str!("../../static/js/refusals.js"),
         "security.js" => include_str!("../../static/js/security.js"),
+        "select.js" => include_str!("../../static/js/select.js"),
         "sparkline.js" => include_str!("../../static/js/sparkline.js"),
         "table.js" => include_str!("../../static/js/table.js"),
         "theme.js" => include_str!("../../static/js/theme.js"),

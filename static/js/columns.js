@@ -13,7 +13,7 @@ export const liveCell = (read, format) => (td) => (row) => {
   td.classList.toggle("idle", value === 0);
 };
 
-export const numberColumn = (name, label, hint) => ({ name, label, hint, value: (row) => row[name], first: "descending" });
+export const numberColumn = (name, label, hint) => ({ name, label, hint, value: name, first: "descending" });
 
 export const sumColumn = (name, label, format, hint) => ({ ...numberColumn(name, label, hint), cell: figureCell((row) => format(row[name])) });
 

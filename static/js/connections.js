@@ -5,7 +5,7 @@ import { fillChoice } from "./choice.js";
 import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
 import { byId, el, setFigure, setText, setTitle } from "./dom.js";
-import { bytes, count, duration, fullTime, integer, plural, sortable, time } from "./format.js";
+import { bytes, count, duration, fullTime, integer, plural, time } from "./format.js";
 import { showHistory } from "./history.js";
 import { STATES, labelOf, stateOf } from "./node-state.js";
 import { startPage } from "./page.js";
@@ -13,7 +13,7 @@ import { History, sparkline } from "./sparkline.js";
 import { DataTable } from "./table.js";
 import { RATES_HINT, fillUnitChoice, showTraffic } from "./traffic.js";
 
-function createPage() {
+function createPage(refresh, more) {
   const rates = new History();
   const totalRates = new History();
   const sparklines = { in: sparkline(["in"]), out: sparkline(["out"]) };
@@ -25,9 +25,9 @@ function createPage() {
   const table = new DataTable({
     name: "connections",
     table: byId("table"),
+    ask: (isOther) => (isOther ? refresh() : more()),
     columns: columnsWith(rates),
     key: (row) => row.id,
-    text: (row) => `${row.client} ${row.node} ${row.backend} ${row.clientName} ${row.userId} ${row.userAgent}`,
     sort: "bytesOut descending",
     empty: { one: "connection", many: "connections", draw: () => noConnections(last.stats.totals.connections, dialog) },
   });
@@ -37,7 +37,8 @@ function createPage() {
   const redraw = () => {
     showTotals(last.stats, last.health);
     for (const direction of ["in", "out"]) sparklines[direction].fill(totalRates, 0);
-    table.view();
+    const { totals, matched, offset, connections } = last.stats;
+    table.show({ all: totals.active, matched, offset, rows: connections });
   };
   fillUnitChoice(() => {
     if (last) redraw();
@@ -45,12 +46,13 @@ function createPage() {
   });
 
   return {
-    paths: ["api/stats", "api/health"],
+    get paths() {
+      return [`api/stats?${table.query()}`, "api/health"];
+    },
     show(stats, health) {
       last = { stats, health };
       rates.add(stats, stats.connections);
       totalRates.add(stats, [{ id: 0, ...stats.totals }]);
-      table.rows = stats.connections;
       dialog.update(health);
       redraw();
       history.update();
@@ -60,17 +62,17 @@ function createPage() {
 
 function fillFilter(table, name, options) {
   byId(name).classList.add("filter");
-  fillChoice(byId(name), [["", "All"], ...options], "", (value) => table.filter(name, value && ((row) => row[name] === value)));
+  fillChoice(byId(name), [["", "All"], ...options], "", (value) => table.filter(name, value));
 }
 
 // ---- Columns ----
 
 function columnsWith(rates) {
   return [
-    { name: "client", label: "Client", value: (row) => sortable(row.client), cell: figureCell((row) => ({ text: row.client, title: row.client })) },
-    { name: "bot", label: "Bot", value: (row) => sortable(row.clientName || row.userAgent), cell: botCell },
-    { name: "node", label: "Node", value: (row) => `${row.version ?? "~"} ${sortable(nodeLabel(row))}`, cell: nodeCell },
-    { name: "kind", label: "Kind", value: (row) => row.kind, cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
+    { name: "client", label: "Client", value: "client", cell: figureCell((row) => ({ text: row.client, title: row.client })) },
+    { name: "bot", label: "Bot", value: "clientName", cell: botCell },
+    { name: "node", label: "Node", value: "node", cell: nodeCell },
+    { name: "kind", label: "Kind", value: "kind", cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
     { ...numberColumn("connectedAt", "Since"), cell: figureCell((row) => time(row.connectedAt)) },
     { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => ({ text: duration(row.uptime), title: `since ${fullTime(row.connectedAt)}` })) },
     sumColumn("requests", "Requests", count),
@@ -116,7 +118,7 @@ function sparklineCell(td, rates) {
 
 // ---- Totals ----
 
-function showTotals({ totals, connections }, { limit, nodes }) {
+function showTotals({ totals }, { limit, nodes }) {
   setFigure(byId("active"), count(totals.active));
   setText(byId("active-sub"), `limit ${integer(limit.connections)}`);
   setTitle(byId("active-sub"), limit.rule);
@@ -125,7 +127,7 @@ function showTotals({ totals, connections }, { limit, nodes }) {
   setFigure(byId("requests"), count(totals.requests));
   setText(byId("requests-sub"), plural(totals.connections, "connection"));
   for (const version of ["v3", "v4"]) {
-    setFigure(byId(version), count(connections.filter((row) => row.version === version).length));
+    setFigure(byId(version), count(totals.versions[version]));
     showNodes(byId(`${version}-sub`), nodes.filter((node) => node.version === version));
   }
   showTraffic(totals);

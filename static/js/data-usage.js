@@ -19,8 +19,8 @@ function createPage(refresh) {
   const names = Object.keys(VIEWS);
   let name = recall("usage.by", names, names[0]);
   let stats;
+  let rows;
   let most;
-  const paths = [];
   const figures = [
     { name: "share", label: "Share", hint: "Of all bytes in both directions", value: bothWays, first: "descending", cell: figureCell((row) => ({ text: percent(bothWays(row) / (most.all || 1)) })) },
     { ...numberColumn("bytesIn", "From bots"), cell: barCell((row) => [row.bytesIn, most.in]) },
@@ -38,9 +38,8 @@ function createPage(refresh) {
   const history = showHistory(byId("history"), "version", ["directions"]);
   const table = new DataTable({ table: byId("table"), ...views[name] });
   const choose = (by) => {
-    const { title, many, path } = VIEWS[by];
+    const { title, many } = VIEWS[by];
     name = by;
-    paths.splice(0, Infinity, "api/stats", ...(path ? [path] : []), "api/health");
     setText(byId("rows-label"), title);
     setText(byId("caption"), `Data usage by ${by}`);
     setText(byId("search-label"), `Search ${many}`);
@@ -55,24 +54,25 @@ function createPage(refresh) {
     refresh();
   });
   const redraw = () => {
-    showTotals(stats, table.rows);
-    table.view();
+    showTotals(stats, rows);
+    table.fill(rows);
   };
   fillUnitChoice(() => {
     if (stats) redraw();
     history.redraw();
   });
-  byId("download").addEventListener("click", () => download(table.shown, name));
+  byId("download").addEventListener("click", () => download(table.part.rows, name));
 
   return {
-    paths,
+    get paths() {
+      return ["api/stats?limit=0", VIEWS[name].path, "api/health"];
+    },
     show(...answers) {
-      stats = answers[0];
-      table.rows = VIEWS[name].path ? answers[1] : stats.usage;
+      [stats, rows] = answers;
       most = {
-        all: table.rows.reduce((all, row) => all + bothWays(row), 0),
-        in: table.rows.reduce((top, row) => Math.max(top, row.bytesIn), 0),
-        out: table.rows.reduce((top, row) => Math.max(top, row.bytesOut), 0),
+        all: rows.reduce((all, row) => all + bothWays(row), 0),
+        in: rows.reduce((top, row) => Math.max(top, row.bytesIn), 0),
+        out: rows.reduce((top, row) => Math.max(top, row.bytesOut), 0),
       };
       redraw();
       history.update();

@@ -11,8 +11,9 @@ export class Feed {
   #busy = false;
   #timer = 0;
   #round = 0;
+  #isDue = false;
 
-  // `show(...answers)` gets one answer per path, `showState(state)` each state of the feed.
+  // `paths()` are to be read, `show(...answers)` gets one answer per path, `showState(state)` each state of the feed.
   constructor(paths, show, showState) {
     Object.assign(this, { paths, show, showState });
     document.addEventListener("visibilitychange", () => this.resume());
@@ -39,15 +40,22 @@ export class Feed {
     this.refresh();
   }
 
+  // Reads at once, or after the answers that are on their way.
+  more() {
+    this.#isDue = true;
+    this.refresh();
+  }
+
   async refresh() {
     clearTimeout(this.#timer);
     if (this.#busy) return;
     this.#busy = true;
+    this.#isDue = false;
     const round = this.#round;
     const late = setTimeout(() => this.#waits || this.showState("late"), LATE);
     let state = "live";
     try {
-      const answers = await Promise.all(this.paths.map((path) => readJson(path)));
+      const answers = await Promise.all(this.paths().map((path) => readJson(path)));
       if (round === this.#round) this.show(...answers);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -55,7 +63,7 @@ export class Feed {
     } finally {
       clearTimeout(late);
       this.#busy = false;
-      if (round === this.#round) this.#schedule(state);
+      if (round === this.#round && !this.#isDue) this.#schedule(state);
       else this.refresh();
     }
     this.showState(this.paused ? "paused" : state);

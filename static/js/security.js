@@ -23,10 +23,9 @@ function createPage(refresh) {
 
   const table = new DataTable({ table: byId("table"), ...lists[name].view });
   const redraw = () => {
-    table.rows = lists[name].rows(last);
     byId("note").hidden = !lists[name].note(last);
     setText(byId("note"), lists[name].note(last));
-    table.view();
+    table.fill(lists[name].rows(last));
   };
   const choose = (chosen) => {
     name = chosen;

@@ -4,25 +4,37 @@ import { announce } from "./announce.js";
 import { byId, el, setText } from "./dom.js";
 import { integer, plural } from "./format.js";
 import { recall, remember } from "./preferences.js";
+import { held, select } from "./select.js";
 
-const MORE = 5; // rows above and below those in sight
+const MORE = 5; // rows that exist above and below those in sight
+const SPARE = 20; // rows that are asked for above and below those that exist
+const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 
-// A column has `name`, `label`, `value(row)` to sort by (without it the column cannot be sorted), `first` ("descending"
-// for numbers), and `cell(td)`, which prepares a cell and returns the function that shows a row in it.
+// A column has `name`, `label`, `value` to sort by (the name of a field or a function of the row; without it the column
+// cannot be sorted), `first` ("descending" for numbers), and `cell(td)`, which prepares a cell and returns the function
+// that shows a row in it.
 //
 // `name` is what the order is remembered under, `key(row)` identifies a row, `text(row)` is what the search reads, `sort` is
 // the first order, as in "bytesOut descending". `empty` has the words for `one` and `many` rows, and `draw()` for the page
 // without any. These make a view; `use(view)` changes to another one.
+//
+// A page that has all rows gives them to `fill(rows)`. With `ask` the rows come from the proxy: `ask(isOther)` is to read
+// what `query()` says and to give it to `show(part)`; `isOther` is true where answers to earlier queries are out of date.
 export class DataTable {
   rows = [];
-  shown = [];
+  part = NONE;
+  words = "";
   filters = {};
+  #sight = { from: 0, to: 0, height: 1 };
+  #asked = { from: 0, to: Infinity };
+  #isOther = false;
+  #isSelected = false;
   #revision = 0;
   #views = new Map();
-  #terms = [];
 
-  constructor({ table, ...view }) {
+  constructor({ table, ask, ...view }) {
     this.table = table;
+    this.ask = ask ?? (() => this.show(select(this)));
     this.above = el("tr", { class: "spacer", "aria-hidden": "true" });
     this.below = el("tr", { class: "spacer", "aria-hidden": "true" });
     this.body = el("tbody", { role: "rowgroup" }, this.above, this.below);
@@ -30,12 +42,16 @@ export class DataTable {
     table.append(this.body);
     this.use(view);
     for (const event of ["scroll", "resize"]) addEventListener(event, () => this.#drawSoon(), { passive: true });
+    document.addEventListener("selectionchange", () => {
+      const { isCollapsed, anchorNode } = getSelection();
+      this.#isSelected = !isCollapsed && this.body.contains(anchorNode);
+    });
     byId("search").addEventListener("input", ({ target }) => this.search(target.value));
   }
 
   // Changes the columns and forgets the rows.
   use({ name, columns, key, text, sort, empty }) {
-    Object.assign(this, { name, columns, key, text, empty, rows: [], shown: [], filters: {}, emptyFor: undefined });
+    Object.assign(this, { name, columns, key, text, empty, rows: [], part: NONE, filters: {}, emptyFor: undefined });
     const names = columns.filter((column) => column.value).flatMap(({ name }) => [`${name} ascending`, `${name} descending`]);
     [this.sortName, this.sortOrder] = recall(`sort.${name}`, names, sort).split(" ");
     for (const { tr } of this.#views.values()) tr.remove();
@@ -67,15 +83,20 @@ export class DataTable {
   }
 
   search(words) {
-    this.#terms = words.toLowerCase().split(/\s+/).filter(Boolean);
-    this.view();
-    this.#announceCount();
+    this.words = words;
+    this.#change(true);
   }
 
-  filter(name, test) {
-    this.filters[name] = test;
-    this.view();
-    this.#announceCount();
+  filter(name, value) {
+    this.filters[name] = value;
+    this.#change(true);
+  }
+
+  // Other rows are wanted, or another order.
+  #change(saysCount) {
+    this.#isOther = true;
+    this.saysCount = saysCount;
+    this.ask(true);
   }
 
   clear() {
@@ -93,7 +114,7 @@ export class DataTable {
     [this.sortName, this.sortOrder] = [name, name === this.sortName ? reversed : first];
     remember(`sort.${this.name}`, `${this.sortName} ${this.sortOrder}`);
     this.#markSort();
-    this.view(true);
+    this.#change(false);
     announce(`Sorted by ${column.label}, ${this.sortOrder}`);
   }
 
@@ -106,50 +127,45 @@ export class DataTable {
     byId("sort-reverse").setAttribute("aria-label", `Sorted ${this.sortOrder}: reverse the order`);
   }
 
-  // Decides which rows are shown and in which order, then draws those in sight.
-  view(sorted = false) {
-    const tests = Object.values(this.filters).filter(Boolean);
-    const matches = (row) => tests.every((test) => test(row)) && this.#matchesSearch(row);
-    this.shown = this.#ordered(this.rows.filter(matches), sorted);
+  // What to ask the proxy for, as the parameters of a request: the rows in sight and some more.
+  query() {
+    this.#measure();
+    const { from, to } = this.#sight;
+    const offset = Math.max(0, from - SPARE);
+    this.#asked = { from: offset, to: to + SPARE };
+    const sign = this.sortOrder === "descending" ? "-" : "";
+    const wanted = { ...this.filters, search: this.words.trim(), sort: sign + this.#sorted.value, offset, limit: to + SPARE - offset };
+    return Object.entries(wanted).filter(([, value]) => value !== "").map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
+  }
+
+  get #sorted() {
+    return this.columns.find((column) => column.name === this.sortName);
+  }
+
+  // Takes all rows there are, and shows those that match.
+  fill(rows) {
+    this.rows = rows;
+    this.#measure();
+    this.ask(false);
+  }
+
+  // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on.
+  show(part) {
+    // Rows keep their places while text in them is selected.
+    this.part = !this.#isOther && this.#isSelected ? held(this.part, part, this.key) : part;
     this.#revision++;
-    this.table.setAttribute("aria-rowcount", String(this.shown.length + 1));
-    const all = plural(this.rows.length, this.empty.one, this.empty.many);
-    setText(byId("count"), this.shown.length === this.rows.length ? all : `${integer(this.shown.length)} of ${all}`);
+    const { all, matched } = part;
+    this.table.setAttribute("aria-rowcount", String(matched + 1));
+    const words = plural(all, this.empty.one, this.empty.many);
+    setText(byId("count"), matched === all ? words : `${integer(matched)} of ${words}`);
+    if (this.#isOther && this.saysCount) announce(`${plural(matched, this.empty.one, this.empty.many)} shown`);
+    this.#isOther = false;
     this.#showEmpty();
     this.draw();
   }
 
-  #matchesSearch(row) {
-    if (!this.#terms.length) return true;
-    const text = this.text(row).toLowerCase();
-    return this.#terms.every((term) => text.includes(term));
-  }
-
-  #ordered(rows, sorted) {
-    const { value } = this.columns.find((column) => column.name === this.sortName);
-    const sign = this.sortOrder === "ascending" ? 1 : -1;
-    // Rows keep their order while text in them is selected.
-    const held = !sorted && this.#hasSelection() ? new Map(this.shown.map((row, index) => [this.key(row), index])) : null;
-    return rows
-      .map((row, index) => ({ row, by: value(row), held: held?.get(this.key(row)) ?? Infinity, index }))
-      .sort((a, b) => {
-        if (a.held !== b.held) return a.held - b.held;
-        return a.by < b.by ? -sign : a.by > b.by ? sign : a.index - b.index;
-      })
-      .map(({ row }) => row);
-  }
-
-  #hasSelection() {
-    const selection = getSelection();
-    return !selection.isCollapsed && this.body.contains(selection.anchorNode);
-  }
-
-  #announceCount() {
-    announce(`${plural(this.shown.length, this.empty.one, this.empty.many)} shown`);
-  }
-
   #showEmpty() {
-    const reason = this.shown.length ? "" : this.rows.length ? "filtered" : "empty";
+    const reason = this.part.matched ? "" : this.part.all ? "filtered" : "empty";
     byId("empty").hidden = !reason;
     this.table.hidden = Boolean(reason);
     if (reason === this.emptyFor) return;
@@ -159,20 +175,36 @@ export class DataTable {
   }
 
   #drawSoon() {
-    this.frame ??= requestAnimationFrame(() => this.draw());
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = undefined;
+      this.#measure();
+      this.draw();
+    });
   }
 
-  draw() {
-    this.frame = undefined;
-    if (this.table.hidden) return;
+  // Finds the places of the rows in sight. To be called before the page changes: afterwards it costs another layout.
+  #measure() {
     const height = parseFloat(getComputedStyle(this.table).getPropertyValue("--row"));
     const hiddenAbove = -this.body.getBoundingClientRect().top;
-    const from = Math.min(Math.max(0, Math.floor(hiddenAbove / height) - MORE), this.shown.length);
+    const from = Math.max(0, Math.floor(hiddenAbove / height) - MORE);
     // A table that is out of sight has rows all the same, for screen readers.
-    const to = Math.min(this.shown.length, Math.max(from, Math.ceil((hiddenAbove + innerHeight) / height)) + MORE);
-    this.above.style.height = `${from * height}px`;
-    this.below.style.height = `${(this.shown.length - to) * height}px`;
-    this.#drawRows(this.shown.slice(from, to), from);
+    const to = Math.max(from, Math.ceil((hiddenAbove + innerHeight) / height)) + MORE;
+    this.#sight = { from, to, height };
+  }
+
+  // Draws the rows in sight, as far as they are here.
+  draw() {
+    if (this.table.hidden) return;
+    const { matched, offset, rows } = this.part;
+    const { height } = this.#sight;
+    const [from, to] = [this.#sight.from, this.#sight.to].map((place) => Math.min(place, matched));
+    const first = Math.max(from, offset);
+    const drawn = rows.slice(first - offset, Math.max(0, to - offset));
+    const start = drawn.length ? first : from;
+    this.above.style.height = `${start * height}px`;
+    this.below.style.height = `${(matched - start - drawn.length) * height}px`;
+    this.#drawRows(drawn, start);
+    if (from < this.#asked.from || to > this.#asked.to) this.ask(false);
   }
 
   #drawRows(rows, from) {

@@ -5,10 +5,10 @@ import { botCell } from "./bot-cell.js";
 import { figureCell } from "./columns.js";
 import { sortable } from "./format.js";
 
-// Without a `path` of their own the rows are those of api/stats. `sortedAs` is what the order is remembered under.
+// `path` is where the rows are. `sortedAs` is what the order is remembered under.
 export const VIEWS = {
   address: {
-    label: "Address", title: "Addresses", one: "address", many: "addresses", sortedAs: "data-usage", file: "data-usage",
+    path: "api/data-usage", label: "Address", title: "Addresses", one: "address", many: "addresses", sortedAs: "data-usage", file: "data-usage",
     columns: [{ name: "address", label: "Address", value: (row) => sortable(row.address), cell: figureCell((row) => ({ text: row.address, title: row.address })) }],
     key: (row) => row.address,
     text: (row) => row.address,

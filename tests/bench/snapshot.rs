@@ -40,7 +40,7 @@ fn main() {
     report("tick of the rates", || ledger.tick());
     report("counters for /metrics", || drop(black_box(ledger.tallies())));
     let web = server.address("web").unwrap();
-    for path in ["/api/stats", "/metrics"] {
+    for path in ["/api/stats", "/api/stats?limit=60&sort=-bytesOut", "/metrics"] {
         println!("GET {path}: {} bytes", get(web, path));
         report(&format!("GET {path}, including the read of the client"), || {
             black_box(get(web, path));

@@ -83,7 +83,7 @@ pub fn figures(stats: &Value) -> Value {
     let lasting = |row: &Value| {
         let mut row = row.clone();
         let fields = row.as_object_mut().unwrap();
-        fields.retain(|name, _| !["active", "websockets", "rateIn", "rateOut"].contains(&name.as_str()));
+        fields.retain(|name, _| !["active", "websockets", "versions", "rateIn", "rateOut"].contains(&name.as_str()));
         row
     };
     let usage: Vec<Value> = stats["usage"].as_array().unwrap().iter().map(lasting).collect();

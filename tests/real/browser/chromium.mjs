@@ -61,6 +61,8 @@ export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resol
 
 let browser;
 
+export const STATS = "**/api/stats*";
+
 // Opens a page in a browser profile of its own, refreshed every second. `change` may alter the answers of /api/stats.
 export async function open(path, { change, prepare, ...options } = {}) {
   const context = await browser.newContext({
@@ -84,7 +86,7 @@ export async function open(path, { change, prepare, ...options } = {}) {
   return page;
 }
 
-export async function alter(page, change, path = "**/api/stats") {
+export async function alter(page, change, path = STATS) {
   await page.unroute(path);
   await page.route(path, async (route) => {
     const response = await route.fetch();
@@ -131,22 +133,12 @@ export async function fits(page, what) {
 
 // ---- Answers for the pages ----
 
-// Keeps the connections of the first answer and changes their figures, so that no row in use goes away.
-export function lasting() {
-  let kept;
-  return (stats) => {
-    kept ??= stats.connections;
-    stats.connections = kept = kept.map((row) => ({ ...row, bytesIn: row.bytesIn + Math.floor(Math.random() * 1e6), requests: row.requests + 1 }));
-  };
-}
-
-// Repeats the rows of an answer until there are `count`, each with an id and an address of its own.
+// Repeats the connections of an answer until there are `count`, each with an id and an address of its own.
 export const repeated = (count) => (stats) => {
-  const { connections, usage } = stats;
-  const copies = (rows, change) => Array.from({ length: count }, (_, index) => ({ ...rows[index % rows.length], ...change(index) }));
-  const address = (index) => `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`;
-  stats.connections = copies(connections, (index) => ({ id: index + 1, client: `${address(index)}:40000`, address: address(index), bytesOut: connections[0].bytesOut + index * 1000 }));
-  stats.usage = copies(usage, (index) => ({ address: address(index) }));
+  const { connections } = stats;
+  const copy = (_, index) => ({ ...connections[index % connections.length], id: index + 1, client: `10.0.0.${index}:40000`, address: `10.0.0.${index}` });
+  Object.assign(stats, { connections: Array.from({ length: count }, copy), matched: count, offset: 0 });
+  stats.totals.active = count;
 };
 
 // ---- Start ----

@@ -1,6 +1,6 @@
 // The scenario `nodes`: how the pages show several nodes, and how they drain them.
 
-import { DESK, PHONE, WIDTHS, alter, check, close, expected, fits, isAccessible, lasting, open, step, text, texts, tick, until } from "./chromium.mjs";
+import { DESK, PHONE, WIDTHS, alter, check, close, expected, fits, isAccessible, open, step, text, texts, tick, until } from "./chromium.mjs";
 
 export async function nodes() {
   await nodeColumn();
@@ -25,20 +25,21 @@ const focused = (locator) => locator.evaluate((element) => element === document.
 async function nodeColumn() {
   const page = await open("/");
   const names = () => texts(page, "#table td.node .name");
-  await until("rows of both v4 nodes", async () => ["eu1", "eu2"].every((name) => names().then((all) => all.includes(name))));
-  await alter(page, lasting());
-  await tick(page);
+  await until("rows of both v4 nodes", async () => String([...new Set(await names())].filter((name) => name.startsWith("eu")).sort()) === "eu1,eu2");
+  // WebSockets stay.
+  await page.check("#kind input[value=websocket]", { force: true });
+  await until("WebSockets alone", async () => (await texts(page, "#table td.kind")).every((kind) => kind === "WebSocket"));
   const shown = await page.$$eval("#table td.node", (cells) => cells.map((cell) => [cell.innerText, cell.title]));
   for (const [name, title] of shown) {
     const matches = name.startsWith("v4") ? name.match(/^v4\s+(eu[12])$/) : name.match(/^v3\s+127\.0\.0\.1:\d+$/);
     check(matches && title.match(new RegExp(`^${matches[1] ?? "v3"} at 127\\.0\\.0\\.1:\\d+$`)), `a node and its address, not ${name} with the title ${title}`);
   }
   await page.fill("#search", "eu2");
-  check((await names()).length && (await names()).every((name) => name === "eu2"), "the rows of the node that was searched for");
+  await until("the rows of the node that was searched for", async () => String([...new Set(await names())]) === "eu2");
   await page.fill("#search", "");
   await page.click("th.node button");
-  const sorted = (await texts(page, "#table td.node")).map((cell) => cell.replace(/\s+/g, " "));
-  check(String(sorted) === String([...sorted].sort()), `rows in the order of their nodes, not ${sorted}`);
+  const sorted = async () => (await texts(page, "#table td.node")).map((cell) => cell.replace(/\s+/g, " "));
+  await until("rows in the order of their nodes", async () => new Set(await names()).size > 2 && String(await sorted()) === String((await sorted()).sort()));
   check((await text(page, "#v4-sub")) === "2 nodes up" && (await text(page, "#v3-sub")) === "node up", "how many nodes are up");
   await page.setViewportSize(PHONE);
   await page.fill("#search", "eu1");

@@ -8,17 +8,18 @@
 //   history  the charts and /status; STATUS_PAGE=on and a node of each version that is up
 //   empty    the pages without rows; no bot has connected yet
 //   hostile  names of clients stay text; one connection has each of NAMES, a JSON array, as its Client-Name
-//   many     5,000 rows cost little more than 10; one connection or more, which this script repeats in the answers
+//   many     5,000 rows cost little more than 60; connections of the addresses 10.0.0.0, 10.0.0.1 and so on
 // WEB_PASSWORD is the password of the listener `web`, if it has one.
 //
 // The script prints STEP <name> after each step. In `live` it also prints KILL: its parent process then stops
 // lavaproxy. Then it prints START: its parent starts lavaproxy again at the same address. In `nodes` it prints
-// END <name>: its parent then ends that node. The exit code is 0 if every check held, else 1 with an explanation on
+// END <name>: its parent then ends that node. In `many` it prints CONNECTIONS <count>: its parent then opens so many more,
+// with traffic. The exit code is 0 if every check held, else 1 with an explanation on
 // stderr. A console error, an answer with an error status and a request to another host are failures.
 
 import { readFileSync } from "node:fs";
 
-import { DESK, PHONE, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, lasting, open, password, pause, repeated, rows, run, step, text, texts, tick, until } from "./chromium.mjs";
+import { DESK, PHONE, STATS, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, open, password, pause, repeated, rows, run, step, text, texts, tick, until } from "./chromium.mjs";
 import { history } from "./history.mjs";
 import { many } from "./many.mjs";
 import { nodes } from "./nodes.mjs";
@@ -57,7 +58,7 @@ async function numbersMove(page) {
   const [totalBefore, eachBefore] = [await total(), await each()];
   await until("the total to move", async () => (await total()) !== totalBefore);
   await until("the rows to move", async () => (await each()) !== eachBefore);
-  await until("a sparkline of several samples", async () => ((await page.locator("td.minute path.out").first().getAttribute("d")) ?? "").split("L").length > 2);
+  await until("a sparkline of several samples", async () => ((await page.locator("td.minute .out").first().getAttribute("points")) ?? "").split(" ").length > 4);
   check((await text(page, "#address")).match(/:\d+$/), "the address for bots");
   step("numbers-move");
 }
@@ -70,7 +71,7 @@ async function firstScreen(page) {
   check(new Set(tops).size === 1, "the totals in one row");
   const seen = await rows(page).evaluateAll((all) => all.filter((row) => row.getBoundingClientRect().bottom <= innerHeight).length);
   check(seen >= 10, `ten connections on the first screen, not ${seen}`);
-  await page.unroute("**/api/stats");
+  await page.unroute(STATS);
   step("first-screen");
 }
 
@@ -88,43 +89,49 @@ async function botNames(page) {
     check(!cut.length, `names and ids as a whole at ${viewport.width} px, not cut off as ${cut[0]}`);
   }
   await page.setViewportSize(DESK);
-  await page.unroute("**/api/stats");
+  await page.unroute(STATS);
   await tick(page);
   step("bot-names");
 }
 
+// Rows of one kind: HTTP connections come and go, WebSockets stay.
+async function showKind(page, kind, word) {
+  await page.check(`#kind input[value='${kind}']`, { force: true });
+  if (kind) await until(`only ${word}`, async () => (await texts(page, "#table td.kind")).every((cell) => cell === word));
+}
+
 async function search(page) {
-  await alter(page, lasting());
-  await tick(page);
+  await showKind(page, "websocket", "WebSocket");
   const client = await text(page, "#table td.client");
+  const isFound = async () => (await rows(page).count()) === 1 && (await text(page, "#table td.client")) === client;
   await page.fill("#search", client);
-  check((await rows(page).count()) === 1 && (await text(page, "#table td.client")) === client, "the one row that was searched for");
+  await until("the one row that was searched for", isFound);
   check((await text(page, "#count")).startsWith("1 of "), "a count of the rows found");
   await tick(page);
-  check((await page.inputValue("#search")) === client && (await rows(page).count()) === 1, "the search to outlive a tick");
+  check((await page.inputValue("#search")) === client && (await isFound()), "the search to outlive a tick");
   check(await page.locator("#search").evaluate((input) => input === document.activeElement), "the focus to outlive a tick");
-  await page.fill("#search", "no such bot");
-  check(await page.locator("#empty").isVisible(), "a message that nothing matches");
+  await until("the count to be spoken", async () => (await page.locator("#spoken").textContent()) === "1\u00a0connection shown");
+  await page.fill("#search", "no such bot & = + % #");
+  await page.locator("#empty").waitFor();
+  check((await text(page, "#empty h2")) === "Nothing matches", "a message that nothing matches");
   await page.click("#empty button");
-  check((await rows(page).count()) > 1, "all rows after the search was cleared");
-  await page.unroute("**/api/stats");
+  await until("all rows after the search was cleared", async () => (await rows(page).count()) > 1);
   step("search");
 }
 
 async function filters(page) {
   for (const version of ["v3", "v4"]) {
     await page.check(`#version input[value=${version}]`, { force: true });
-    const shown = await texts(page, "#table td.node .badge");
-    check(shown.length && shown.every((badge) => badge === version), `only ${version}, not ${shown}`);
+    await until(`only ${version}`, async () => {
+      const shown = await texts(page, "#table td.node .badge");
+      return shown.length && shown.every((badge) => badge === version);
+    });
   }
   await page.check("#version input[value='']", { force: true });
-  for (const [kind, word] of [["http", "HTTP"], ["websocket", "WebSocket"]]) {
-    await page.check(`#kind input[value=${kind}]`, { force: true });
-    const shown = await texts(page, "#table td.kind");
-    check(shown.every((cell) => cell === word), `only ${word}, not ${shown}`);
-  }
+  await showKind(page, "http", "HTTP");
+  await showKind(page, "websocket", "WebSocket");
   check((await rows(page).count()) > 0, "a WebSocket");
-  await page.check("#kind input[value='']", { force: true });
+  await showKind(page, "");
   step("filter");
 }
 
@@ -134,10 +141,11 @@ async function sorting(page) {
   const isSorted = (values, sign) => values.every((value, index) => index === 0 || sign * (value - values[index - 1]) >= 0);
   await sort("bytesIn");
   check((await order("bytesIn")) === "descending" && (await order("bytesOut")) === "none", "the marks of a descending column");
-  check(isSorted(await exact(page, "bytesIn"), -1), "descending bytes");
+  await until("descending bytes", async () => isSorted(await exact(page, "bytesIn"), -1));
   await page.focus("th.bytesIn button");
   await page.keyboard.press("Enter");
-  check((await order("bytesIn")) === "ascending" && isSorted(await exact(page, "bytesIn"), 1), "ascending bytes, by keyboard");
+  check((await order("bytesIn")) === "ascending", "the other order, by keyboard");
+  await until("ascending bytes", async () => isSorted(await exact(page, "bytesIn"), 1));
   await tick(page);
   check(await page.locator("th.bytesIn button").evaluate((button) => button === document.activeElement), "the focus to outlive a tick");
   await page.reload();
@@ -157,7 +165,8 @@ async function units(page) {
 
 // A selection stays, and its row keeps its position, while the numbers change.
 async function selectionStays(page) {
-  await alter(page, lasting());
+  await showKind(page, "websocket", "WebSocket");
+  await alter(page, (stats) => void stats.connections.sort(() => Math.random() - 0.5));
   await tick(page);
   const client = await text(page, "#table td.client");
   await page.evaluate(() => getSelection().selectAllChildren(document.querySelector("#table td.client")));
@@ -165,7 +174,9 @@ async function selectionStays(page) {
   check((await page.evaluate(() => String(getSelection()))) === client, "the selection to outlive ticks");
   check((await text(page, "#table td.client")) === client, "the selected row to keep its position");
   await page.evaluate(() => getSelection().removeAllRanges());
-  await page.unroute("**/api/stats");
+  await until("the rows to move again", async () => (await text(page, "#table td.client")) !== client);
+  await page.unroute(STATS);
+  await showKind(page, "");
   step("selection");
 }
 
@@ -292,7 +303,7 @@ async function dataUsage() {
   const lines = readFileSync(await (await arrival).path(), "utf8").trimEnd().split("\r\n");
   check(lines[0].startsWith('"address","bytesIn","bytesOut"'), `the names of the columns, not ${lines[0]}`);
   check(lines.length === Number((await text(page, "#count")).replace(/\D/g, "")) + 1 && lines.some((line) => line.startsWith(`"${address}","`)), "a line for each address");
-  await alter(page, (stats) => void (stats.usage[0].address = '=1+"1'));
+  await alter(page, (usage) => void (usage[0].address = '=1+"1'), "**/api/data-usage");
   await until("the changed address", async () => (await texts(page, "td.address")).includes('=1+"1'));
   const second = page.waitForEvent("download");
   await page.click("#download");
@@ -371,7 +382,7 @@ async function goneAndBack() {
   for (const page of pages) await close(page);
 
   const page = await open("/");
-  await page.route("**/api/stats", () => {});
+  await page.route(STATS, () => {});
   await page.locator("#state.late").waitFor();
   check((await text(page, "#banner")).startsWith("The proxy does not answer"), "a banner about a server that does not answer");
   await page.unrouteAll({ behavior: "ignoreErrors" });
