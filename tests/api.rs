@@ -252,11 +252,11 @@ fn a_window_has_the_rows_that_are_asked_for_and_their_number() {
     }
     assert_eq!(bots[3].upgrade("/v4/websocket").status, 101);
     for (query, matched, offset, names) in [
-        ("limit=2&sort=-requests", 4, 0, &["Bot/3", "Bot/2"][..]),
+        ("limit=2&sort=-requests", 4, 0, &["test/1", "Bot/2"][..]),
         ("sort=requests&limit=2&offset=1", 4, 1, &["Bot/1", "Bot/2"]),
         ("search=bot/2", 1, 0, &["Bot/2"]),
-        ("search=BOT%20127.0.0.1&version=v4&limit=1&sort=clientName", 3, 0, &["Bot/1"]),
-        ("kind=websocket&limit=9", 1, 0, &["Bot/3"]),
+        ("search=BOT%20127.0.0.1&version=v4&limit=1&sort=clientName", 2, 0, &["Bot/1"]),
+        ("kind=websocket&limit=9", 1, 0, &["test/1"]),
         ("limit=0", 4, 0, &[]),
         ("offset=9", 4, 9, &[]),
     ] {
