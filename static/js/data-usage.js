@@ -54,8 +54,8 @@ function createPage(refresh) {
     refresh();
   });
   const redraw = () => {
-    showTotals(stats, rows);
     table.fill(rows);
+    showTotals(stats, rows);
   };
   fillUnitChoice(() => {
     if (stats) redraw();

@@ -13,8 +13,8 @@ export function startPage(name, create) {
   let feed;
   const page = create(() => feed.restart(), () => feed.more());
   const show = (...answers) => {
-    showSummary(answers.at(-1));
     page.show(...answers);
+    showSummary(answers.at(-1));
   };
   feed = new Feed(() => page.paths, show, showState);
   connectControls(feed);

@@ -39,7 +39,7 @@ async function nodeColumn() {
   await page.fill("#search", "");
   await page.click("th.node button");
   const sorted = async () => (await texts(page, "#table td.node")).map((cell) => cell.replace(/\s+/g, " "));
-  await until("rows in the order of their nodes", async () => new Set(await names()).size > 2 && String(await sorted()) === String((await sorted()).sort()));
+  await until("rows in the order of their nodes", async () => new Set(await sorted()).size > 2 && String(await sorted()) === String((await sorted()).sort()));
   check((await text(page, "#v4-sub")) === "2 nodes up" && (await text(page, "#v3-sub")) === "node up", "how many nodes are up");
   await page.setViewportSize(PHONE);
   await page.fill("#search", "eu1");
@@ -213,7 +213,7 @@ async function moveSessions(page) {
   await page.setViewportSize(DESK);
   await act(moveButton(page, "eu1"), "Sessions that have not moved yet stay on eu1, which goes on draining.");
   await until("the moves to end", async () => (await moveButton(page, "eu1").innerText()) === "Move sessions");
-  check((await pill(page, "eu1")) === "draining" && (await sessions("eu1")) === left, "eu1 to drain with its sessions");
+  check((await pill(page, "eu1")) === "draining" && (await sessions("eu1")) === left, `eu1 to drain with its ${left} sessions, not to be ${await pill(page, "eu1")} with ${await sessions("eu1")}`);
   await act(drainButton(page, "eu2"), activating("eu2"));
   await up("eu2");
   await act(moveButton(page, "eu1"), moving("eu1"));
