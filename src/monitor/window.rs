@@ -16,7 +16,7 @@ use crate::ledger::ConnectionRow;
 /// The longest value of `search`, in bytes.
 const MAX_SEARCH: usize = 200;
 
-/// What rows are compared by.
+/// A value that rows are compared by.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Number(u64),
@@ -24,8 +24,11 @@ enum Key {
     Text(String),
 }
 
+/// Reads it from a row.
+type ReadKey = fn(&ConnectionRow) -> Key;
+
 /// What `sort` may name, and what it compares. The first is the order without `sort`.
-const FIELDS: [(&str, fn(&ConnectionRow) -> Key); 13] = [
+const FIELDS: [(&str, ReadKey); 13] = [
     ("id", |row| Key::Number(row.id)),
     ("client", |row| Key::Client(row.client.address, row.client.port)),
     ("clientName", |row| Key::Text(sortable(named(row)))),
@@ -48,7 +51,7 @@ const LAST: &str = "~";
 pub struct Window {
     /// In lower case. A row has all of them in its texts.
     words: Vec<String>,
-    key: fn(&ConnectionRow) -> Key,
+    key: ReadKey,
     descending: bool,
     limit: usize,
     offset: usize,
@@ -129,9 +132,8 @@ fn words(value: &str) -> Result<Vec<String>, Cow<'static, str>> {
     }
 }
 
-type Order = (fn(&ConnectionRow) -> Key, bool);
-
-fn order(value: &str) -> Result<Order, Cow<'static, str>> {
+/// What to sort by, and whether in descending order.
+fn order(value: &str) -> Result<(ReadKey, bool), Cow<'static, str>> {
     let (name, descending) = value.strip_prefix('-').map_or((value, false), |name| (name, true));
     match FIELDS.iter().find(|(known, _)| *known == name) {
         Some((_, key)) => Ok((*key, descending)),
