@@ -293,7 +293,7 @@ fn the_stats_have_the_documented_fields_and_no_others() {
             assert!(value[name].is_u64(), "{name}: {value}");
         }
     };
-    check(&stats["totals"], &["active", "websockets", "connections", "requests"]);
+    check(&stats["totals"], &["active", "websockets", "connections", "requests", "versions"]);
     let names = ["id", "client", "address", "backend", "version", "kind", "node", "connectedAt", "uptime"];
     let more = ["requests", "userId", "clientName", "userAgent", "takeovers", "takingOver"];
     for row in stats["connections"].as_array().unwrap() {

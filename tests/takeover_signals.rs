@@ -19,7 +19,7 @@ use music::{Musician, await_sessions, is_event, listen_for, position};
 use nodes::Nodes;
 use process::{FREE, Running, Stray, directory, has_ended, lavaproxy, signal, value};
 use serde_json::json;
-use support::{PASSWORD, eventually};
+use support::{PASSWORD, eventually, eventually_within};
 
 /// A WebSocket that lavaproxy ends.
 const GOING_AWAY: Option<u16> = Some(1001);
@@ -294,7 +294,8 @@ fn two_hundred_takeovers_leave_nothing_behind() {
     let process = stage.running.child.id();
     cycle();
     // Idle workers and idle connections to nodes stay for a while, as many as after the next time.
-    eventually("the tunnels' threads have ended", || held(process).0 < SESSIONS as u64);
+    let have_ended = || held(process).0 < SESSIONS as u64;
+    eventually_within(Duration::from_secs(90), "the tunnels' threads have ended", have_ended);
     let before = held(process);
     cycle();
     cycle();
@@ -303,6 +304,7 @@ fn two_hundred_takeovers_leave_nothing_behind() {
         after = held(process);
         after.0 <= before.0 && after.1 <= before.1 + 16 && after.2 <= before.2 + SLACK
     };
-    eventually("threads, descriptors and memory are back", is_back);
+    // Idle carriers keep what a takeover has touched of their stacks, and end after 30 s.
+    eventually_within(Duration::from_secs(90), "threads, descriptors and memory are back", is_back);
     println!("threads, descriptors and KiB: {before:?} after {SESSIONS} takeovers, {after:?} after {}", 3 * SESSIONS);
 }
