@@ -295,28 +295,6 @@ fn a_client_that_never_stops_sending_is_dropped() {
 }
 
 #[test]
-fn clients_that_stay_do_not_delay_the_ends_of_others() {
-    let backend = Backend::answering(OK);
-    let proxy = Proxy::before(backend.address, backend.address, &[]);
-    let answered = || {
-        let mut client = proxy.connect();
-        assert_eq!(client.get("/v4/info", "Connection: close\r\n").status, 200);
-        assert!(client.is_at_end());
-        client
-    };
-    let open = || proxy.server.ledger().snapshot().totals.active;
-    let staying: Vec<_> = (0..20).map(|_| answered()).collect();
-    for _ in 0..20 {
-        drop(answered());
-        eventually("the connection ends", || open() == 20);
-    }
-    for mut client in staying {
-        client.send(b"\r\n");
-    }
-    proxy.wait_until_empty();
-}
-
-#[test]
 fn a_client_that_never_closes_is_dropped() {
     let proxy = Proxy::start(&[]);
     let mut client = proxy.connect();

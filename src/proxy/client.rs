@@ -4,9 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::buffers::HEAD_BUFFER;
 use crate::error::is_timeout;
-use crate::http::buffer::Buffer;
 use crate::ledger::{Meter, Metered};
 use crate::nodes::backend;
 
@@ -16,7 +14,7 @@ pub const LINGER: Duration = Duration::from_secs(30);
 pub const SHORT_LINGER: Duration = Duration::from_secs(2);
 
 /// The most bytes that are read from a client after its last answer.
-pub const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
+const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The socket of one client.
 pub struct Client<'s> {
@@ -69,32 +67,23 @@ impl<'s> Client<'s> {
         self.set_read_timeout(time).is_ok() && matches!(self.stream.peek(&mut [0]), Err(error) if is_timeout(&error))
     }
 
-    /// Ends our side. False when nothing is left to wait for.
-    pub fn end_side(&mut self) -> bool {
-        !self.has_ended && self.stream.shutdown(Shutdown::Write).is_ok()
-    }
-
     /// Ends our side, then reads until the client ends its side, for `time` and [`MAX_LINGER_BYTES`] at most. Closing a
     /// socket with unread bytes sends a reset, and a reset destroys what the client has not received yet (RFC 9112
-    /// section 9.6). Every connection that got an answer ends here. What comes passes through `buffer`.
-    pub fn linger(&mut self, time: Duration, buffer: &mut Buffer) {
+    /// section 9.6). Every connection that got an answer ends here.
+    pub fn linger(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
+        let mut sink = [0; 4096];
         let mut left = MAX_LINGER_BYTES;
-        if !self.end_side() {
+        if self.has_ended || self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         while left > 0 && !self.has_ended {
-            let time = deadline.saturating_duration_since(Instant::now());
-            // A read that may wait less than that is repeated, which saves a system call where the client ends its side.
-            if time.is_zero()
-                || (self.read_timeout.is_none_or(|set| set > time) && self.set_read_timeout(time).is_err())
-            {
+            if self.set_time_left(deadline.saturating_duration_since(Instant::now())).is_err() {
                 return;
             }
-            buffer.clear();
-            match buffer.fill(self, HEAD_BUFFER) {
+            match self.read(&mut sink) {
                 Ok(count) => left = left.saturating_sub(count),
-                Err(error) if is_timeout(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }
         }

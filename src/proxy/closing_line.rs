@@ -1,30 +1,23 @@
-//! The end of a connection: its ledger row and its log line.
+//! The log line of an ended connection.
 
 use log::info;
 
-use super::admitted::Admitted;
+use super::service::Service;
 use crate::config::Lavalink;
 use crate::error::End;
 use crate::ledger::Entry;
 use crate::logfmt::Quoted;
 
-/// Closes the ledger row of a connection, and writes its closing line.
-pub fn close(listener: &str, admitted: &Admitted, end: End, detail: &str) {
-    let Admitted { entry, permit, .. } = admitted;
-    let end = if permit.is_kicked() { End::Kicked } else { end };
-    log_end(listener, entry, end, detail);
-    entry.ends_as(end);
-}
-
 /// One line for each ended connection: its client, its backend, its use, its duration and the reason of its end.
-pub fn log_end(listener: &str, entry: &Entry, end: End, detail: &str) {
-    if log::max_level() < log::Level::Info {
+pub fn log_end(service: &Service, entry: &Entry, end: End, detail: &str) {
+    if !log::log_enabled!(log::Level::Info) {
         return;
     }
     let (version, node, backend) = entry.destination();
     info!(
-        "event=ended id={} listener={listener} client={} kind={} version={} node={} backend={} requests={} in={} out={} ms={} reason={end}{}",
+        "event=ended id={} listener={} client={} kind={} version={} node={} backend={} requests={} in={} out={} ms={} reason={end}{}",
         entry.id(),
+        service.name(),
         entry.client(),
         if entry.is_websocket() { "websocket" } else { "http" },
         version.map_or("none", Lavalink::name),

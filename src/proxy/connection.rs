@@ -11,12 +11,12 @@ use log::warn;
 
 use super::admitted::Admitted;
 use super::buffers::Buffers;
-use super::client::{Client, SHORT_LINGER};
+use super::client::{Client, LINGER, SHORT_LINGER};
+use super::closing_line::log_end;
 use super::exchange::{self, Outcome, Ready};
 use super::forward::Cuts;
 use super::forwarded::Source;
 use super::limits::{self, Holds};
-use super::lingering::Lingering;
 use super::proxy_protocol::HEADER_TIME;
 use super::reply::{self, RequestSummary};
 use super::service::{Routes, Rules, Service};
@@ -24,7 +24,7 @@ use super::source::read_proxy_header;
 use super::takeover::Followed;
 use super::tunnel::{self, Switch};
 use super::upgraded::Upgraded;
-use super::{choose, closing_line, forward, refuse, route, takeover};
+use super::{choose, forward, refuse, route, takeover};
 use crate::admission::{Admission, Holder, Permit, Phase};
 use crate::config::Lavalink;
 use crate::error::{BackendFault, End, Fault, is_timeout};
@@ -116,13 +116,14 @@ impl<'s> Connection<'s> {
 
     /// Writes the closing log line and closes the ledger row.
     fn close(&self, end: End) {
-        match self.is_refused {
-            true => self.entry.ends_as(end),
-            false => closing_line::close(self.service.name(), self.admitted, end, &self.detail),
+        let end = if self.permit.is_kicked() { End::Kicked } else { end };
+        if !self.is_refused {
+            log_end(self.service, self.entry, end, &self.detail);
         }
+        self.entry.ends_as(end);
     }
 
-    /// The reason of the connection's end, unless another thread carries it on.
+    /// The reason of the connection's end, unless it is a tunnel now.
     fn run(&mut self) -> Option<End> {
         match read_proxy_header(&self.rules, self.entry, &mut self.client, self.buffers, HEADER_TIME) {
             Ok(source) => self.source = source,
@@ -141,7 +142,7 @@ impl<'s> Connection<'s> {
         loop {
             let fault = match self.serve_request() {
                 Ok(Next::Request) => continue,
-                Ok(Next::End(end)) => return self.finish(end),
+                Ok(Next::End(end)) => return Some(self.finish(end)),
                 Ok(Next::Tunnel(node, link, switch)) => match self.hand_to_tunnel(node, link, switch) {
                     Ok(()) => return None,
                     Err(fault) => fault,
@@ -149,7 +150,7 @@ impl<'s> Connection<'s> {
                 Err(fault) => fault,
             };
             if let Some(end) = self.answer(&fault) {
-                return self.finish(end);
+                return Some(self.finish(end));
             }
         }
     }
@@ -165,23 +166,11 @@ impl<'s> Connection<'s> {
         Ok(())
     }
 
-    /// Ends our side of the connection so that all that was sent arrives. `None` when that is left to another thread.
-    fn finish(&mut self, end: End) -> Option<End> {
+    /// Ends our side of the connection so that all that was sent arrives.
+    fn finish(&mut self, end: End) -> End {
         let is_running = self.permit.enter(Phase::Lingering);
-        if !(self.has_relayed && is_running) {
-            self.client.linger(SHORT_LINGER, &mut self.buffers.client);
-            return Some(end);
-        }
-        if !self.client.end_side() {
-            return Some(end);
-        }
-        self.client.set_impatient();
-        let (holds, detail) = (mem::take(&mut self.holds), mem::take(&mut self.detail));
-        let lingering = Lingering::new(self.service.name(), self.admitted, holds, end, detail);
-        if let Err(lingering) = self.service.lingering.take(lingering) {
-            lingering.wait();
-        }
-        None
+        self.client.linger(if self.has_relayed && is_running { LINGER } else { SHORT_LINGER });
+        end
     }
 
     /// One request through the stages: head, authentication, route, backend, exchange.

@@ -5,9 +5,9 @@
 //!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> upgraded (tunnel, frames, ending) -> ledger
 //! ```
 //!
-//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers, [`carriers`] are the threads of
-//! tunnels. `refuse` turns whole connections away, `reply` writes lavaproxy's own answers, `lingering` waits for the ends of
-//! clients that got their last answer. Nothing here knows a listener.
+//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers,
+//! [`carriers`] are the threads of tunnels. `refuse` turns whole
+//! connections away, `reply` writes lavaproxy's own answers. Nothing here knows a listener.
 
 pub mod admitted;
 pub mod auth;
@@ -23,7 +23,6 @@ mod forward;
 mod forwarded;
 mod frames;
 pub mod limits;
-mod lingering;
 mod load;
 mod proxy_protocol;
 pub mod refuse;

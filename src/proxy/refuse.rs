@@ -40,7 +40,7 @@ pub fn connection(
         Fault::OverLimit { .. } => {}
         _ => {
             service.note_refusal(fault.end(), entry.client(), true);
-            log_end(service.name(), entry, fault.end(), &fault.to_string());
+            log_end(service, entry, fault.end(), &fault.to_string());
         }
     }
     entry.ends_as(fault.end());
@@ -71,6 +71,6 @@ fn answer(
     summary.guess(buffers.client.data());
     entry.count_refusal(fault.end());
     if client.write_all(&reply::error(service.error_format(), fault, &summary, true)).is_ok() {
-        client.linger(SHORT_LINGER, &mut buffers.client);
+        client.linger(SHORT_LINGER);
     }
 }

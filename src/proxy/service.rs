@@ -14,7 +14,6 @@ use super::auth::Auth;
 use super::carriers::Carriers;
 use super::exchange::Bounds;
 use super::limits::Holds;
-use super::lingering::LingerThread;
 use crate::admission::Admission;
 use crate::config::{Lavalink, Networks, PerVersion, TakeoverSettings, Timeouts};
 use crate::error::{End, Fault};
@@ -101,8 +100,6 @@ pub struct Service {
     limits: Option<Arc<Limits>>,
     carriers: Arc<Carriers>,
     pub(super) wrong_passwords: LogLimit,
-    /// Waits for the clients whose last answer is sent.
-    pub(super) lingering: LingerThread,
 }
 
 impl Service {
@@ -125,7 +122,6 @@ impl Service {
             limits: limits.cloned(),
             carriers: Arc::clone(carriers),
             wrong_passwords: LogLimit::default(),
-            lingering: LingerThread::default(),
         })
     }
 
