@@ -1,7 +1,7 @@
 //! Follows a stream of WebSocket frames (RFC 6455 section 5.2) and knows whether it is between two frames or within
 //! one. Reads the frames' heads and skips their payloads. Pure.
 
-use crate::sessions::frame::{CLOSE, Head, MAX_HEAD};
+use crate::sessions::frame::{CLOSE, PartialHead};
 
 /// A close frame of a server with this code (RFC 6455 sections 5.5.1 and 7.4.1).
 pub fn close_frame(code: u16) -> [u8; 4] {
@@ -12,9 +12,7 @@ pub fn close_frame(code: u16) -> [u8; 4] {
 /// The position in one direction of a tunnel, followed from its first byte.
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// A frame's head as far as it has come.
-    head: [u8; MAX_HEAD],
-    known: usize,
+    head: PartialHead,
     /// The bytes of the payload that are still missing.
     left: u64,
     closed: bool,
@@ -31,7 +29,7 @@ impl Frames {
 
     /// True when another frame may follow: the last one is complete, and it was no close frame.
     pub fn is_between_frames(&self) -> bool {
-        self.known == 0 && self.left == 0 && !self.closed
+        self.head.is_empty() && self.left == 0 && !self.closed
     }
 
     fn step_over(&mut self, available: usize) -> usize {
@@ -40,19 +38,10 @@ impl Frames {
         count
     }
 
-    /// Takes a whole head, or the next byte of one that comes in pieces.
     fn take_head(&mut self, bytes: &[u8]) -> usize {
-        let whole = if self.known == 0 { Head::parse(bytes) } else { None };
-        let (head, count) = match whole {
-            Some(head) => (Some(head), head.length),
-            None => {
-                self.head[self.known] = bytes[0];
-                self.known += 1;
-                (Head::parse(&self.head[..self.known]), 1)
-            }
-        };
+        let (head, count) = self.head.take(bytes);
         if let Some(head) = head {
-            (self.known, self.left) = (0, head.payload);
+            self.left = head.payload;
             self.closed |= head.opcode == CLOSE;
         }
         count

@@ -1,6 +1,6 @@
 //! Follows the frames of a client to its node: pings, the close frame, and small messages. It changes no bytes. Pure.
 
-use super::frame::{BINARY, CLOSE, CONTINUATION, Head, MAX_CONTROL, MAX_HEAD, PING, PONG, TEXT};
+use super::frame::{BINARY, CLOSE, CONTINUATION, Head, MAX_CONTROL, PING, PONG, PartialHead, TEXT};
 
 /// A message with more bytes is not looked at.
 const MAX_LOOK: u64 = 1024;
@@ -21,9 +21,7 @@ pub enum ClientFrame<'f> {
 /// The frames of a client, from the first byte after its handshake.
 pub struct ClientFrames {
     looks_at_messages: bool,
-    /// A frame's head as far as it has come.
-    head: [u8; MAX_HEAD],
-    known: usize,
+    head: PartialHead,
     /// The frame whose payload comes.
     frame: Option<Frame>,
     /// What has come of the payload, unmasked, if it is looked at.
@@ -41,7 +39,7 @@ struct Frame {
 impl ClientFrames {
     /// Nothing has come yet.
     pub fn new(looks_at_messages: bool) -> Self {
-        Self { looks_at_messages, head: [0; MAX_HEAD], known: 0, frame: None, payload: Vec::new(), stopped: false }
+        Self { looks_at_messages, head: PartialHead::default(), frame: None, payload: Vec::new(), stopped: false }
     }
 
     /// Looks at the next bytes; `found` gets each whole frame. Returns where the frame ends that was under way before,
@@ -69,20 +67,11 @@ impl ClientFrames {
 
     /// True within a frame.
     pub fn is_within(&self) -> bool {
-        self.known > 0 || self.frame.is_some()
+        !self.head.is_empty() || self.frame.is_some()
     }
 
-    /// Takes a whole head, or the next byte of one that comes in pieces.
     fn take_head(&mut self, bytes: &[u8]) -> usize {
-        let whole = if self.known == 0 { Head::parse(bytes) } else { None };
-        let (head, count) = match whole {
-            Some(head) => (Some(head), head.length),
-            None => {
-                self.head[self.known] = bytes[0];
-                self.known += 1;
-                (Head::parse(&self.head[..self.known]), 1)
-            }
-        };
+        let (head, count) = self.head.take(bytes);
         if let Some(head) = head {
             self.begin(&head);
         }
@@ -90,7 +79,6 @@ impl ClientFrames {
     }
 
     fn begin(&mut self, head: &Head) {
-        self.known = 0;
         let is_control = matches!(head.opcode, CLOSE | PING | PONG);
         let is_known = is_control || matches!(head.opcode, CONTINUATION | TEXT | BINARY);
         let is_bad_control = is_control && (!head.fin || head.payload > MAX_CONTROL);

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::frame::{BINARY, CLOSE, CONTINUATION, Head, MAX_HEAD, PING, PONG, TEXT};
+use super::frame::{BINARY, CLOSE, CONTINUATION, Head, PING, PONG, PartialHead, TEXT};
 use super::resume::KeyHash;
 use super::resuming::Resuming;
 
@@ -51,9 +51,7 @@ fn key_in(value: &Value) -> Option<KeyHash> {
 /// steps over the rest by length. At a frame that no client may send it stops for good.
 #[derive(Default)]
 pub struct ConfigureResumingWatcher {
-    /// A frame's head as far as it has come.
-    head: [u8; MAX_HEAD],
-    known: usize,
+    head: PartialHead,
     /// Bytes that are left of the frame's payload.
     left: u64,
     /// The masking key, when the payload is looked at.
@@ -80,13 +78,11 @@ impl ConfigureResumingWatcher {
     }
 
     fn take_head<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let (first, rest) = bytes.split_at(1);
-        self.head[self.known] = first[0];
-        self.known += 1;
-        if let Some(head) = Head::parse(&self.head[..self.known]) {
+        let (head, count) = self.head.take(bytes);
+        if let Some(head) = head {
             self.begin(&head);
         }
-        rest
+        &bytes[count..]
     }
 
     fn begin(&mut self, head: &Head) {
@@ -95,7 +91,6 @@ impl ConfigureResumingWatcher {
         let candidate = head.opcode == TEXT && head.fin && head.payload <= MAX_LOOK as u64;
         self.mask = head.mask.filter(|_| candidate);
         self.left = head.payload;
-        self.known = 0;
     }
 
     fn take_payload<'b>(&mut self, bytes: &'b [u8], key: &mut Option<KeyHash>) -> &'b [u8] {

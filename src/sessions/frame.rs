@@ -9,7 +9,7 @@ pub(super) const PING: u8 = 9;
 pub(super) const PONG: u8 = 10;
 
 /// The longest head: two bytes, a 64-bit length and a masking key.
-pub const MAX_HEAD: usize = 14;
+const MAX_HEAD: usize = 14;
 /// The largest payload of a control frame.
 pub(super) const MAX_CONTROL: u64 = 125;
 
@@ -61,6 +61,36 @@ impl Head {
             length,
             payload,
         })
+    }
+}
+
+/// A head as far as it has come.
+#[derive(Debug, Default)]
+pub struct PartialHead {
+    bytes: [u8; MAX_HEAD],
+    known: usize,
+}
+
+impl PartialHead {
+    /// True before the first byte of a head.
+    pub fn is_empty(&self) -> bool {
+        self.known == 0
+    }
+
+    /// Takes a whole head, or the next byte of one that comes in pieces. The head once it is whole, and how many bytes were
+    /// taken. `bytes` must not be empty.
+    pub fn take(&mut self, bytes: &[u8]) -> (Option<Head>, usize) {
+        let whole = if self.known == 0 { Head::parse(bytes) } else { None };
+        if let Some(head) = whole {
+            return (whole, head.length);
+        }
+        self.bytes[self.known] = bytes[0];
+        self.known += 1;
+        let whole = Head::parse(&self.bytes[..self.known]);
+        if whole.is_some() {
+            self.known = 0;
+        }
+        (whole, 1)
     }
 }
 
