@@ -247,7 +247,7 @@ impl Backend {
         self.fresh_link_while(time, || true)
     }
 
-    /// A new connection, as long as it is wanted: that is checked every [`LOOK`].
+    /// A new connection, as long as it is wanted: that is checked four times a second.
     ///
     /// # Errors
     /// 502, 503 or 504 as a [`Fault`], within `time`, and soon after it is not wanted any more.
