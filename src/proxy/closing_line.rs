@@ -1,12 +1,24 @@
-//! The log line of an ended connection.
+//! The end of a connection: its log line, and its reason in the ledger.
 
 use log::info;
 
+use super::admitted::Admitted;
 use super::service::Service;
 use crate::config::Lavalink;
 use crate::error::End;
 use crate::ledger::Entry;
 use crate::logfmt::Quoted;
+
+/// Notes the reason of a connection's end, and writes its closing line with this detail. Without a detail there is no line:
+/// the connection has one of its own.
+pub fn close(service: &Service, admitted: &Admitted, end: End, detail: Option<&str>) {
+    let Admitted { entry, permit, .. } = admitted;
+    let end = if permit.is_kicked() { End::Kicked } else { end };
+    if let Some(detail) = detail {
+        log_end(service, entry, end, detail);
+    }
+    entry.ends_as(end);
+}
 
 /// One line for each ended connection: its client, its backend, its use, its duration and the reason of its end.
 pub fn log_end(service: &Service, entry: &Entry, end: End, detail: &str) {

@@ -1,6 +1,6 @@
 //! The spine: one connection from its first request to its end, through the stages in their order.
 //!
-//! Only here does an error become an HTTP answer, and only here is the closing log line written.
+//! Only here does an error of a request become an HTTP answer.
 
 use std::io::Write;
 use std::mem;
@@ -12,7 +12,6 @@ use log::warn;
 use super::admitted::Admitted;
 use super::buffers::Buffers;
 use super::client::{Client, LINGER, SHORT_LINGER};
-use super::closing_line::log_end;
 use super::exchange::{self, Outcome, Ready};
 use super::forward::Cuts;
 use super::forwarded::Source;
@@ -24,7 +23,7 @@ use super::source::read_proxy_header;
 use super::takeover::Followed;
 use super::tunnel::{self, Switch};
 use super::upgraded::Upgraded;
-use super::{choose, forward, refuse, route, takeover};
+use super::{choose, closing_line, forward, refuse, route, takeover};
 use crate::admission::{Admission, Holder, Permit, Phase};
 use crate::config::Lavalink;
 use crate::error::{BackendFault, End, Fault, is_timeout};
@@ -116,11 +115,8 @@ impl<'s> Connection<'s> {
 
     /// Writes the closing log line and closes the ledger row.
     fn close(&self, end: End) {
-        let end = if self.permit.is_kicked() { End::Kicked } else { end };
-        if !self.is_refused {
-            log_end(self.service, self.entry, end, &self.detail);
-        }
-        self.entry.ends_as(end);
+        let detail = (!self.is_refused).then_some(self.detail.as_str());
+        closing_line::close(self.service, self.admitted, end, detail);
     }
 
     /// The reason of the connection's end, unless it is a tunnel now.

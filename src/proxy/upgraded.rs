@@ -11,12 +11,11 @@ use socket2::Socket;
 
 use super::admitted::Admitted;
 use super::buffers::Buffers;
-use super::closing_line::log_end;
 use super::ending::{Ending, Wake};
-use super::refuse;
 use super::service::Service;
 use super::takeover::{self, Followed, Sent};
 use super::tunnel::{self, Switch};
+use super::{closing_line, refuse};
 use crate::admission::{GOING_AWAY, SERVICE_RESTART};
 use crate::error::{End, Fault};
 use crate::nodes::load::Session;
@@ -115,14 +114,11 @@ impl Upgraded {
     /// stack while the tunnel stands.
     #[inline(never)]
     fn close(&self) {
-        let Admitted { entry, permit, .. } = &*self.admitted;
-        let end = match (self.ending.settle(), permit.close_code().load(SeqCst)) {
-            _ if permit.is_kicked() => End::Kicked,
+        let end = match (self.ending.settle(), self.admitted.permit.close_code().load(SeqCst)) {
             (_, GOING_AWAY) => End::Shutdown,
             (_, SERVICE_RESTART) => End::BackendTimeout,
             (end, _) => end,
         };
-        log_end(&self.service, entry, end, "");
-        entry.ends_as(end);
+        closing_line::close(&self.service, &self.admitted, end, Some(""));
     }
 }

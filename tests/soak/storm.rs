@@ -49,10 +49,10 @@ fn tunnel(load: &Load, random: &mut Random, mut goes_on: impl FnMut(u64) -> bool
     loop {
         let (nonce, before) = (random.next(), load.weather("v3"));
         let opened = match open(load, Group::Abrupt, "v3", nonce, "&end=client-closes") {
-            Err(Trouble::Broken(_)) if !load.was_fair_since("v3", before) => None,
+            Err(Trouble::Broken(error)) if !load.was_fair_since("v3", before) => Err(error.to_string()),
             other => other?,
         };
-        let Some((mut connection, _)) = opened else {
+        let Ok((mut connection, _)) = opened else {
             load.trouble("no tunnel in a storm");
             if since.elapsed() > PATIENCE {
                 return Err(Trouble::wrong("no tunnel long after a storm"));

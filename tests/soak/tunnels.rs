@@ -17,8 +17,14 @@ pub const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-We
 /// A tunnel, and the id of its session.
 pub type Opened<'l> = (Connection<'l>, String);
 
-/// A tunnel to `version`; what it is for is in `query`. `None` where no node can be reached.
-pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: &str) -> Tried<Option<Opened<'l>>> {
+/// A tunnel to `version`; what it is for is in `query`. Without one, what lavaproxy has answered.
+pub fn open<'l>(
+    load: &'l Load,
+    group: Group,
+    version: &str,
+    nonce: u64,
+    query: &str,
+) -> Tried<Result<Opened<'l>, String>> {
     let mut connection = Connection::open(load, group)?;
     let ask = Request { method: "GET", version, what: "websocket", nonce, length: 0, query, fields: HANDSHAKE };
     let before = load.each_weather(version);
@@ -28,12 +34,7 @@ pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: 
     if answer.status != 101 {
         connection.own_error(&ask, &head, answer)?;
         connection.check_complaint(&ask, &before)?;
-        return match group {
-            Group::Clean => {
-                Err(Trouble::wrong(format!("no tunnel although the node is up: {head} {}", connection.complaint)))
-            }
-            _ => Ok(None),
-        };
+        return Ok(Err(format!("{head} {}", connection.complaint)));
     }
     check_origin(&head, &ask)?;
     connection.all_was_read();
@@ -47,7 +48,7 @@ pub fn open<'l>(load: &'l Load, group: Group, version: &str, nonce: u64, query: 
         _ => own,
     };
     match session == expected {
-        true => Ok(Some((connection, session))),
+        true => Ok(Ok((connection, session))),
         false => Err(Trouble::wrong(format!("the session {session} instead of {expected}"))),
     }
 }
@@ -70,7 +71,7 @@ pub fn read_ready(connection: &mut Connection<'_>) -> Tried<String> {
 fn open_clean<'l>(load: &'l Load, version: &str, nonce: u64, query: &str) -> Tried<Opened<'l>> {
     let _calm = load.calm(version);
     let opened = open(load, Group::Clean, version, nonce, &format!("&clean=1{query}"))?;
-    opened.ok_or_else(|| Trouble::wrong("no tunnel although the node is up"))
+    opened.map_err(|answer| Trouble::wrong(format!("no tunnel although the node is up: {answer}")))
 }
 
 /// One message and its answer.
@@ -151,7 +152,7 @@ pub fn cut(load: &Load, random: &mut Random) -> Tried<()> {
     let (nonce, version, rounds) = (random.next(), random.pick(&["v3", "v4"]), random.between(0, 60));
     let end = random.pick(&["node-resets", "client-resets", "client-closes"]);
     let before = load.weather(version);
-    let Some((mut connection, _)) = open(load, Group::Abrupt, version, nonce, &format!("&rounds={rounds}&end={end}"))?
+    let Ok((mut connection, _)) = open(load, Group::Abrupt, version, nonce, &format!("&rounds={rounds}&end={end}"))?
     else {
         load.trouble(&format!("no tunnel while a {version} node restarted"));
         return Ok(());
@@ -197,7 +198,7 @@ pub fn was_cut(mut connection: Connection<'_>, error: &io::Error, end: &str, fai
 /// Much is under way both ways when the client breaks off.
 pub fn cut_flood(load: &Load, random: &mut Random) -> Tried<()> {
     let (nonce, version, down) = (random.next(), random.pick(&["v3", "v4"]), 2 * 1024 * 1024);
-    let Some((mut connection, _)) = open(load, Group::Abrupt, version, nonce, &format!("&down={down}"))? else {
+    let Ok((mut connection, _)) = open(load, Group::Abrupt, version, nonce, &format!("&down={down}"))? else {
         load.trouble(&format!("no tunnel while a {version} node restarted"));
         return Ok(());
     };
