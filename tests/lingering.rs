@@ -283,7 +283,8 @@ fn a_client_that_never_stops_sending_is_dropped() {
     let backend = Backend::answering(OK);
     let proxy = Proxy::before(backend.address, backend.address, &[]);
     let mut client = proxy.connect();
-    assert_eq!(client.get("/v4/info", "Connection: close\r\n").status, 200);
+    client.send(post("/v4/info", "1.1", "Connection: close\r\n").as_bytes());
+    assert_eq!(client.response().status, 200);
     let piece = [b'x'; 65536];
     let mut sent = 0;
     while client.try_send(&piece).is_ok() {
@@ -304,4 +305,25 @@ fn a_client_that_never_closes_is_dropped() {
     // While the client's side is still open.
     proxy.wait_until_empty();
     drop(client);
+}
+
+#[test]
+fn a_connection_whose_client_has_said_all_ends_at_once() {
+    let backend = Backend::answering(OK);
+    let proxy = Proxy::before(backend.address, backend.address, &[]);
+    for request in [
+        get(SMALL, "Connection: close\r\n"),
+        format!("GET {SMALL} HTTP/1.0\r\n{FIELDS}\r\n"),
+        format!("{}{}", get(SMALL, ""), get(SMALL, "Connection: close\r\n")),
+    ] {
+        let mut client = proxy.connect();
+        client.send(request.as_bytes());
+        // Before the client reads, and while its side is open.
+        eventually("an answer has come", || client.stream.peek(&mut [0]).is_ok_and(|count| count > 0));
+        proxy.wait_until_empty();
+        let (answers, error) = client.rest_or_error();
+        let answers = String::from_utf8_lossy(&answers);
+        let count = answers.matches("HTTP/1.1 200").count();
+        assert_eq!((count, error), (request.matches("GET").count(), None), "{answers}");
+    }
 }

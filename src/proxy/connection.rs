@@ -40,6 +40,8 @@ const MAX_DISCARD: u64 = 64 * 1024;
 const WRONG_PASSWORD_TIME: Duration = Duration::from_secs(1);
 /// A client that is silent for so long keeps no memory of a large body.
 const LARGE_TIME: Duration = Duration::from_secs(1);
+/// A connection whose answers together have at most this many bytes may be closed without a wait for its client.
+const MAX_UNWATCHED: u64 = 64 * 1024;
 
 /// Serves one admitted client until its connection ends, or until carriers carry it on as a tunnel.
 pub fn serve(service: &Arc<Service>, admitted: Admitted, holds: Holds, buffers: &mut Buffers) {
@@ -164,9 +166,22 @@ impl<'s> Connection<'s> {
 
     /// Ends our side of the connection so that all that was sent arrives.
     fn finish(&mut self, end: End) -> End {
+        if self.has_relayed && self.is_through() {
+            return end;
+        }
         let is_running = self.permit.enter(Phase::Lingering);
         self.client.linger(if self.has_relayed && is_running { LINGER } else { SHORT_LINGER });
         end
+    }
+
+    /// True when the client has said that its request is its last, nothing may follow that request, and its answer is
+    /// small. Then the close of the socket does no harm: nothing comes that would make it a reset. Old clients send an
+    /// empty line behind a body, and a large answer is on its way for long (RFC 9112 sections 2.2 and 9.6).
+    fn is_through(&self) -> bool {
+        !self.summary.keep_alive
+            && self.summary.framing == Some(Framing::None)
+            && self.buffers.client.is_empty()
+            && self.entry.meter().bytes_out() <= MAX_UNWATCHED
     }
 
     /// One request through the stages: head, authentication, route, backend, exchange.
