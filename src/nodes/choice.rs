@@ -28,22 +28,29 @@ pub fn penalty(playing_players: u64, system_load: f64, given_since_stats: u64) -
 
 /// The node for a new session: the one with the least penalty; of equal ones, the one that was given the fewest. Among
 /// those that are still equal, `turn` decides, which the pool counts up with each choice of this kind.
-pub fn least_penalty(candidates: &[Candidate], turn: usize) -> Option<usize> {
+pub fn least_penalty(candidates: impl Iterator<Item = Candidate> + Clone, turn: usize) -> Option<usize> {
     least(candidates, turn, |node| (penalty(node.playing_players, node.system_load, node.given), node.given))
 }
 
 /// The node for a request without a session: the one with the fewest requests under way. Among equal ones `turn`
 /// decides, which the pool counts up with each choice of this kind.
-pub fn fewest_requests(candidates: &[Candidate], turn: usize) -> Option<usize> {
+pub fn fewest_requests(candidates: impl Iterator<Item = Candidate> + Clone, turn: usize) -> Option<usize> {
     least(candidates, turn, |node| node.requests)
 }
 
-/// The index of an eligible candidate with the least `cost`. Equal ones take turns.
-fn least<C: PartialOrd>(candidates: &[Candidate], turn: usize, cost: impl Fn(&Candidate) -> C) -> Option<usize> {
-    let eligible = || candidates.iter().enumerate().filter(|(_, node)| node.eligible);
-    let least = eligible().map(|(_, node)| cost(node)).reduce(|least, next| if next < least { next } else { least })?;
-    let equal = || eligible().filter(|(_, node)| cost(node) == least).map(|(index, _)| index);
-    equal().nth(turn % equal().count().max(1))
+/// The index of an eligible candidate with the least `cost`. Equal ones take turns. Where the candidates change while
+/// they are compared, so that none has the least cost any more, it is the first eligible one.
+fn least<C: PartialOrd>(
+    candidates: impl Iterator<Item = Candidate> + Clone,
+    turn: usize,
+    cost: impl Fn(&Candidate) -> C,
+) -> Option<usize> {
+    let eligible = || candidates.clone().enumerate().filter(|(_, node)| node.eligible);
+    let least =
+        eligible().map(|(_, node)| cost(&node)).reduce(|least, next| if next < least { next } else { least })?;
+    let equal = || eligible().filter(|(_, node)| cost(node) == least);
+    let chosen = equal().nth(turn % equal().count().max(1)).or_else(|| eligible().next());
+    chosen.map(|(index, _)| index)
 }
 
 #[cfg(test)]
@@ -57,7 +64,7 @@ mod tests {
     /// How many of `count` sessions each node gets when none of them sends new stats meanwhile.
     fn give_sessions(mut nodes: Vec<Candidate>, count: usize) -> Vec<u64> {
         for turn in 0..count {
-            let chosen = least_penalty(&nodes, turn).unwrap();
+            let chosen = least_penalty(nodes.iter().copied(), turn).unwrap();
             nodes[chosen].given += 1;
         }
         nodes.iter().map(|node| node.given).collect()
@@ -96,7 +103,7 @@ mod tests {
         }
         let sane = Candidate { system_load: 0.9, ..IDLE };
         for load in [f64::NAN, f64::INFINITY] {
-            assert_eq!(least_penalty(&[Candidate { system_load: load, ..IDLE }, sane], 0), Some(1));
+            assert_eq!(least_penalty([Candidate { system_load: load, ..IDLE }, sane].into_iter(), 0), Some(1));
         }
         assert!(penalty(u64::MAX, f64::MAX, u64::MAX).is_finite());
     }
@@ -128,7 +135,7 @@ mod tests {
         let new_stats = Candidate { playing_players: 5, ..IDLE };
         let old_stats = Candidate { given: 5, ..IDLE };
         for turn in 0..4 {
-            assert_eq!(least_penalty(&[old_stats, new_stats], turn), Some(1));
+            assert_eq!(least_penalty([old_stats, new_stats].into_iter(), turn), Some(1));
         }
     }
 
@@ -136,7 +143,7 @@ mod tests {
     fn requests_go_where_the_fewest_are_under_way() {
         let with = |requests| Candidate { requests, ..IDLE };
         for turn in 0..4 {
-            assert_eq!(fewest_requests(&[with(3), with(1), with(2)], turn), Some(1));
+            assert_eq!(fewest_requests([with(3), with(1), with(2)].into_iter(), turn), Some(1));
         }
     }
 
@@ -146,7 +153,7 @@ mod tests {
             [vec![IDLE; 3], vec![IDLE, OUT, IDLE, IDLE], vec![OUT, IDLE, Candidate { requests: 9, ..IDLE }, IDLE, IDLE]]
         {
             let mut counts = vec![0; nodes.len()];
-            (0..300).for_each(|turn| counts[fewest_requests(&nodes, turn).unwrap()] += 1);
+            (0..300).for_each(|turn| counts[fewest_requests(nodes.iter().copied(), turn).unwrap()] += 1);
             for (node, count) in nodes.iter().zip(&counts) {
                 let expected = if node.eligible && node.requests == 0 { 100 } else { 0 };
                 assert_eq!(*count, expected, "{counts:?}");
@@ -156,15 +163,15 @@ mod tests {
 
     #[test]
     fn a_turn_count_may_wrap() {
-        assert!(fewest_requests(&[IDLE; 3], usize::MAX).is_some());
+        assert!(fewest_requests([IDLE; 3].into_iter(), usize::MAX).is_some());
     }
 
     #[test]
     fn only_eligible_nodes_are_chosen() {
         let busy = Candidate { playing_players: 1000, system_load: 1.0, given: 1000, requests: 1000, ..IDLE };
-        assert_eq!(least_penalty(&[OUT, busy, OUT], 7), Some(1));
-        assert_eq!(fewest_requests(&[OUT, busy, OUT], 7), Some(1));
-        assert_eq!(least_penalty(&[OUT, OUT], 0), None);
-        assert_eq!(fewest_requests(&[], 0), None);
+        assert_eq!(least_penalty([OUT, busy, OUT].into_iter(), 7), Some(1));
+        assert_eq!(fewest_requests([OUT, busy, OUT].into_iter(), 7), Some(1));
+        assert_eq!(least_penalty([OUT, OUT].into_iter(), 0), None);
+        assert_eq!(fewest_requests([].into_iter(), 0), None);
     }
 }

@@ -112,12 +112,12 @@ impl Pool {
         if let ([node], None) = (&self.nodes[..], preferred) {
             return self.link_to(node, purpose).map(|link| (Arc::clone(node), link));
         }
-        let deadline = Instant::now() + self.first().connect_timeout();
+        let (started, time) = (Instant::now(), self.first().connect_timeout());
         let mut tried: Vec<u64> = Vec::new();
         let mut failure = None;
         let mut next = preferred.cloned();
         while let Some(node) = next.take().or_else(|| self.choose(purpose, &tried)) {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = if tried.is_empty() { time } else { time.saturating_sub(started.elapsed()) };
             match connect(&node, purpose, left / self.count_with(&node, &tried)) {
                 Ok(link) => {
                     if purpose == Purpose::Session && preferred.is_some_and(|preferred| preferred.id() == node.id()) {
@@ -165,15 +165,14 @@ impl Pool {
                 *turn = turn.wrapping_add(taken);
                 let candidates: Vec<Candidate> =
                     self.nodes.iter().map(|node| for_session(node, may_try(node))).collect();
-                let node = self.nodes.get(choice::least_penalty(&candidates, *turn)?)?;
+                let node = self.nodes.get(choice::least_penalty(candidates.into_iter(), *turn)?)?;
                 node.load().give();
                 node
             }
             Purpose::Request => {
                 let turn = self.request_turn.fetch_add(taken, Relaxed).wrapping_add(taken);
-                let candidates: Vec<Candidate> =
-                    self.nodes.iter().map(|node| for_request(node, may_try(node))).collect();
-                self.nodes.get(choice::fewest_requests(&candidates, turn)?)?
+                let candidates = self.nodes.iter().map(|node| for_request(node, may_try(node)));
+                self.nodes.get(choice::fewest_requests(candidates, turn)?)?
             }
         };
         Some(Arc::clone(chosen))

@@ -13,6 +13,8 @@ pub struct Buffers {
     pub client: Buffer,
     /// Bytes from the backend.
     pub backend: Buffer,
+    /// The head of a load as it came, for another node.
+    pub load: Vec<u8>,
     /// The head that is sent next, with the part of the body that is sent in the same write.
     pub head: Vec<u8>,
 }
@@ -22,6 +24,7 @@ impl Buffers {
     pub fn clear(&mut self) {
         self.client.clear();
         self.backend.clear();
+        self.load.clear();
         self.head.clear();
         self.shrink();
     }

@@ -35,7 +35,6 @@ pub fn for_node(
     routes: &LavalinkRoutes,
     version: Lavalink,
     request: &Request<'_, '_>,
-    head: &[u8],
     trail: &Trail,
     max_body: u64,
     note: impl Fn(&Backend),
@@ -59,8 +58,7 @@ pub fn for_node(
     note(linked.as_ref().map_or(choice.expected(pool), |(backend, _)| backend));
     let (backend, link) = linked?;
     let may_retry = may_retry && pool.has_other(&backend);
-    let retry =
-        may_retry.then(|| Box::new(LoadRetry { head: head.to_vec(), trail: trail.clone(), pool: Arc::clone(pool) }));
+    let retry = may_retry.then(|| LoadRetry { trail: trail.clone(), pool: Arc::clone(pool) });
     let keys = sets_key.then(|| Arc::clone(&routes.sessions));
     let plan = Plan::new(request, request.upgrade.is_some());
     Ok((Ready { plan, upload, backend, link, followup: Followup { retry, keys, session, visit } }, choice.cuts))

@@ -304,7 +304,7 @@ impl<'s> Connection<'s> {
                     let holds = if trail.is_fronted { request_holds } else { holds };
                     limits::count_for(account, version, &trail, request.upgrade.is_some(), holds, permit, entry)?;
                 }
-                choose::for_node(routes, version, &request, head, &trail, rules.max_body, |node| {
+                choose::for_node(routes, version, &request, &trail, rules.max_body, |node| {
                     entry.note_request(Some(version), node.name(), node.address(), info);
                 })?
             }
@@ -313,7 +313,11 @@ impl<'s> Connection<'s> {
                 (choose::for_monitor(pages, &request, rules.max_body)?, Cuts::default())
             }
         };
-        let Ready { plan, backend, .. } = &ready;
+        let Ready { plan, backend, followup, .. } = &ready;
+        if followup.retry.is_some() {
+            buffers.load.clear();
+            buffers.load.extend_from_slice(head);
+        }
         let written = forward::write_request_head(&mut buffers.head, &request, backend, &trail, &cuts, plan.upgrade);
         match written {
             Ok(()) => Ok(Prepared::Exchange(ready)),

@@ -16,10 +16,8 @@ use crate::nodes::pool::Pool;
 /// So many bytes of a body decide; what no real answer begins with is fine.
 pub const MAX_START: usize = 64;
 
-/// A load as it came from the client, for another node. It is tried once.
+/// A load that may go to another node as it came from the client. It is tried once.
 pub struct LoadRetry {
-    /// The whole head of the request.
-    pub head: Vec<u8>,
     /// How it came.
     pub trail: Trail,
     /// The nodes.
@@ -33,13 +31,13 @@ impl LoadRetry {
         matches!(framing, Framing::None | Framing::Length(..=MAX_COPY))
     }
 
-    /// Writes the request for this node.
+    /// Writes the request with this head for this node.
     ///
     /// # Errors
     /// As for the first node.
-    pub fn write_request(&self, out: &mut Vec<u8>, node: &Backend, body: &[u8]) -> Result<(), Fault> {
+    pub fn write_request(&self, out: &mut Vec<u8>, head: &[u8], node: &Backend, body: &[u8]) -> Result<(), Fault> {
         let mut slots = Slots::new();
-        let request = Request::parse(&self.head, &mut slots).map_err(Fault::Head)?;
+        let request = Request::parse(head, &mut slots).map_err(Fault::Head)?;
         forward::write_request_head(out, &request, node, &self.trail, &Cuts::default(), false)?;
         out.extend_from_slice(body);
         Ok(())
