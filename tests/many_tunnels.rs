@@ -8,8 +8,8 @@ mod support;
 mod tunnels;
 
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
 
+use lavaproxy::proxy::carriers::IDLE_TIME;
 use support::*;
 use tunnels::Tunnels;
 
@@ -34,15 +34,16 @@ fn two_thousand_tunnels_cut_by_resets_leave_nothing_behind() {
     drop(tunnels.open());
     tunnels.proxy.wait_until_empty();
     eventually("the first tunnel's sockets are closed", || descriptors() <= descriptors_before + 16);
-    let (threads_idle, descriptors_idle) = (threads_but_carriers(), descriptors());
+    let (threads_idle, descriptors_idle) = (threads(), descriptors());
 
     let mut open = Vec::new();
     while (open.len() as u64) < crowd {
         open.append(&mut open_together(&tunnels));
     }
     assert_eq!(tunnels.proxy.server.ledger().snapshot().totals.websockets, crowd);
-    let carriers_of_crowd = carriers().len();
-    assert!(carriers_of_crowd as u64 >= 2 * crowd, "two threads per tunnel");
+    let (threads_of_crowd, carriers) = (threads(), 2 * crowd as usize);
+    assert!(threads_of_crowd >= carriers, "two threads per tunnel");
+    assert!(threads_of_crowd <= threads_idle + carriers + MAX_IDLE_WORKERS, "more workers stay than should");
     for (client, backend) in &mut open {
         client.send(b"cut off");
         backend.send(b"cut off");
@@ -63,11 +64,10 @@ fn two_thousand_tunnels_cut_by_resets_leave_nothing_behind() {
     assert_eq!(snapshot.usage.iter().map(|row| row.used.active).sum::<u64>(), 0);
     assert_eq!((snapshot.ended["client-reset"], snapshot.ended["backend-reset"]), (crowd / 2, crowd / 2));
     eventually("no descriptor is left", || descriptors() <= descriptors_idle);
-    // All idle workers but a few leave later, so that this must be soon.
-    let ended = Instant::now();
-    eventually("no thread is left but idle ones", || threads_but_carriers() <= threads_idle + MAX_IDLE_WORKERS);
-    assert!(carriers().len() <= carriers_of_crowd, "carriers start each other");
-    assert!(ended.elapsed() < Duration::from_secs(5), "more workers stay than should");
+    assert!(threads() <= threads_of_crowd, "carriers start each other");
+    eventually_within(2 * IDLE_TIME, "no thread is left but idle workers", || {
+        threads() <= threads_idle + MAX_IDLE_WORKERS
+    });
 
     drop(tunnels);
     eventually("no thread of the server is left", || threads() <= threads_before);

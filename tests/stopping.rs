@@ -236,7 +236,7 @@ fn a_dropped_server_leaves_nothing_behind() {
     }
     let open = [tunnels.open(), tunnels.open()];
     assert_eq!(tunnels.proxy.stats()["totals"]["active"], 7);
-    for name in ["proxy", "web", "housekeeper", "carrier"] {
+    for name in ["proxy", "web", "housekeeper"] {
         assert!(server_threads().iter().any(|thread| thread == name), "{name} is not among {:?}", server_threads());
     }
     drop(tunnels);
@@ -251,6 +251,6 @@ fn server_threads() -> Vec<String> {
     tasks
         .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
         .map(|name| name.trim().to_owned())
-        .filter(|name| ["proxy", "web", "housekeeper", "resolver", "carrier"].contains(&name.as_str()))
+        .filter(|name| ["proxy", "web", "housekeeper", "resolver"].contains(&name.as_str()))
         .collect()
 }

@@ -188,15 +188,15 @@ impl Entry {
             notes.backend = Some(Arc::clone(backend));
         }
         if let Some(user_agent) = change(&notes.user_agent, info.user_agent) {
-            notes.user_agent = user_agent.into();
+            notes.user_agent = user_agent;
         }
-        let renamed = change(notes.client_name.as_deref().unwrap_or_default(), info.client_name).map(Arc::from);
+        let renamed = change(notes.client_name.as_deref().unwrap_or_default(), info.client_name);
         let has_new_name = renamed.is_some();
         if has_new_name {
             notes.client_name = renamed;
         }
         let has_bot = notes.bot.key.is_some();
-        let bot = change(notes.bot.key.as_deref().unwrap_or_default(), info.user_id).map(Arc::from);
+        let bot = change(notes.bot.key.as_deref().unwrap_or_default(), info.user_id);
         let is_bot_changed = bot.is_some() || (has_bot && has_new_name);
         // A name without a `Client-Name` in this request may be that of an earlier bot.
         let is_its_name = !has_bot || !info.client_name.is_empty();
@@ -286,11 +286,11 @@ impl Drop for Entry {
 }
 
 /// The text that replaces `known`: what was sent, bounded; `None` when that is empty or the same.
-fn change(known: &str, sent: &[u8]) -> Option<String> {
+fn change(known: &str, sent: &[u8]) -> Option<Arc<str>> {
     let sent = &sent[..sent.len().min(MAX_NAME)];
     if sent.is_empty() || known.as_bytes() == sent {
         return None;
     }
     let text = String::from_utf8_lossy(sent);
-    (text != known).then(|| text.into_owned())
+    (text != known).then(|| Arc::from(&*text))
 }

@@ -74,7 +74,8 @@ impl Carriers {
             return Ok(());
         }
         let pool = Arc::downgrade(self);
-        let thread = thread::Builder::new().name("carrier".to_owned()).stack_size(STACK);
+        // Without a name: that would take three allocations, behind a lock that all threads share, and a system call.
+        let thread = thread::Builder::new().stack_size(STACK);
         thread.spawn(move || work(job, &pool)).map(drop)
     }
 

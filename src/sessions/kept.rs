@@ -61,7 +61,7 @@ pub struct Kept {
     move_wanted: AtomicBool,
     moves_tried: AtomicU32,
     /// The ids that lead to it, of all its nodes.
-    pub(super) ids: Mutex<Vec<Box<[u8]>>>,
+    pub(super) ids: Mutex<Vec<Arc<[u8]>>>,
 }
 
 impl Kept {

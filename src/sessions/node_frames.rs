@@ -63,13 +63,21 @@ pub struct NodeFrames {
 }
 
 impl NodeFrames {
-    /// The frames from `bytes` on. What came before, and what the client gets of `bytes`, is in [`out`](Self::out).
-    pub fn behind(before: &[u8], bytes: &[u8], judge: impl FnMut(NodeFrame<'_>) -> Verdict) -> Self {
+    /// The frames from `bytes` on. The client gets so many bytes of `before` and `bytes` as they came. Where there is no
+    /// number it gets [`out`](Self::out) in their place, as it always does when `before` is not what came.
+    pub fn behind(
+        before: &[u8],
+        bytes: &[u8],
+        is_replaced: bool,
+        judge: impl FnMut(NodeFrame<'_>) -> Verdict,
+    ) -> (Self, Option<usize>) {
         let mut frames = Self::default();
-        let mut out = before.to_vec();
-        out.extend_from_slice(frames.pass(bytes, judge).of(bytes));
+        let out = match frames.pass(bytes, judge) {
+            Passed::First(count) if !is_replaced => return (frames, Some(before.len() + count)),
+            passed => [before, passed.of(bytes)].concat(),
+        };
         frames.out = out;
-        frames
+        (frames, None)
     }
 
     /// What the client gets in the place of the bytes that were read last.
@@ -268,9 +276,14 @@ mod tests {
     fn the_client_gets_ready_and_what_passes_behind_it() {
         let (text, dropped) = (frame(0x81, b"hello"), frame(0x81, b"drop me"));
         let begun = [&dropped[..], &text, &text[..3]].concat();
-        let mut frames = NodeFrames::behind(b"ready", &begun, judge);
+        let (mut frames, unchanged) = NodeFrames::behind(b"ready", &begun, true, judge);
+        assert_eq!(unchanged, None);
         assert_eq!(frames.out(), [b"ready", &text[..]].concat());
         assert_eq!(frames.pass(&text[3..], judge), Passed::Others(&text));
+        let (mut frames, unchanged) = NodeFrames::behind(b"ready", &[&text[..], &text[..3]].concat(), false, judge);
+        assert_eq!(unchanged, Some(5 + text.len()));
+        assert_eq!(frames.pass(&text[3..], judge), Passed::Others(&text));
+        assert_eq!(NodeFrames::behind(b"ready", &dropped, false, judge).1, None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::config::Secret;
 const LEFT_OUT: [&[u8]; 4] = [b"authorization", b"session-id", b"resume-key", b"sec-websocket-extensions"];
 
 /// The head of a handshake as a node got it, without its secrets and without its empty line.
-pub struct Opening(Box<[u8]>);
+pub struct Opening(Vec<u8>);
 
 impl Opening {
     /// What is kept of this head.
@@ -20,12 +20,12 @@ impl Opening {
                 kept.extend_from_slice(line);
             }
         }
-        Self(kept.into())
+        Self(kept)
     }
 
     /// The head for a node with this password.
     pub fn head(&self, password: Option<&Secret>) -> Vec<u8> {
-        let mut head = self.0.to_vec();
+        let mut head = self.0.clone();
         if let Some(password) = password {
             for part in ["Authorization: ", password.expose(), "\r\n"] {
                 head.extend_from_slice(part.as_bytes());

@@ -10,6 +10,8 @@ use super::id::SEPARATOR;
 
 /// A message with more bytes is not `ready`, and is never held.
 const MAX_MESSAGE: u64 = 1024;
+/// Room for Lavalink's `ready` and its head.
+const READY: usize = 128;
 /// `ready` is one of so many messages.
 const MESSAGES: u8 = 2;
 
@@ -59,7 +61,7 @@ impl ReadyFilter {
     pub fn watching() -> Self {
         Self {
             prefix: Vec::new(),
-            held: Vec::new(),
+            held: Vec::with_capacity(READY),
             left: 0,
             messages: 0,
             done: false,
@@ -85,9 +87,20 @@ impl ReadyFilter {
         while !self.done && !rest.is_empty() {
             rest = if self.left > 0 { self.step_over(rest) } else { self.hold(rest) };
         }
-        self.out.extend_from_slice(rest);
+        self.replace_by(rest);
         self.behind = rest.len();
+        self.rewrites()
+    }
+
+    fn rewrites(&self) -> bool {
         !self.prefix.is_empty()
+    }
+
+    /// The client gets these bytes, where anything is replaced.
+    fn replace_by(&mut self, bytes: &[u8]) {
+        if self.rewrites() {
+            self.out.extend_from_slice(bytes);
+        }
     }
 
     /// How many of the bytes that were fed last came behind `ready`.
@@ -103,7 +116,7 @@ impl ReadyFilter {
     /// What is held back when the node's stream ends, and must still go to the client.
     pub fn finish(&mut self) -> &[u8] {
         self.done = true;
-        if self.prefix.is_empty() { &[] } else { &self.held }
+        if self.rewrites() { &self.held } else { &[] }
     }
 
     /// True when everything passes unchanged from now on.
@@ -120,7 +133,7 @@ impl ReadyFilter {
     fn step_over<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let count = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         self.left -= count as u64;
-        self.out.extend_from_slice(&bytes[..count]);
+        self.replace_by(&bytes[..count]);
         &bytes[count..]
     }
 
@@ -169,7 +182,10 @@ impl ReadyFilter {
     }
 
     fn release(&mut self) {
-        self.out.append(&mut self.held);
+        if self.rewrites() {
+            self.out.append(&mut self.held);
+        }
+        self.held.clear();
     }
 
     fn count_message(&mut self) {
@@ -187,16 +203,18 @@ impl ReadyFilter {
 
     /// Passes `ready` on with the prefix at this place of its payload, and with the length that it then has.
     fn rewrite(&mut self, head: &Head, at: usize, ready: Ready) {
-        let (before, after) = self.held[head.length..].split_at(at);
-        let length = before.len() + self.prefix.len() + after.len();
-        self.out.push(self.held[0]);
-        match u8::try_from(length) {
-            Ok(short @ ..=125) => self.out.push(short),
-            // MAX_MESSAGE and a node's name are far below the 65,535 bytes of this form.
-            _ => self.out.extend_from_slice(&[126, (length >> 8) as u8, length as u8]),
-        }
-        for part in [before, &self.prefix, after] {
-            self.out.extend_from_slice(part);
+        if self.rewrites() {
+            let (before, after) = self.held[head.length..].split_at(at);
+            let length = before.len() + self.prefix.len() + after.len();
+            self.out.push(self.held[0]);
+            match u8::try_from(length) {
+                Ok(short @ ..=125) => self.out.push(short),
+                // MAX_MESSAGE and a node's name are far below the 65,535 bytes of this form.
+                _ => self.out.extend_from_slice(&[126, (length >> 8) as u8, length as u8]),
+            }
+            for part in [before, &self.prefix, after] {
+                self.out.extend_from_slice(part);
+            }
         }
         self.held.clear();
         self.done = true;

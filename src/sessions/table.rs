@@ -77,15 +77,15 @@ struct OfPredecessor {
 #[derive(Default)]
 struct Ids {
     /// The numbers of the nodes' backends.
-    nodes: HashMap<Box<[u8]>, u64>,
+    nodes: HashMap<Arc<[u8]>, u64>,
     /// Oldest first.
-    by_age: VecDeque<Box<[u8]>>,
+    by_age: VecDeque<Arc<[u8]>>,
 }
 
 #[derive(Default)]
 struct KeptSessions {
     /// By each id that a node gave them, with the name of that node.
-    by_id: HashMap<Box<[u8]>, Vec<OfNode>>,
+    by_id: HashMap<Arc<[u8]>, Vec<OfNode>>,
     /// Sessions that wait for their client to resume them, and until when.
     parked: Vec<(Instant, Arc<Kept>)>,
 }
@@ -103,10 +103,11 @@ impl KeptSessions {
     }
 
     fn add(&mut self, id: &str, node: &Backend, kept: &Arc<Kept>) {
-        let entries = self.by_id.entry(id.as_bytes().into()).or_default();
+        let id: Arc<[u8]> = id.as_bytes().into();
+        kept.ids.lock().push(Arc::clone(&id));
+        let entries = self.by_id.entry(id).or_default();
         entries.retain(|known| known.node != *node.name());
         entries.push(OfNode { node: Arc::clone(node.name()), kept: Arc::clone(kept) });
-        kept.ids.lock().push(id.as_bytes().into());
     }
 
     /// Forgets the ids of a session but for the first `count`.
@@ -132,9 +133,10 @@ impl KeptSessions {
 impl Sessions {
     /// Notes that the backend with this number has the session.
     pub fn note(&self, id: &[u8], backend: u64) {
+        let id: Arc<[u8]> = id.into();
         let mut ids = self.ids.lock();
-        if ids.nodes.insert(id.into(), backend).is_none() {
-            ids.by_age.push_back(id.into());
+        if ids.nodes.insert(Arc::clone(&id), backend).is_none() {
+            ids.by_age.push_back(id);
         }
         if ids.by_age.len() > MAX_IDS {
             if let Some(oldest) = ids.by_age.pop_front() {

@@ -83,10 +83,11 @@ impl Watch {
         }
         let out = if is_replaced { filter.replaced() } else { bytes };
         let (before, behind) = out.split_at(out.len() - filter.behind());
-        let frames = NodeFrames::behind(before, behind, |frame| kept.note_node_frame(frame));
+        let (frames, unchanged) = NodeFrames::behind(before, behind, is_replaced, |frame| kept.note_node_frame(frame));
         self.looking = Looking::AtFrames(frames);
-        match &self.looking {
-            Looking::AtFrames(frames) => Passed::Others(frames.out()),
+        match (&self.looking, unchanged) {
+            (Looking::AtFrames(frames), None) => Passed::Others(frames.out()),
+            (_, Some(count)) => Passed::First(count),
             _ => all,
         }
     }

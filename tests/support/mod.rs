@@ -6,6 +6,7 @@
 pub mod tool;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -481,23 +482,14 @@ pub fn without_via(request: &str) -> String {
     own_via(request).map_or_else(|| request.to_owned(), |line| request.replacen(line, "", 1))
 }
 
-/// Threads of this process.
+/// How many threads this process has.
 pub fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
+    thread_ids().len()
 }
 
-/// The threads of this process that carry tunnels, or wait for one.
-pub fn carriers() -> HashSet<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
-    let is_carrier = |name: io::Result<String>| name.is_ok_and(|name| name.trim() == "carrier");
-    let carriers = tasks.filter(|task| is_carrier(std::fs::read_to_string(task.path().join("comm"))));
-    carriers.map(|task| task.file_name().into_string().unwrap()).collect()
-}
-
-/// The other threads of this process.
-pub fn threads_but_carriers() -> usize {
-    let carriers = carriers().len();
-    threads().saturating_sub(carriers)
+/// The threads of this process.
+pub fn thread_ids() -> HashSet<OsString> {
+    std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().file_name()).collect()
 }
 
 /// Open descriptors of this process.

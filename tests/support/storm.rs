@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use lavaproxy::config::Lavalink::V4;
 use lavaproxy::demo::{Close, Node};
+use lavaproxy::proxy::carriers::IDLE_TIME;
 use serde_json::json;
 
 use crate::music::{Musician, await_sessions, position};
 use crate::nodes::{Bot, Nodes};
-use crate::support::{descriptors, eventually, threads_but_carriers, tool};
+use crate::support::{descriptors, eventually, eventually_within, threads, tool};
 
 const PLAYERS: u64 = 5;
 /// The ends of the bot, of lavaproxy and of both nodes, and the replays' connections.
@@ -45,7 +46,7 @@ pub fn run(wanted: usize) {
     ]);
     drop(Bot::open(proxy.address(), V4));
     eventually("no node has a session", || nodes.all.iter().all(|node| node.sessions() == 0));
-    let before = (threads_but_carriers(), descriptors());
+    let before = (threads(), descriptors());
     let bots = open(proxy.address(), sessions);
     let next = nodes.named("eu2");
     next.set_voice_handshake(VOICE_HANDSHAKE);
@@ -70,9 +71,9 @@ pub fn run(wanted: usize) {
     drop(bots);
     proxy.wait_until_empty();
     await_sessions(next, 0);
-    // Idle workers and connections end by themselves, later.
-    eventually("threads and descriptors are back", || {
-        threads_but_carriers() <= before.0 + 40 && descriptors() <= before.1 + 200
+    // Idle threads and connections end by themselves, later.
+    eventually_within(2 * IDLE_TIME, "threads and descriptors are back", || {
+        threads() <= before.0 + 40 && descriptors() <= before.1 + 200
     });
 }
 
