@@ -18,7 +18,10 @@ export const MOST_LINES = 6; // more cannot be told apart
 // { start, step, lines: [{ name, values }] } with times in ms, `step` in seconds, and null for a value that is not known.
 export function chart({ title, format, least }) {
   const shown = { data: null, width: 0, cursor: null };
-  const plot = el("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": title, "aria-valuemin": "0", "aria-orientation": "horizontal" });
+  const plot = el("div", {
+    class: "plot", role: "slider", tabindex: "0", "aria-label": title, "aria-orientation": "horizontal",
+    "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0", "aria-valuetext": "no figures yet",
+  });
   const legend = el("ul", { class: "legend" });
   const at = el("span", { class: "at" });
   const table = el("table", { class: "plain" });

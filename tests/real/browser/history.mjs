@@ -168,6 +168,11 @@ async function looks() {
 
 async function nothingYet() {
   const page = await open("/");
+  await page.route(API, () => {});
+  await page.reload();
+  await page.locator(".plot").first().waitFor();
+  await isAccessible(page, "charts before their figures");
+  await page.unroute(API);
   await page.route(API, (route) => {
     const answer = figures(route.request().url());
     route.fulfill({ json: { ...answer, series: [], refusals: [] } });
