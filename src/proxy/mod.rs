@@ -5,9 +5,8 @@
 //!     -> choose (a node and a connection to it) -> exchange (upload, load) ]* -> upgraded (tunnel, frames, ending) -> ledger
 //! ```
 //!
-//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers,
-//! [`carriers`] are the threads of tunnels. `refuse` turns whole
-//! connections away, `reply` writes lavaproxy's own answers. Nothing here knows a listener.
+//! [`connection`] is the spine and calls the stages. [`service`] is what a listener offers, [`carriers`] are the threads of
+//! tunnels. `refuse` turns whole connections away, `reply` writes lavaproxy's own answers. Nothing here knows a listener.
 
 pub mod admitted;
 pub mod auth;
