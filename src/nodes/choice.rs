@@ -4,11 +4,23 @@
 /// What a system that is wholly busy reports as its load.
 const FULL_LOAD: f64 = 1.0;
 
+/// Where a node stands for new sessions and requests, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It is up, or nothing is known of it yet.
+    InRotation,
+    /// It is down, as far as is known. It is chosen where no node is in rotation: what is known may be old.
+    Out,
+    /// An operator drains it. It is chosen where all nodes drain.
+    Draining,
+}
+
 /// A node as the choice sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// In rotation, and not tried yet for this request. The others are never chosen.
-    pub eligible: bool,
+    pub standing: Standing,
+    /// It was tried for this request: it is not chosen again.
+    pub is_tried: bool,
     /// `playingPlayers` of the node's newest stats.
     pub playing_players: u64,
     /// `cpu.systemLoad` of the node's newest stats, as it came.
@@ -38,19 +50,25 @@ pub fn fewest_requests(candidates: impl Iterator<Item = Candidate> + Clone, turn
     least(candidates, turn, |node| node.requests)
 }
 
-/// The index of an eligible candidate with the least `cost`. Equal ones take turns. Where the candidates change while
-/// they are compared, so that none has the least cost any more, it is the first eligible one.
+/// The index of a candidate with the best standing and the least `cost`. Equal ones take turns. `None` when all were tried,
+/// or when those that are left drain and one that was tried does not.
+///
+/// The candidates may change while they are compared. There is a choice all the same: each is looked at once for that.
 fn least<C: PartialOrd>(
     candidates: impl Iterator<Item = Candidate> + Clone,
     turn: usize,
     cost: impl Fn(&Candidate) -> C,
 ) -> Option<usize> {
-    let eligible = || candidates.clone().enumerate().filter(|(_, node)| node.eligible);
-    let least =
-        eligible().map(|(_, node)| cost(&node)).reduce(|least, next| if next < least { next } else { least })?;
-    let equal = || eligible().filter(|(_, node)| cost(node) == least);
-    let chosen = equal().nth(turn % equal().count().max(1)).or_else(|| eligible().next());
-    chosen.map(|(index, _)| index)
+    let costs = |(index, node): (usize, Candidate)| (!node.is_tried).then(|| (index, (node.standing, cost(&node))));
+    let untried = || candidates.clone().enumerate().filter_map(costs);
+    let (first, least) = untried().reduce(|least, next| if next.1 < least.1 { next } else { least })?;
+    if least.0 == Standing::Draining
+        && candidates.clone().any(|node| node.is_tried && node.standing != Standing::Draining)
+    {
+        return None;
+    }
+    let equal = || untried().filter(|(_, cost)| *cost == least).map(|(index, _)| index);
+    equal().nth(turn % equal().count().max(1)).or(Some(first))
 }
 
 #[cfg(test)]
@@ -58,8 +76,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const IDLE: Candidate = Candidate { eligible: true, playing_players: 0, system_load: 0.0, given: 0, requests: 0 };
-    const OUT: Candidate = Candidate { eligible: false, ..IDLE };
+    const IDLE: Candidate = Candidate {
+        standing: Standing::InRotation,
+        is_tried: false,
+        playing_players: 0,
+        system_load: 0.0,
+        given: 0,
+        requests: 0,
+    };
+    const TRIED: Candidate = Candidate { is_tried: true, ..IDLE };
+    const OUT: Candidate = Candidate { standing: Standing::Out, ..IDLE };
+    const DRAINING: Candidate = Candidate { standing: Standing::Draining, ..IDLE };
 
     /// How many of `count` sessions each node gets when none of them sends new stats meanwhile.
     fn give_sessions(mut nodes: Vec<Candidate>, count: usize) -> Vec<u64> {
@@ -155,7 +182,7 @@ mod tests {
             let mut counts = vec![0; nodes.len()];
             (0..300).for_each(|turn| counts[fewest_requests(nodes.iter().copied(), turn).unwrap()] += 1);
             for (node, count) in nodes.iter().zip(&counts) {
-                let expected = if node.eligible && node.requests == 0 { 100 } else { 0 };
+                let expected = if *node == IDLE { 100 } else { 0 };
                 assert_eq!(*count, expected, "{counts:?}");
             }
         }
@@ -167,11 +194,34 @@ mod tests {
     }
 
     #[test]
-    fn only_eligible_nodes_are_chosen() {
+    fn a_node_of_better_standing_is_chosen_whatever_it_costs() {
         let busy = Candidate { playing_players: 1000, system_load: 1.0, given: 1000, requests: 1000, ..IDLE };
-        assert_eq!(least_penalty([OUT, busy, OUT].into_iter(), 7), Some(1));
-        assert_eq!(fewest_requests([OUT, busy, OUT].into_iter(), 7), Some(1));
-        assert_eq!(least_penalty([OUT, OUT].into_iter(), 0), None);
-        assert_eq!(fewest_requests([].into_iter(), 0), None);
+        let busy_and_out = Candidate { standing: Standing::Out, ..busy };
+        for (nodes, chosen) in [
+            (vec![OUT, busy, DRAINING, TRIED], Some(1)),
+            (vec![DRAINING, busy_and_out, TRIED], Some(1)),
+            (vec![DRAINING, busy_and_out], Some(1)),
+            (vec![Candidate { is_tried: true, ..DRAINING }, DRAINING], Some(1)),
+            (vec![TRIED, DRAINING], None),
+            (vec![Candidate { is_tried: true, ..OUT }, DRAINING], None),
+            (vec![TRIED, TRIED], None),
+            (vec![], None),
+        ] {
+            assert_eq!(least_penalty(nodes.iter().copied(), 7), chosen, "{nodes:?}");
+            assert_eq!(fewest_requests(nodes.iter().copied(), 7), chosen, "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_choice_while_nodes_change() {
+        const STANDINGS: [Standing; 3] = [Standing::InRotation, Standing::Draining, Standing::Out];
+        let looks = std::cell::Cell::new(0_usize);
+        let look = |place: usize| {
+            looks.set(looks.get() + 1);
+            Candidate { standing: STANDINGS[(looks.get() + place) % 3], requests: looks.get() as u64 % 5, ..IDLE }
+        };
+        for turn in 0..1000 {
+            assert!(fewest_requests((0..3).map(look), turn).is_some());
+        }
     }
 }

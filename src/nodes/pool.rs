@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::backend::{Backend, Link};
-use super::choice::{self, Candidate};
+use super::choice::{self, Candidate, Standing};
 use super::health::NodeState;
 use crate::config::{Lavalink, PerVersion};
 use crate::error::Fault;
@@ -136,11 +136,12 @@ impl Pool {
         Err(failure.unwrap_or(Fault::NoBackend(self.version)))
     }
 
-    /// How many nodes may share the time that is left: this one and all that may be tried after it.
+    /// How many nodes share the time that is left: this one, and those that may be tried after it.
     fn count_with(&self, node: &Backend, tried: &[u64]) -> u32 {
-        let may_try = self.may_try(tried);
-        let others = self.nodes.iter().filter(|other| other.id() != node.id() && may_try(other)).count();
-        u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1)
+        let worst = standing(node);
+        let may_follow =
+            |other: &&Arc<Backend>| other.id() != node.id() && !tried.contains(&other.id()) && standing(other) <= worst;
+        u32::try_from(self.nodes.iter().filter(may_follow).count()).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// A connection to this node.
@@ -154,42 +155,26 @@ impl Pool {
         connect(node, purpose, node.connect_timeout())
     }
 
-    /// The best node in rotation but these.
+    /// The best node but those that were tried. With none tried there is always one.
     pub fn choose(&self, purpose: Purpose, tried: &[u64]) -> Option<Arc<Backend>> {
-        let may_try = self.may_try(tried);
         // A second choice for the same request takes no turn: else a node that fails would get the next request too.
         let taken = usize::from(tried.is_empty());
         let chosen = match purpose {
             Purpose::Session => {
                 let mut turn = self.session_turn.lock();
                 *turn = turn.wrapping_add(taken);
-                let candidates: Vec<Candidate> =
-                    self.nodes.iter().map(|node| for_session(node, may_try(node))).collect();
+                let candidates: Vec<Candidate> = self.nodes.iter().map(|node| for_session(node, tried)).collect();
                 let node = self.nodes.get(choice::least_penalty(candidates.into_iter(), *turn)?)?;
                 node.load().give();
                 node
             }
             Purpose::Request => {
                 let turn = self.request_turn.fetch_add(taken, Relaxed).wrapping_add(taken);
-                let candidates = self.nodes.iter().map(|node| for_request(node, may_try(node)));
+                let candidates = self.nodes.iter().map(|node| for_request(node, tried));
                 self.nodes.get(choice::fewest_requests(candidates, turn)?)?
             }
         };
         Some(Arc::clone(chosen))
-    }
-
-    /// Which nodes may still be tried: those in rotation; where none of them is left, those that do not drain; where all
-    /// drain, all. What is known of a node may be stale.
-    fn may_try<'p>(&'p self, tried: &'p [u64]) -> impl Fn(&Backend) -> bool + 'p {
-        let is_new = |node: &Backend| !tried.contains(&node.id());
-        let fits: fn(&Backend) -> bool = if self.nodes.iter().any(|node| is_new(node) && node.is_in_rotation()) {
-            Backend::is_in_rotation
-        } else if self.nodes.iter().any(|node| !node.health().is_draining()) {
-            |node| !node.health().is_draining()
-        } else {
-            |_| true
-        };
-        move |node| is_new(node) && fits(node)
     }
 }
 
@@ -206,19 +191,36 @@ fn connect(node: &Backend, purpose: Purpose, time: Duration) -> Result<Link, Fau
     }
 }
 
-fn for_session(node: &Backend, eligible: bool) -> Candidate {
+fn for_session(node: &Backend, tried: &[u64]) -> Candidate {
     let stats = node.health().stats();
     Candidate {
         playing_players: stats.map_or(0, |stats| stats.playing_players),
         system_load: stats.map_or(0.0, |stats| stats.cpu.system_load),
         given: node.load().given(),
-        ..for_request(node, eligible)
+        ..for_request(node, tried)
     }
 }
 
 /// Only what counts for a request: each one passes here.
-fn for_request(node: &Backend, eligible: bool) -> Candidate {
-    Candidate { eligible, playing_players: 0, system_load: 0.0, given: 0, requests: node.load().requests() }
+fn for_request(node: &Backend, tried: &[u64]) -> Candidate {
+    Candidate {
+        standing: standing(node),
+        is_tried: tried.contains(&node.id()),
+        playing_players: 0,
+        system_load: 0.0,
+        given: 0,
+        requests: node.load().requests(),
+    }
+}
+
+fn standing(node: &Backend) -> Standing {
+    if node.is_in_rotation() {
+        Standing::InRotation
+    } else if node.health().is_draining() {
+        Standing::Draining
+    } else {
+        Standing::Out
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +268,24 @@ mod tests {
         }
         pool.named("b").unwrap().set_draining(true, "test");
         assert!(chosen(&pool, Purpose::Session).is_some());
+    }
+
+    #[test]
+    fn there_is_a_node_while_the_nodes_change_their_states() {
+        let pool = pool(&["a", "b"]);
+        std::thread::scope(|scope| {
+            let choosing = [Purpose::Session, Purpose::Request].map(|purpose| {
+                let pool = &pool;
+                scope.spawn(move || (0..100_000).filter(|_| pool.choose(purpose, &[]).is_none()).count())
+            });
+            let mut drains_first = true;
+            while choosing.iter().any(|thread| !thread.is_finished()) {
+                pool.nodes()[0].set_draining(drains_first, "test");
+                pool.nodes()[1].set_draining(!drains_first, "test");
+                drains_first = !drains_first;
+            }
+            assert_eq!(choosing.map(|thread| thread.join().unwrap()), [0, 0]);
+        });
     }
 
     #[test]
