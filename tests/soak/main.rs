@@ -158,6 +158,8 @@ fn start([v3, a4, b4]: &[Arc<Node>; 3]) -> Lavaproxy {
         ("LAVALINK_V4_NODES", &v4_nodes),
         ("MAX_BODY", &MAX_BODY.to_string()),
         ("RESPONSE_TIMEOUT", &response_timeout),
+        // The nodes here refuse or take a connection. One that is slow to take it shows a busy machine, and no fault.
+        ("CONNECT_TIMEOUT", "30s"),
         // Longer than any tunnel: a predecessor carries its own to their ends.
         ("DRAIN_TIMEOUT", "1h"),
         ("STATE_DIR", state.to_str().unwrap()),
