@@ -12,6 +12,10 @@ use crate::node::{Node, Weather};
 use crate::random::{Random, mix};
 use crate::wire::{Tried, Trouble};
 
+/// How long a node is away when it restarts, in ms. A real server takes seconds. One that was back before lavaproxy could
+/// read the end of its WebSockets would answer for sessions that it does not know.
+const DOWN: (u64, u64) = (500, 2500);
+
 pub struct Load {
     pub proxy: SocketAddr,
     pub web: SocketAddr,
@@ -175,9 +179,9 @@ impl Load {
                 scope.spawn(|| {
                     let Some(later) = later else { return };
                     thread::sleep(later);
-                    second.restart(other.millis(100, 1500), &mut other);
+                    second.restart(other.millis(DOWN.0, DOWN.1), &mut other);
                 });
-                first.restart(random.millis(100, 1500), &mut random);
+                first.restart(random.millis(DOWN.0, DOWN.1), &mut random);
             });
         }
     }
