@@ -34,7 +34,8 @@ fn bots_that_connect_again_get_the_threads_of_the_tunnels_before() {
     let tunnels = Tunnels::start(&[]);
     let idle = threads();
     let mut before = storm(&tunnels);
-    assert!(before.len() >= idle + 2 * BOTS, "two threads per tunnel");
+    let per_tunnel = (before.len() - idle) / BOTS;
+    assert_eq!(per_tunnel, 2, "{} threads for {BOTS} tunnels", before.len() - idle);
     // A carrier is idle a moment after its tunnel has ended.
     eventually("a storm starts no thread", || {
         let now = storm(&tunnels);

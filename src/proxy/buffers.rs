@@ -14,7 +14,7 @@ pub struct Buffers {
     /// Bytes from the backend.
     pub backend: Buffer,
     /// The head of a load as it came, for another node.
-    pub load: Vec<u8>,
+    pub load_head: Vec<u8>,
     /// The head that is sent next, with the part of the body that is sent in the same write.
     pub head: Vec<u8>,
 }
@@ -24,7 +24,7 @@ impl Buffers {
     pub fn clear(&mut self) {
         self.client.clear();
         self.backend.clear();
-        self.load.clear();
+        self.load_head.clear();
         self.head.clear();
         self.shrink();
     }

@@ -315,8 +315,8 @@ impl<'s> Connection<'s> {
         };
         let Ready { plan, backend, followup, .. } = &ready;
         if followup.retry.is_some() {
-            buffers.load.clear();
-            buffers.load.extend_from_slice(head);
+            buffers.load_head.clear();
+            buffers.load_head.extend_from_slice(head);
         }
         let written = forward::write_request_head(&mut buffers.head, &request, backend, &trail, &cuts, plan.upgrade);
         match written {

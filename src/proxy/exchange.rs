@@ -92,7 +92,7 @@ pub enum Outcome {
 /// What happens to the answer of a node besides relaying it.
 #[derive(Default)]
 pub struct Followup {
-    /// Set for a load that may be tried on another node. Its head as it came is in `Buffers::load`.
+    /// Set for a load that may be tried on another node. Its head as it came is in `Buffers::load_head`.
     pub retry: Option<LoadRetry>,
     /// Set for a request that may set the key of a v3 session.
     pub keys: Option<Arc<Sessions>>,
@@ -398,8 +398,8 @@ impl Exchange<'_, '_> {
         let first_link = std::mem::replace(&mut self.link, link);
         let first_node = std::mem::replace(&mut self.backend, other);
         let body = self.upload.content().unwrap_or_default();
-        let Buffers { head, load, .. } = &mut *self.buffers;
-        let written = retry.write_request(head, load, &self.backend, &body);
+        let Buffers { head, load_head, .. } = &mut *self.buffers;
+        let written = retry.write_request(head, load_head, &self.backend, &body);
         let second = written.and_then(|()| self.run());
         match second {
             Ok(second) if second.status == 200 && !self.has_failed_to_load(&second) => second,
