@@ -1,10 +1,10 @@
-// The cell that shows which bot a row is about.
+// The cells that show which bot a row is about.
 
 import { el, setText, setTitle } from "./dom.js";
 import { productName, visible } from "./format.js";
 
 // The client's name without its comment, and the user's id below it; the title has all that the client said of itself.
-export function botCell(td) {
+function botCell(td) {
   const [name, user] = [el("bdi", { class: "name" }), el("bdi", { class: "user" })];
   td.append(el("div", {}, name, " ", user));
   return ({ clientName, userAgent, userId }) => {
@@ -14,3 +14,5 @@ export function botCell(td) {
     setTitle(td, [clientName, userId && `user ${userId}`, userAgent].filter(Boolean).map(visible).join("\n"));
   };
 }
+
+export const botCells = { reads: ["clientName", "userAgent", "userId"], cell: botCell };

@@ -15,6 +15,6 @@ export const liveCell = (read, format) => (td) => (row) => {
 
 export const numberColumn = (name, label, hint) => ({ name, label, hint, value: name, first: "descending" });
 
-export const sumColumn = (name, label, format, hint) => ({ ...numberColumn(name, label, hint), cell: figureCell((row) => format(row[name])) });
+export const sumColumn = (name, label, format, hint) => ({ ...numberColumn(name, label, hint), reads: [name], cell: figureCell((row) => format(row[name])) });
 
-export const rateColumn = (name, label, hint) => ({ ...numberColumn(name, label, hint), cell: liveCell((row) => row[name], rate) });
+export const rateColumn = (name, label, hint) => ({ ...numberColumn(name, label, hint), reads: [name], cell: liveCell((row) => row[name], rate) });

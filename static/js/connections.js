@@ -1,6 +1,6 @@
 // The page "Connections": the live connections, and how to connect a bot.
 
-import { botCell } from "./bot-cell.js";
+import { botCells } from "./bot-cell.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
@@ -69,11 +69,11 @@ function fillFilter(table, name, options) {
 
 function columnsWith(rates) {
   return [
-    { name: "client", label: "Client", value: "client", cell: figureCell((row) => ({ text: row.client, title: row.client })) },
-    { name: "bot", label: "Bot", value: "clientName", cell: botCell },
-    { name: "node", label: "Node", value: "node", cell: nodeCell },
-    { name: "kind", label: "Kind", value: "kind", cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
-    { ...numberColumn("connectedAt", "Since"), cell: figureCell((row) => time(row.connectedAt)) },
+    { name: "client", label: "Client", value: "client", reads: ["client"], cell: figureCell((row) => ({ text: row.client, title: row.client })) },
+    { name: "bot", label: "Bot", value: "clientName", ...botCells },
+    { name: "node", label: "Node", value: "node", reads: ["node", "version", "backend", "takeovers", "takingOver"], cell: nodeCell },
+    { name: "kind", label: "Kind", value: "kind", reads: ["kind"], cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
+    { ...numberColumn("connectedAt", "Since"), reads: ["connectedAt"], cell: figureCell((row) => time(row.connectedAt)) },
     { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => ({ text: duration(row.uptime), title: `since ${fullTime(row.connectedAt)}` })) },
     sumColumn("requests", "Requests", count),
     sumColumn("bytesIn", "In", bytes, "From the bot since it connected"),

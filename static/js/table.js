@@ -3,16 +3,17 @@
 import { announce } from "./announce.js";
 import { byId, el, setText } from "./dom.js";
 import { integer, plural } from "./format.js";
-import { recall, remember } from "./preferences.js";
+import { preferences, recall, remember } from "./preferences.js";
 import { held, select } from "./select.js";
 
-const MORE = 5; // rows that exist above and below those in sight
+const MORE = 2; // rows that exist above and below those in sight
 const SPARE = 20; // rows that are asked for above and below those that exist
 const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 
 // A column has `name`, `label`, `value` to sort by (the name of a field or a function of the row; without it the column
 // cannot be sorted), `first` ("descending" for numbers), and `cell(td)`, which prepares a cell and returns the function
-// that shows a row in it.
+// that shows a row in it. `reads` has the names of the fields that the cell is made of: it is left alone while they stay as
+// they are. Without it the cell is shown anew each time.
 //
 // `name` is what the order is remembered under, `key(row)` identifies a row, `text(row)` is what the search reads, `sort` is
 // the first order, as in "bytesOut descending". `empty` has the words for `one` and `many` rows, and `draw()` for the page
@@ -30,6 +31,7 @@ export class DataTable {
   #isOther = false;
   #isSelected = false;
   #revision = 0;
+  #words = "";
   #views = new Map();
 
   constructor({ table, ask, ...view }) {
@@ -154,6 +156,8 @@ export class DataTable {
     // Rows keep their places while text in them is selected.
     this.part = !this.#isOther && this.#isSelected ? held(this.part, part, this.key) : part;
     this.#revision++;
+    // What the words of a cell follow beside its row: the unit of rates, and whether a time is one of today.
+    this.#words = `${preferences.unit} ${new Date().toDateString()}`;
     const { all, matched } = part;
     this.table.setAttribute("aria-rowcount", String(matched + 1));
     const words = plural(all, this.empty.one, this.empty.many);
@@ -226,8 +230,11 @@ export class DataTable {
         view.tr.classList.toggle("odd", position % 2 === 1);
       }
       if (view.revision === this.#revision) return;
-      view.revision = this.#revision;
-      for (const fill of view.fills) fill(row);
+      const shown = view.words === this.#words ? view.row : undefined;
+      Object.assign(view, { revision: this.#revision, words: this.#words, row });
+      this.columns.forEach(({ reads }, column) => {
+        if (!shown || !reads || reads.some((field) => row[field] !== shown[field])) view.fills[column](row);
+      });
     });
   }
 

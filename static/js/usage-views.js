@@ -1,7 +1,7 @@
 // What the page "Data usage" can be split by: the columns that name a row, and the words.
 
 import { accountCell } from "./account-cell.js";
-import { botCell } from "./bot-cell.js";
+import { botCells } from "./bot-cell.js";
 import { figureCell } from "./columns.js";
 import { sortable } from "./format.js";
 
@@ -9,7 +9,7 @@ import { sortable } from "./format.js";
 export const VIEWS = {
   address: {
     path: "api/data-usage", label: "Address", title: "Addresses", one: "address", many: "addresses", sortedAs: "data-usage", file: "data-usage",
-    columns: [{ name: "address", label: "Address", value: (row) => sortable(row.address), cell: figureCell((row) => ({ text: row.address, title: row.address })) }],
+    columns: [{ name: "address", label: "Address", value: (row) => sortable(row.address), reads: ["address"], cell: figureCell((row) => ({ text: row.address, title: row.address })) }],
     key: (row) => row.address,
     text: (row) => row.address,
     csvColumns: ["address"],
@@ -17,7 +17,7 @@ export const VIEWS = {
   },
   bot: {
     path: "api/bots", label: "Bot", title: "Bots", one: "bot", many: "bots", sortedAs: "data-usage.bot", file: "data-usage-by-bot",
-    columns: [{ name: "bot", label: "Bot", value: (row) => sortable(row.clientName || row.userId), cell: botCell }],
+    columns: [{ name: "bot", label: "Bot", value: (row) => sortable(row.clientName || row.userId), ...botCells }],
     key: (row) => row.userId,
     text: (row) => `${row.clientName} ${row.userId}`,
     csvColumns: ["userId", "clientName"],
@@ -25,7 +25,7 @@ export const VIEWS = {
   },
   account: {
     path: "api/accounts", label: "Account", title: "Accounts", one: "account", many: "accounts", sortedAs: "data-usage.account", file: "data-usage-by-account",
-    columns: [{ name: "account", label: "Account", value: (row) => sortable(row.account), cell: accountCell }],
+    columns: [{ name: "account", label: "Account", value: (row) => sortable(row.account), reads: ["account", "state"], cell: accountCell }],
     key: (row) => row.account,
     text: (row) => `${row.account} ${row.state}`,
     csvColumns: ["account", "state"],
