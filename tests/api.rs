@@ -5,11 +5,13 @@ mod support;
 #[path = "support/web.rs"]
 mod web;
 
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lavaproxy::config::Lavalink;
 use lavaproxy::demo::Node;
+use lavaproxy::ledger::{ClientInfo, Metered};
 use serde_json::{Value, json};
 use support::*;
 use web::{BASIC, WEB_PASSWORD, ask, ask_at, get, post};
@@ -290,6 +292,49 @@ fn a_window_has_the_rows_that_are_asked_for_and_their_number() {
             assert!(refusal.json()["message"].as_str().unwrap().contains(allowed), "{}", refusal.text());
         }
     }
+}
+
+#[test]
+fn usage_comes_in_parts_with_what_all_of_it_makes() {
+    let proxy = Proxy::start(&[]);
+    let ledger = proxy.server.ledger();
+    let entries: Vec<_> = [9, 10, 11]
+        .map(|host: u8| {
+            let entry = ledger.open((std::net::Ipv4Addr::new(10, 0, 0, host), 4000).into(), "proxy");
+            let (user_id, client_name) = (format!("{host}"), format!("Bot/{host}"));
+            let info = ClientInfo { user_id: user_id.as_bytes(), client_name: client_name.as_bytes(), user_agent: b"" };
+            entry.note_request(Some(Lavalink::V4), &"eu1".into(), &"127.0.0.1:1".into(), info);
+            let sent = vec![0; usize::from(host)];
+            io::copy(&mut Metered::new(&sent[..], entry.meter()), &mut io::sink()).unwrap();
+            entry
+        })
+        .into();
+    let all = json!({"rows": 3, "connected": 3, "bytesIn": 30, "bytesOut": 0, "mostBytesIn": 11, "mostBytesOut": 0});
+    for (path, list, name, query, matched, rows) in [
+        ("/api/data-usage", "usage", "address", "limit=2", 3, &["10.0.0.11", "10.0.0.10"][..]),
+        ("/api/data-usage", "usage", "address", "sort=address", 3, &["10.0.0.9", "10.0.0.10", "10.0.0.11"]),
+        ("/api/data-usage", "usage", "address", "sort=-bytes&offset=1&limit=1", 3, &["10.0.0.10"]),
+        ("/api/data-usage", "usage", "address", "search=0.1&sort=bytesIn", 2, &["10.0.0.10", "10.0.0.11"]),
+        ("/api/bots", "bots", "clientName", "sort=clientName&limit=2", 3, &["Bot/9", "Bot/10"]),
+        ("/api/bots", "bots", "userId", "search=bot%2011", 1, &["11"]),
+    ] {
+        let part = get(&proxy, &format!("{path}?{query}")).json();
+        let found: Vec<_> = part[list].as_array().unwrap().iter().map(|row| row[name].as_str().unwrap()).collect();
+        assert_eq!((&part["matched"], &found[..]), (&json!(matched), rows), "{path}?{query}");
+        assert_eq!(part["all"], all, "{path}?{query}");
+    }
+    assert_eq!(
+        schema(&get(&proxy, "/api/data-usage?limit=1").json()["usage"]),
+        schema(&get(&proxy, "/api/data-usage").json())
+    );
+    let accounts = get(&proxy, "/api/accounts?search=default%20active&sort=account").json();
+    assert_eq!((&accounts["matched"], &accounts["accounts"][0]["account"]), (&json!(1), &json!("default")));
+    for path in ["/api/data-usage", "/api/bots", "/api/accounts"] {
+        let refusal = get(&proxy, &format!("{path}?sort=uptime"));
+        assert_eq!(refusal.status, 400, "{path}");
+        assert!(refusal.json()["message"].as_str().unwrap().contains(", bytes, bytesIn, "), "{}", refusal.text());
+    }
+    drop(entries);
 }
 
 #[test]

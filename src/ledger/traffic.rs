@@ -116,7 +116,7 @@ impl Used {
     }
 
     /// Bytes in both directions, for the order of the rows.
-    pub(super) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.traffic.amount.bytes_in.saturating_add(self.traffic.amount.bytes_out)
     }
 }

@@ -81,6 +81,26 @@ fn of_settings(sources: &Sources, used: &mut HashMap<Arc<str>, Used>) -> Vec<Acc
 }
 
 impl AccountRow {
+    /// The account's name.
+    pub fn name(&self) -> &str {
+        &self.account
+    }
+
+    /// Its state as the API says it.
+    pub fn state(&self) -> &'static str {
+        match self.state {
+            State::Active => "active",
+            State::Expired => "expired",
+            State::Disabled => "disabled",
+            State::Removed => "removed",
+        }
+    }
+
+    /// What it has used.
+    pub fn used(&self) -> &Used {
+        &self.used
+    }
+
     fn of(settings: &config::Account, state: State, used: Used) -> Self {
         let versions = Lavalink::ALL.into_iter().filter(|version| *settings.versions.get(*version));
         Self {

@@ -6,7 +6,7 @@ use tiny_http::Request;
 use super::answer::{Answer, Refusal, json, with_body};
 use super::health::{self, Health};
 use super::process::Process;
-use super::{Site, VERSION, accounts, bans, demo, guard, history, lists, metrics, pages, security, status};
+use super::{Site, VERSION, bans, demo, guard, history, lists, metrics, pages, security, status};
 
 const READ: &str = "GET, HEAD";
 const ACT: &str = "POST";
@@ -136,8 +136,8 @@ fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &S
         Resource::Stats => lists::stats(&sources.ledger, query).map_err(bad_request)?,
         Resource::Connections => lists::connections(&sources.ledger, query).map_err(bad_request)?,
         Resource::DataUsage => lists::data_usage(&sources.ledger, query).map_err(bad_request)?,
-        Resource::Bots => json(200, &sources.ledger.bots()),
-        Resource::Accounts => json(200, &accounts::rows(sources)),
+        Resource::Bots => lists::bots(&sources.ledger, query).map_err(bad_request)?,
+        Resource::Accounts => lists::accounts(sources, query).map_err(bad_request)?,
         Resource::Security => json(200, &security::Security::of(sources)),
         Resource::Bans if request.method().as_str() == ACT => bans::add(request, sources)?,
         Resource::Bans => json(200, &sources.limits.bans().rows()),

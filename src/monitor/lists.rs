@@ -1,15 +1,16 @@
-//! The JSON of /api/stats and of its slices: live connections, and what each address has used.
+//! The JSON of /api/stats and of the lists: live connections, and what each address, bot and account has used.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::VERSION;
+use super::accounts::{self, AccountRow};
 use super::answer::{Answer, json};
 use super::filter::Filter;
-use super::window::{Part, Window};
-use crate::ledger::{ConnectionRow, Ledger, Snapshot, Totals};
+use super::window::{Part, Row, Window};
+use super::{Sources, VERSION};
+use crate::ledger::{Amount, BotRow, ConnectionRow, Ledger, Snapshot, Totals, UsageRow, Used};
 
 /// What is wrong with a query, and what is expected.
 type Fault = Cow<'static, str>;
@@ -45,7 +46,32 @@ pub fn connections(ledger: &Ledger, query: &str) -> Result<Answer, Fault> {
 /// # Errors
 /// What is wrong with the query, and what is expected.
 pub fn data_usage(ledger: &Ledger, query: &str) -> Result<Answer, Fault> {
-    Ok(json(200, &filtered(ledger, &Filter::parse(query)?).usage))
+    let filter = Filter::parse(query)?;
+    usage(query, |row: &UsageRow| &row.used, || filtered(ledger, &filter).usage)
+}
+
+/// The usage by bot.
+///
+/// # Errors
+/// What is wrong with the query, and what is expected.
+pub fn bots(ledger: &Ledger, query: &str) -> Result<Answer, Fault> {
+    usage(query, |row: &BotRow| &row.used, || ledger.bots())
+}
+
+/// The usage by account.
+///
+/// # Errors
+/// What is wrong with the query, and what is expected.
+pub fn accounts(sources: &Sources, query: &str) -> Result<Answer, Fault> {
+    usage(query, AccountRow::used, || accounts::rows(sources))
+}
+
+/// All rows; with a window, its part of them and what all of them make together.
+fn usage<R: Row + Serialize>(query: &str, used: fn(&R) -> &Used, rows: impl Fn() -> Vec<R>) -> Result<Answer, Fault> {
+    let Some(window) = Window::parse(query)? else { return Ok(json(200, &rows())) };
+    let rows = rows();
+    let all = AllUsed::of(rows.iter().map(used));
+    Ok(json(200, &UsagePart { part: window.of(rows), all }))
 }
 
 fn filtered(ledger: &Ledger, filter: &Filter) -> Snapshot {
@@ -55,7 +81,7 @@ fn filtered(ledger: &Ledger, filter: &Filter) -> Snapshot {
     snapshot
 }
 
-fn part(mut connections: Vec<ConnectionRow>, filter: &Filter, window: &Window) -> Part {
+fn part(mut connections: Vec<ConnectionRow>, filter: &Filter, window: &Window<ConnectionRow>) -> Part<ConnectionRow> {
     connections.retain(|row| filter.takes_connection(row));
     window.of(connections)
 }
@@ -78,6 +104,43 @@ struct StatsOfPart {
     uptime: u64,
     totals: Totals,
     #[serde(flatten)]
-    part: Part,
+    part: Part<ConnectionRow>,
     ended: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct UsagePart<R: Row + Serialize> {
+    #[serde(flatten)]
+    part: Part<R>,
+    all: AllUsed,
+}
+
+/// What all rows of a list make together, also those outside the window and those that no search finds.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AllUsed {
+    rows: u64,
+    /// Of these, those with an open connection.
+    connected: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// The most of one row.
+    most_bytes_in: u64,
+    most_bytes_out: u64,
+}
+
+impl AllUsed {
+    fn of<'u>(all: impl Iterator<Item = &'u Used>) -> Self {
+        all.fold(Self::default(), |sum, used| {
+            let Amount { bytes_in, bytes_out, .. } = used.traffic.amount;
+            Self {
+                rows: sum.rows + 1,
+                connected: sum.connected + u64::from(used.active > 0),
+                bytes_in: sum.bytes_in.saturating_add(bytes_in),
+                bytes_out: sum.bytes_out.saturating_add(bytes_out),
+                most_bytes_in: sum.most_bytes_in.max(bytes_in),
+                most_bytes_out: sum.most_bytes_out.max(bytes_out),
+            }
+        })
+    }
 }

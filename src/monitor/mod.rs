@@ -17,6 +17,7 @@ mod lists;
 mod metrics;
 mod pages;
 mod process;
+mod rows;
 mod security;
 mod socket;
 mod status;

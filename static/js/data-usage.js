@@ -1,6 +1,7 @@
 // The page "Data usage": what each client address, each bot or each account has used.
 
 import { announce } from "./announce.js";
+import { ApiError, readJson } from "./api.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, liveCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { csv, saveFile } from "./csv.js";
@@ -15,16 +16,15 @@ import { VIEWS } from "./usage-views.js";
 
 const CSV_FIGURES = ["bytesIn", "bytesOut", "rateIn", "rateOut", "active", "connections", "requests", "lastSeen"];
 
-function createPage(refresh) {
+function createPage(refresh, more) {
   const names = Object.keys(VIEWS);
   let name = recall("usage.by", names, names[0]);
   let stats;
-  let rows;
-  let most;
+  let usage;
   const figures = [
-    { name: "share", label: "Share", hint: "Of all bytes in both directions", value: bothWays, first: "descending", cell: figureCell((row) => ({ text: percent(bothWays(row) / (most.all || 1)) })) },
-    { ...numberColumn("bytesIn", "From bots"), cell: barCell((row) => [row.bytesIn, most.in]) },
-    { ...numberColumn("bytesOut", "To bots"), cell: barCell((row) => [row.bytesOut, most.out]) },
+    { name: "share", label: "Share", hint: "Of all bytes in both directions", value: "bytes", first: "descending", cell: figureCell((row) => ({ text: percent(bothWays(row) / (bothWays(usage.all) || 1)) })) },
+    { ...numberColumn("bytesIn", "From bots"), cell: barCell((row) => [row.bytesIn, usage.all.mostBytesIn]) },
+    { ...numberColumn("bytesOut", "To bots"), cell: barCell((row) => [row.bytesOut, usage.all.mostBytesOut]) },
     rateColumn("rateIn", "In now", RATES_HINT),
     rateColumn("rateOut", "Out now", RATES_HINT),
     { ...numberColumn("active", "Open"), cell: liveCell((row) => row.active, count) },
@@ -32,11 +32,11 @@ function createPage(refresh) {
     sumColumn("requests", "Requests", count),
     { ...numberColumn("lastSeen", "Last seen"), cell: figureCell((row) => lastSeen(row, stats.now)) },
   ];
-  const views = Object.fromEntries(Object.entries(VIEWS).map(([by, { columns, one, many, key, text, empty, sortedAs }]) =>
-    [by, { name: sortedAs, columns: [...columns, ...figures], key, text, sort: "share descending", empty: { one, many, draw: () => noUsage(empty) } }]));
+  const views = Object.fromEntries(Object.entries(VIEWS).map(([by, { columns, one, many, key, empty, sortedAs }]) =>
+    [by, { name: sortedAs, columns: [...columns, ...figures], key, sort: "share descending", empty: { one, many, draw: () => noUsage(empty) } }]));
 
   const history = showHistory(byId("history"), "version", ["directions"]);
-  const table = new DataTable({ table: byId("table"), ...views[name] });
+  const table = new DataTable({ table: byId("table"), ask: (isOther) => (isOther ? refresh() : more()), ...views[name] });
   const choose = (by) => {
     const { title, many } = VIEWS[by];
     name = by;
@@ -54,26 +54,22 @@ function createPage(refresh) {
     refresh();
   });
   const redraw = () => {
-    table.fill(rows);
-    showTotals(stats, rows);
+    const { matched, offset, all } = usage;
+    table.show({ all: all.rows, matched, offset, rows: usage[VIEWS[name].list] });
+    showTotals(stats, all);
   };
   fillUnitChoice(() => {
     if (stats) redraw();
     history.redraw();
   });
-  byId("download").addEventListener("click", () => download(table.part.rows, name));
+  byId("download").addEventListener("click", () => download(name, table.queryForAll()));
 
   return {
     get paths() {
-      return ["api/stats?limit=0", VIEWS[name].path, "api/health"];
+      return ["api/stats?limit=0", `${VIEWS[name].path}?${table.query()}`, "api/health"];
     },
     show(...answers) {
-      [stats, rows] = answers;
-      most = {
-        all: rows.reduce((all, row) => all + bothWays(row), 0),
-        in: rows.reduce((top, row) => Math.max(top, row.bytesIn), 0),
-        out: rows.reduce((top, row) => Math.max(top, row.bytesOut), 0),
-      };
+      [stats, usage] = answers;
       redraw();
       history.update();
     },
@@ -103,9 +99,9 @@ function lastSeen({ active, lastSeen: time }, now) {
   return time ? { text: `${duration(now - time)} ago`, title: fullTime(time) } : { text: "never" };
 }
 
-function showTotals({ totals }, rows) {
-  setFigure(byId("rows"), count(rows.length));
-  setText(byId("rows-sub"), `${integer(rows.filter(({ active }) => active).length)} connected`);
+function showTotals({ totals }, all) {
+  setFigure(byId("rows"), count(all.rows));
+  setText(byId("rows-sub"), `${integer(all.connected)} connected`);
   setFigure(byId("connections"), count(totals.connections));
   setText(byId("connections-sub"), `${integer(totals.active)} open now`);
   setFigure(byId("requests"), count(totals.requests));
@@ -120,9 +116,17 @@ function noUsage({ title, hint }) {
   ];
 }
 
-function download(rows, name) {
-  const { csvColumns, file } = VIEWS[name];
-  const lines = rows.map((row) => ({ ...row, lastSeen: row.lastSeen ? new Date(row.lastSeen).toISOString() : "" }));
+async function download(name, query) {
+  const { path, list, csvColumns, file } = VIEWS[name];
+  let answer;
+  try {
+    answer = await readJson(`${path}?${query}`);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    setText(byId("count"), error.message);
+    return;
+  }
+  const lines = answer[list].map((row) => ({ ...row, lastSeen: row.lastSeen ? new Date(row.lastSeen).toISOString() : "" }));
   saveFile(csv([...csvColumns, ...CSV_FIGURES], lines), `lavaproxy-${file}-${new Date().toISOString().slice(0, 10)}.csv`);
 }
 

@@ -135,13 +135,14 @@ export class DataTable {
     const { from, to } = this.#sight;
     const offset = Math.max(0, from - SPARE);
     this.#asked = { from: offset, to: to + SPARE };
-    const sign = this.sortOrder === "descending" ? "-" : "";
-    const wanted = { ...this.filters, search: this.words.trim(), sort: sign + this.#sorted.value, offset, limit: to + SPARE - offset };
-    return Object.entries(wanted).filter(([, value]) => value !== "").map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
+    return `${this.queryForAll()}&offset=${offset}&limit=${to + SPARE - offset}`;
   }
 
-  get #sorted() {
-    return this.columns.find((column) => column.name === this.sortName);
+  // The same for all rows that match.
+  queryForAll() {
+    const { value } = this.columns.find((column) => column.name === this.sortName);
+    const wanted = { ...this.filters, search: this.words.trim(), sort: this.sortOrder === "descending" ? `-${value}` : value };
+    return Object.entries(wanted).filter(([, value]) => value !== "").map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
   }
 
   // Takes all rows there are, and shows those that match.

@@ -3,31 +3,27 @@
 import { accountCell } from "./account-cell.js";
 import { botCells } from "./bot-cell.js";
 import { figureCell } from "./columns.js";
-import { sortable } from "./format.js";
 
-// `path` is where the rows are. `sortedAs` is what the order is remembered under.
+// `path` is where the rows are, and `list` their name in the answer. `sortedAs` is what the order is remembered under.
 export const VIEWS = {
   address: {
-    path: "api/data-usage", label: "Address", title: "Addresses", one: "address", many: "addresses", sortedAs: "data-usage", file: "data-usage",
-    columns: [{ name: "address", label: "Address", value: (row) => sortable(row.address), reads: ["address"], cell: figureCell((row) => ({ text: row.address, title: row.address })) }],
+    path: "api/data-usage", list: "usage", label: "Address", title: "Addresses", one: "address", many: "addresses", sortedAs: "data-usage", file: "data-usage",
+    columns: [{ name: "address", label: "Address", value: "address", reads: ["address"], cell: figureCell((row) => ({ text: row.address, title: row.address })) }],
     key: (row) => row.address,
-    text: (row) => row.address,
     csvColumns: ["address"],
     empty: { title: "No address has used anything yet", hint: "Each client address is listed here from its first connection on, also after it has disconnected." },
   },
   bot: {
-    path: "api/bots", label: "Bot", title: "Bots", one: "bot", many: "bots", sortedAs: "data-usage.bot", file: "data-usage-by-bot",
-    columns: [{ name: "bot", label: "Bot", value: (row) => sortable(row.clientName || row.userId), ...botCells }],
+    path: "api/bots", list: "bots", label: "Bot", title: "Bots", one: "bot", many: "bots", sortedAs: "data-usage.bot", file: "data-usage-by-bot",
+    columns: [{ name: "bot", label: "Bot", value: "clientName", ...botCells }],
     key: (row) => row.userId,
-    text: (row) => `${row.clientName} ${row.userId}`,
     csvColumns: ["userId", "clientName"],
     empty: { title: "No bot has named itself yet", hint: "Each bot is listed here from its first request with a User-Id on, also after it has disconnected." },
   },
   account: {
-    path: "api/accounts", label: "Account", title: "Accounts", one: "account", many: "accounts", sortedAs: "data-usage.account", file: "data-usage-by-account",
-    columns: [{ name: "account", label: "Account", value: (row) => sortable(row.account), reads: ["account", "state"], cell: accountCell }],
+    path: "api/accounts", list: "accounts", label: "Account", title: "Accounts", one: "account", many: "accounts", sortedAs: "data-usage.account", file: "data-usage-by-account",
+    columns: [{ name: "account", label: "Account", value: "account", reads: ["account", "state"], cell: accountCell }],
     key: (row) => row.account,
-    text: (row) => `${row.account} ${row.state}`,
     csvColumns: ["account", "state"],
     empty: { title: "There is no account", hint: "PROXY_PASSWORD is the account default; ACCOUNTS_FILE names others." },
   },

@@ -303,7 +303,7 @@ async function dataUsage() {
   const lines = readFileSync(await (await arrival).path(), "utf8").trimEnd().split("\r\n");
   check(lines[0].startsWith('"address","bytesIn","bytesOut"'), `the names of the columns, not ${lines[0]}`);
   check(lines.length === Number((await text(page, "#count")).replace(/\D/g, "")) + 1 && lines.some((line) => line.startsWith(`"${address}","`)), "a line for each address");
-  await alter(page, (usage) => void (usage[0].address = '=1+"1'), "**/api/data-usage");
+  await alter(page, ({ usage }) => void (usage[0].address = '=1+"1'), "**/api/data-usage*");
   await until("the changed address", async () => (await texts(page, "td.address")).includes('=1+"1'));
   const second = page.waitForEvent("download");
   await page.click("#download");
