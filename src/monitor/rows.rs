@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::accounts::AccountRow;
-use super::window::{Key, ReadKey, Row};
+use super::window::{Field, Key, Row};
 use crate::ledger::{BotRow, ConnectionRow, UsageRow, Used};
 
 /// Comes after every version.
@@ -13,7 +13,7 @@ const LAST: &str = "~";
 impl Row for ConnectionRow {
     const LIST: &'static str = "connections";
 
-    fn fields() -> Vec<(&'static str, ReadKey<Self>)> {
+    fn fields() -> Vec<Field<Self>> {
         vec![
             ("id", Box::new(|row| Key::Number(row.id))),
             ("client", Box::new(|row| Key::Client(row.client.address, row.client.port))),
@@ -57,7 +57,7 @@ fn by_node(row: &ConnectionRow) -> String {
 impl Row for UsageRow {
     const LIST: &'static str = "usage";
 
-    fn fields() -> Vec<(&'static str, ReadKey<Self>)> {
+    fn fields() -> Vec<Field<Self>> {
         // `others` is no address.
         let address = |row: &Self| match row.address.parse::<IpAddr>() {
             Ok(address) => Key::Client(address, None),
@@ -74,7 +74,7 @@ impl Row for UsageRow {
 impl Row for BotRow {
     const LIST: &'static str = "bots";
 
-    fn fields() -> Vec<(&'static str, ReadKey<Self>)> {
+    fn fields() -> Vec<Field<Self>> {
         let name = |row: &Self| {
             let name = if row.client_name.is_empty() { &row.user_id } else { &row.client_name };
             Key::Text(sortable(name))
@@ -90,7 +90,7 @@ impl Row for BotRow {
 impl Row for AccountRow {
     const LIST: &'static str = "accounts";
 
-    fn fields() -> Vec<(&'static str, ReadKey<Self>)> {
+    fn fields() -> Vec<Field<Self>> {
         with_used(("account", Box::new(|row| Key::Text(sortable(row.name())))), Self::used)
     }
 
@@ -99,25 +99,22 @@ impl Row for AccountRow {
     }
 }
 
-/// The fields of what was used.
-const USED: [(&str, fn(&Used) -> Key); 9] = [
-    ("bytes", |used| Key::Number(used.bytes())),
-    ("bytesIn", |used| Key::Number(used.traffic.amount.bytes_in)),
-    ("bytesOut", |used| Key::Number(used.traffic.amount.bytes_out)),
-    ("rateIn", |used| Key::Number(used.traffic.rate_in)),
-    ("rateOut", |used| Key::Number(used.traffic.rate_out)),
-    ("active", |used| Key::Number(used.active)),
-    ("connections", |used| Key::Number(used.connections)),
-    ("requests", |used| Key::Number(used.traffic.amount.requests)),
-    ("lastSeen", |used| Key::Number(used.last_seen)),
-];
-
 /// The field of a row's own, and those of what was used.
-fn with_used<R: 'static>(own: (&'static str, ReadKey<R>), used: fn(&R) -> &Used) -> Vec<(&'static str, ReadKey<R>)> {
-    let field = |(name, key): (&'static str, fn(&Used) -> Key)| -> (&'static str, ReadKey<R>) {
-        (name, Box::new(move |row| key(used(row))))
-    };
-    std::iter::once(own).chain(USED.map(field)).collect()
+fn with_used<R: 'static>(own: Field<R>, used: fn(&R) -> &Used) -> Vec<Field<R>> {
+    let number =
+        |read: fn(&Used) -> u64| -> Box<dyn Fn(&R) -> Key> { Box::new(move |row| Key::Number(read(used(row)))) };
+    vec![
+        own,
+        ("bytes", number(Used::bytes)),
+        ("bytesIn", number(|used| used.traffic.amount.bytes_in)),
+        ("bytesOut", number(|used| used.traffic.amount.bytes_out)),
+        ("rateIn", number(|used| used.traffic.rate_in)),
+        ("rateOut", number(|used| used.traffic.rate_out)),
+        ("active", number(|used| used.active)),
+        ("connections", number(|used| used.connections)),
+        ("requests", number(|used| used.traffic.amount.requests)),
+        ("lastSeen", number(|used| used.last_seen)),
+    ]
 }
 
 /// Numbers inside texts sort as numbers: eu9 before eu10.

@@ -25,8 +25,8 @@ pub enum Key {
     Text(String),
 }
 
-/// Reads what rows are compared by.
-pub type ReadKey<R> = Box<dyn Fn(&R) -> Key>;
+/// The name of a field in `sort`, and what reads it of a row.
+pub type Field<R> = (&'static str, Box<dyn Fn(&R) -> Key>);
 
 /// A row of a list of which parts can be asked for.
 pub trait Row: Sized + 'static {
@@ -34,7 +34,7 @@ pub trait Row: Sized + 'static {
     const LIST: &'static str;
 
     /// The fields that `sort` may name.
-    fn fields() -> Vec<(&'static str, ReadKey<Self>)>;
+    fn fields() -> Vec<Field<Self>>;
 
     /// Adds the texts that a search looks in, with blanks between them.
     fn add_texts(&self, texts: &mut String);
@@ -56,7 +56,7 @@ pub struct Window<R> {
 }
 
 struct Order<R> {
-    key: ReadKey<R>,
+    key: Box<dyn Fn(&R) -> Key>,
     descending: bool,
 }
 
@@ -109,9 +109,9 @@ impl<R: Row> Window<R> {
         }
         let matched = rows.len();
         let (from, to) = (self.offset.min(matched), self.offset.saturating_add(self.limit).min(matched));
-        let place =
+        let with_key =
             |(index, row): (usize, R)| (self.order.as_ref().map(|order| (order.key)(&row)), row.place(index), row);
-        let mut keyed: Vec<(Option<Key>, u64, R)> = rows.into_iter().enumerate().map(place).collect();
+        let mut keyed: Vec<(Option<Key>, u64, R)> = rows.into_iter().enumerate().map(with_key).collect();
         let descending = self.order.as_ref().is_some_and(|order| order.descending);
         let order = |(a, place, _): &(Option<Key>, u64, R), (b, other, _): &(Option<Key>, u64, R)| {
             let by_key = if descending { b.cmp(a) } else { a.cmp(b) };
