@@ -109,24 +109,12 @@ impl<R: Row> Window<R> {
         }
         let matched = rows.len();
         let (from, to) = (self.offset.min(matched), self.offset.saturating_add(self.limit).min(matched));
-        let with_key =
-            |(index, row): (usize, R)| (self.order.as_ref().map(|order| (order.key)(&row)), row.place(index), row);
-        let mut keyed: Vec<(Option<Key>, u64, R)> = rows.into_iter().enumerate().map(with_key).collect();
+        let key = |row: &R| self.order.as_ref().map(|order| (order.key)(row));
+        let keyed = rows.iter().enumerate().map(|(index, row)| Keyed { key: key(row), place: row.place(index), index });
         let descending = self.order.as_ref().is_some_and(|order| order.descending);
-        let order = |(a, place, _): &(Option<Key>, u64, R), (b, other, _): &(Option<Key>, u64, R)| {
-            let by_key = if descending { b.cmp(a) } else { a.cmp(b) };
-            by_key.then(place.cmp(other))
-        };
-        if to < matched {
-            keyed.select_nth_unstable_by(to, order);
-            keyed.truncate(to);
-        }
-        if 0 < from && from < to {
-            keyed.select_nth_unstable_by(from, order);
-        }
-        keyed.drain(..from);
-        keyed.sort_unstable_by(order);
-        let rows = keyed.into_iter().map(|(.., row)| row).collect();
+        let indices = sorted(keyed.collect(), descending, from, to);
+        let mut rows: Vec<Option<R>> = rows.into_iter().map(Some).collect();
+        let rows = indices.filter_map(|index| rows.get_mut(index)?.take()).collect();
         Part { matched, offset: self.offset, rows }
     }
 
@@ -151,6 +139,31 @@ impl<R: Row> Order<R> {
             }
         }
     }
+}
+
+/// What is compared of the row with this index.
+struct Keyed {
+    key: Option<Key>,
+    place: u64,
+    index: usize,
+}
+
+/// The indices of the rows at these places of the order. It is no part of `Window::of`, so that it is compiled once.
+fn sorted(mut keyed: Vec<Keyed>, descending: bool, from: usize, to: usize) -> impl Iterator<Item = usize> {
+    let order = |a: &Keyed, b: &Keyed| {
+        let by_key = if descending { b.key.cmp(&a.key) } else { a.key.cmp(&b.key) };
+        by_key.then(a.place.cmp(&b.place))
+    };
+    if to < keyed.len() {
+        keyed.select_nth_unstable_by(to, order);
+        keyed.truncate(to);
+    }
+    if 0 < from && from < to {
+        keyed.select_nth_unstable_by(from, order);
+    }
+    keyed.drain(..from);
+    keyed.sort_unstable_by(order);
+    keyed.into_iter().map(|row| row.index)
 }
 
 fn words(value: &str) -> Result<Vec<String>, Cow<'static, str>> {
