@@ -3,7 +3,7 @@
 //! Of a connection that ended properly everything is known. Of one that was cut, a client knows only bounds: it
 //! cannot tell how many of its last bytes were read before the cut, nor what was under way to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
@@ -137,14 +137,54 @@ impl Ledger {
     pub fn differences(&self, counted: &HashMap<Port, Vec<Counted>>) -> Vec<String> {
         let mut differences = Vec::new();
         for (port, known) in &*self.0.lock().unwrap() {
-            let mut open: Vec<Counted> = counted.get(port).cloned().unwrap_or_default();
-            for known in known {
-                match open.iter().position(|counted| known.admits(counted)) {
-                    Some(at) => drop(open.remove(at)),
-                    None => differences.push(format!("{port:?}: the client knows {known:?}, lavaproxy has {open:?}")),
-                }
-            }
+            let counted = counted.get(port).map_or(&[][..], Vec::as_slice);
+            let lost = without_partner(known, counted);
+            let lost = lost.into_iter().map(|known| format!("{port:?}: the client knows {known:?} among {counted:?}"));
+            differences.extend(lost);
         }
         differences
     }
+}
+
+/// The connections of a port that stay alone when as many as can be have one of lavaproxy's each. A client that was cut
+/// admits many: it makes room for one that knows all (Kuhn's algorithm).
+fn without_partner<'k>(known: &'k [Known], counted: &[Counted]) -> Vec<&'k Known> {
+    let mut partners = vec![None; counted.len()];
+    let numbers = 0..known.len();
+    let alone = numbers.filter(|number| !find_partner(*number, known, counted, &mut partners, &mut HashSet::new()));
+    alone.map(|number| &known[number]).collect()
+}
+
+/// Gives the connection with this number a partner, which may be another's that finds a new one. False without any.
+fn find_partner(
+    number: usize,
+    known: &[Known],
+    counted: &[Counted],
+    partners: &mut [Option<usize>],
+    tried: &mut HashSet<usize>,
+) -> bool {
+    (0..counted.len()).any(|at| {
+        if !known[number].admits(&counted[at]) || !tried.insert(at) {
+            return false;
+        }
+        let is_free = partners[at].is_none_or(|other| find_partner(other, known, counted, partners, tried));
+        if is_free {
+            partners[at] = Some(number);
+        }
+        is_free
+    })
+}
+
+#[test]
+fn a_client_that_was_cut_makes_room_for_one_that_knows_all() {
+    let counted = |bytes_in| Counted { requests: 1, bytes_in, bytes_out: 0 };
+    let known = |least, most| Known {
+        requests: Bounds::exactly(1),
+        bytes_in: Bounds { least, most },
+        bytes_out: Bounds::exactly(0),
+    };
+    let (cut, sure) = (known(0, 9), known(5, 5));
+    assert!(without_partner(&[cut, sure], &[counted(5), counted(9)]).is_empty());
+    assert_eq!(without_partner(&[cut, sure], &[counted(9), counted(9)]).len(), 1);
+    assert_eq!(without_partner(&[sure, cut, sure], &[counted(5), counted(0)]).len(), 1);
 }
