@@ -229,6 +229,8 @@ impl<'l> Bot<'l> {
         (player.is_unknown, player.changed, player.last_position) = (true, Some(Instant::now()), None);
         player.plays += u64::from(starts);
         let before = player.set.take();
+        // A restart may begin between the node's answer and its arrival here.
+        let weather = self.load.weather(self.version);
         let Some(answer) = self.ask("PATCH", &format!("/players/{guild}"), &change.to_string(), 200)? else {
             return Ok(());
         };
@@ -243,7 +245,7 @@ impl<'l> Bot<'l> {
             filters: answer["filters"].clone(),
             position,
             at: now,
-            weather: before.as_ref().filter(|_| !starts).map_or(self.load.weather(self.version), |set| set.weather),
+            weather: before.as_ref().filter(|_| !starts).map_or(weather, |set| set.weather),
         };
         for (field, value) in change.as_object().into_iter().flatten() {
             if matches!(&**field, "volume" | "paused" | "filters") && answer[field] != *value {
@@ -274,11 +276,12 @@ impl<'l> Bot<'l> {
 
     /// Compares a player with what it must be.
     fn look(&mut self, guild: u64) -> Tried<()> {
+        let asked_in = self.load.weather(self.version);
         let Some(answer) = self.ask("GET", &format!("/players/{guild}"), "", 200)? else { return Ok(()) };
-        self.compare(guild, &answer)
+        self.compare(guild, &answer, asked_in)
     }
 
-    fn compare(&mut self, guild: u64, player: &Value) -> Tried<()> {
+    fn compare(&mut self, guild: u64, player: &Value, asked_in: Weather) -> Tried<()> {
         let weather = self.load.weather(self.version);
         let Some(Player { set: Some(set), changed, .. }) = self.players.get_mut(&guild) else { return Ok(()) };
         let found = (
@@ -300,7 +303,7 @@ impl<'l> Bot<'l> {
         if position.abs_diff(expected_position) > SLACK + SLACK * weather.restarts_since(set.weather) {
             return wrong(&format!("the position is not {expected_position:?}"));
         }
-        (set.position, set.at, set.weather) = (position, Instant::now(), weather);
+        (set.position, set.at, set.weather) = (position, Instant::now(), asked_in);
         Ok(())
     }
 
@@ -378,10 +381,11 @@ impl<'l> Bot<'l> {
             let guild = player["guildId"].as_str().and_then(|guild| guild.parse().ok());
             found.insert(guild.unwrap_or(0), player.clone());
         }
+        let asked_in = self.load.weather(self.version);
         for guild in self.known(|_| true) {
             let is_set = self.players[&guild].set.is_some();
             match found.get(&guild) {
-                Some(player) if is_set => self.compare(guild, player)?,
+                Some(player) if is_set => self.compare(guild, player, asked_in)?,
                 None if !is_set => {}
                 other => return Err(Trouble::wrong(format!("the player {guild} is {other:?} in {list}"))),
             }
