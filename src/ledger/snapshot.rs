@@ -2,6 +2,7 @@
 //!
 //! What each live connection used is read once, so that the sums over all rows are the totals also while bytes pass.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -67,6 +68,11 @@ impl Ledger {
         }
     }
 
+    /// What each address used, most bytes first.
+    pub fn usage(&self) -> Vec<UsageRow> {
+        usage_rows(self.copy(|state| &state.addresses))
+    }
+
     /// What each bot used, most bytes first.
     pub fn bots(&self) -> Vec<BotRow> {
         let row = |Copied { key, client_name, used }| BotRow {
@@ -87,7 +93,7 @@ impl Ledger {
         rows
     }
 
-    fn copy(&self, book: impl Fn(&State) -> &Book<Arc<str>>) -> Vec<Copied<Arc<str>>> {
+    fn copy<K: Eq + Hash + Clone>(&self, book: impl Fn(&State) -> &Book<K>) -> Vec<Copied<K>> {
         let now = unix_millis();
         let mut state = self.state.lock();
         state.count_open(|_, _, _| ());

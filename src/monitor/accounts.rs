@@ -17,7 +17,7 @@ use crate::unix_time::millis_of;
 #[serde(rename_all = "camelCase")]
 pub struct AccountRow {
     account: Arc<str>,
-    state: State,
+    state: &'static str,
     versions: Vec<&'static str>,
     limits: Limits,
     /// In milliseconds since the epoch.
@@ -26,16 +26,6 @@ pub struct AccountRow {
     /// Its `lastSeen` is 0 where nothing was used.
     #[serde(flatten)]
     used: Used,
-}
-
-#[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Active,
-    Expired,
-    Disabled,
-    /// No longer in the accounts file.
-    Removed,
 }
 
 /// `null` where there is no limit.
@@ -71,9 +61,9 @@ fn of_settings(sources: &Sources, used: &mut HashMap<Arc<str>, Used>) -> Vec<Acc
     let setup = sources.setup();
     let row = |account: &Arc<crate::limits::accounts::Account>| {
         let state = match account.refusal(|| now) {
-            None => State::Active,
-            Some(AccountFault::Disabled) => State::Disabled,
-            Some(_) => State::Expired,
+            None => "active",
+            Some(AccountFault::Disabled) => "disabled",
+            Some(_) => "expired",
         };
         AccountRow::of(account.settings(), state, used.remove(account.name()).unwrap_or_default())
     };
@@ -86,14 +76,9 @@ impl AccountRow {
         &self.account
     }
 
-    /// Its state as the API says it.
+    /// `active`, `expired`, `disabled`, or `removed` when it is no longer in the accounts file.
     pub fn state(&self) -> &'static str {
-        match self.state {
-            State::Active => "active",
-            State::Expired => "expired",
-            State::Disabled => "disabled",
-            State::Removed => "removed",
-        }
+        self.state
     }
 
     /// What it has used.
@@ -101,7 +86,7 @@ impl AccountRow {
         &self.used
     }
 
-    fn of(settings: &config::Account, state: State, used: Used) -> Self {
+    fn of(settings: &config::Account, state: &'static str, used: Used) -> Self {
         let versions = Lavalink::ALL.into_iter().filter(|version| *settings.versions.get(*version));
         Self {
             account: Arc::clone(&settings.name),
@@ -116,6 +101,6 @@ impl AccountRow {
 
     fn gone(account: Arc<str>, used: Used) -> Self {
         let (versions, limits) = (Vec::new(), Limits::default());
-        Self { account, state: State::Removed, versions, limits, expires: None, enabled: false, used }
+        Self { account, state: "removed", versions, limits, expires: None, enabled: false, used }
     }
 }

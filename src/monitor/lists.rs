@@ -47,7 +47,15 @@ pub fn connections(ledger: &Ledger, query: &str) -> Result<Answer, Fault> {
 /// What is wrong with the query, and what is expected.
 pub fn data_usage(ledger: &Ledger, query: &str) -> Result<Answer, Fault> {
     let filter = Filter::parse(query)?;
-    usage(query, |row: &UsageRow| &row.used, || filtered(ledger, &filter).usage)
+    usage(
+        query,
+        |row: &UsageRow| &row.used,
+        || {
+            let mut rows = ledger.usage();
+            rows.retain(|row| filter.takes_usage(row));
+            rows
+        },
+    )
 }
 
 /// The usage by bot.

@@ -31,7 +31,7 @@ export class DataTable {
   #isOther = false;
   #isSelected = false;
   #revision = 0;
-  #words = "";
+  #context = "";
   #views = new Map();
 
   constructor({ table, ask, ...view }) {
@@ -158,7 +158,7 @@ export class DataTable {
     this.part = !this.#isOther && this.#isSelected ? held(this.part, part, this.key) : part;
     this.#revision++;
     // What the words of a cell follow beside its row: the unit of rates, and whether a time is one of today.
-    this.#words = `${preferences.unit} ${new Date().toDateString()}`;
+    this.#context = `${preferences.unit} ${new Date().toDateString()}`;
     const { all, matched } = part;
     this.table.setAttribute("aria-rowcount", String(matched + 1));
     const words = plural(all, this.empty.one, this.empty.many);
@@ -231,8 +231,8 @@ export class DataTable {
         view.tr.classList.toggle("odd", position % 2 === 1);
       }
       if (view.revision === this.#revision) return;
-      const shown = view.words === this.#words ? view.row : undefined;
-      Object.assign(view, { revision: this.#revision, words: this.#words, row });
+      const shown = view.context === this.#context ? view.row : undefined;
+      Object.assign(view, { revision: this.#revision, context: this.#context, row });
       this.columns.forEach(({ reads }, column) => {
         if (!shown || !reads || reads.some((field) => row[field] !== shown[field])) view.fills[column](row);
       });

@@ -362,6 +362,7 @@ impl<'l> Bot<'l> {
     }
 
     fn compare_all(&mut self) -> Tried<()> {
+        let asked_in = self.load.weather(self.version);
         let mut list = Ok(None);
         // After an upgrade, its predecessor tells where a session is once a second.
         let may_fail = self.load.upgrades() > self.upgrades;
@@ -381,7 +382,6 @@ impl<'l> Bot<'l> {
             let guild = player["guildId"].as_str().and_then(|guild| guild.parse().ok());
             found.insert(guild.unwrap_or(0), player.clone());
         }
-        let asked_in = self.load.weather(self.version);
         for guild in self.known(|_| true) {
             let is_set = self.players[&guild].set.is_some();
             match found.get(&guild) {

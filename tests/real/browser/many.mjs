@@ -2,16 +2,14 @@
 
 import { readFileSync } from "node:fs";
 
-import { PHONE, check, close, fits, isAccessible, open, password, pause, rows, step, text, tick, until } from "./chromium.mjs";
+import { PHONE, check, close, fits, isAccessible, open, pause, rows, step, text, tick, until } from "./chromium.mjs";
 import { give } from "./history.mjs";
 
 const TICKS = 12; // that are measured, about a second each
 
 export async function many() {
   console.log("CONNECTIONS 60");
-  // Playwright stops every request for its own `httpCredentials`, and that costs the page time.
-  const headers = { authorization: `Basic ${Buffer.from(`operator:${password}`).toString("base64")}` };
-  const page = await open("/", { prepare: () => location.host && (localStorage["lavaproxy.range"] = '"30d"'), httpCredentials: undefined, extraHTTPHeaders: headers });
+  const page = await open("/", { prepare: () => location.host && (localStorage["lavaproxy.range"] = '"30d"') });
   await give(page);
   await page.reload();
   await page.locator(".plot path.l2").first().waitFor();
