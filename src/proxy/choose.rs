@@ -58,7 +58,7 @@ pub fn for_node(
     note(linked.as_ref().map_or(choice.expected(pool), |(backend, _)| backend));
     let (backend, link) = linked?;
     let may_retry = may_retry && pool.has_other(&backend);
-    let retry = may_retry.then(|| LoadRetry { trail: trail.clone(), pool: Arc::clone(pool) });
+    let retry = may_retry.then(|| Box::new(LoadRetry { trail: trail.clone(), pool: Arc::clone(pool) }));
     let keys = sets_key.then(|| Arc::clone(&routes.sessions));
     let plan = Plan::new(request, request.upgrade.is_some());
     Ok((Ready { plan, upload, backend, link, followup: Followup { retry, keys, session, visit } }, choice.cuts))
@@ -264,8 +264,13 @@ impl Choice {
             // A reload may have changed its settings.
             let node = pool.numbered(node.id()).cloned().unwrap_or(node);
             let linked = pool.link_to(&node, self.purpose);
-            let is_loss = matches!(linked, Err(Fault::Backend(_))) && kept.can_be_taken_over();
-            if is_loss && kept.seat().has_left(number, LOSS_TIME) {
+            // A connect may take so long that the node has died and is back, but does not know the session any more.
+            let patience = match &linked {
+                Ok(_) => Some(Duration::ZERO),
+                Err(Fault::Backend(_)) if kept.can_be_taken_over() => Some(LOSS_TIME),
+                Err(_) => None,
+            };
+            if patience.is_some_and(|time| visit.is_too_late(time)) {
                 continue;
             }
             if number > 0 {

@@ -93,7 +93,7 @@ pub enum Outcome {
 #[derive(Default)]
 pub struct Followup {
     /// Set for a load that may be tried on another node. Its head as it came is in `Buffers::load_head`.
-    pub retry: Option<LoadRetry>,
+    pub retry: Option<Box<LoadRetry>>,
     /// Set for a request that may set the key of a v3 session.
     pub keys: Option<Arc<Sessions>>,
     /// Set for a request that changes what is kept of its session.
@@ -132,7 +132,7 @@ pub fn run(
     buffers: &mut Buffers,
 ) -> Result<Outcome, Fault> {
     let Ready { plan, mut upload, backend, link, followup } = ready;
-    let Followup { retry, keys, session, visit: _visit } = followup;
+    let Followup { retry, keys, session, visit } = followup;
     buffers.backend.clear();
     if let Err(fault) = upload.take_window(&mut buffers.client, bounds.max_body) {
         backend.give_back(link);
@@ -148,7 +148,9 @@ pub fn run(
     let mut answer = match exchange.run() {
         Err(Fault::Backend(BackendFault::NoResponse(_))) if may_repeat => {
             let fresh = exchange.backend.fresh_link(exchange.backend.connect_timeout());
-            exchange.link = fresh.map_err(|_| BackendFault::NoResponse(End::BackendUnreachable))?;
+            // A node that has died meanwhile and is back does not know the session.
+            let fresh = fresh.ok().filter(|_| visit.as_ref().is_none_or(|visit| !visit.is_too_late(Duration::ZERO)));
+            exchange.link = fresh.ok_or(BackendFault::NoResponse(End::BackendUnreachable))?;
             exchange.run()?
         }
         other => other?,

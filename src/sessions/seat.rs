@@ -64,12 +64,23 @@ pub struct Seat {
 pub struct Overdue;
 
 /// A request about a session, until it is answered.
-pub struct Visit(Arc<Seat>);
+pub struct Visit {
+    seat: Arc<Seat>,
+    /// That of the place that it goes to.
+    number: u64,
+}
+
+impl Visit {
+    /// True once the session has left the place that the request goes to, or leaves it within this time.
+    pub fn is_too_late(&self, time: Duration) -> bool {
+        self.seat.has_left(self.number, time)
+    }
+}
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.0.inner.lock().visits -= 1;
-        self.0.changed.notify_all();
+        self.seat.inner.lock().visits -= 1;
+        self.seat.changed.notify_all();
     }
 }
 
@@ -118,7 +129,8 @@ impl Seat {
                 State::At(place) => {
                     let place = place.clone();
                     inner.visits += 1;
-                    return Ok(Some((place, Visit(Arc::clone(self)))));
+                    let visit = Visit { seat: Arc::clone(self), number: place.number };
+                    return Ok(Some((place, visit)));
                 }
                 State::Opening | State::Over => return Ok(None),
                 State::Away(_) => {}
@@ -138,11 +150,11 @@ impl Seat {
     }
 
     /// Waits until the session has left the place with this number, for at most `time`. False when it is still there.
-    pub fn has_left(&self, number: u64, time: Duration) -> bool {
+    fn has_left(&self, number: u64, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         let mut inner = self.inner.lock();
         while matches!(&inner.state, State::At(now) if now.number == number) {
-            if self.changed.wait_until(&mut inner, deadline).timed_out() {
+            if Instant::now() >= deadline || self.changed.wait_until(&mut inner, deadline).timed_out() {
                 return false;
             }
         }
