@@ -64,6 +64,8 @@ pub enum BackendFault {
     BadResponseBody(BodyError),
     /// Response: it closed or reset the connection before it answered.
     NoResponse(End),
+    /// Response: the node was lost, and another one has the session or gets it.
+    NodeLost,
     /// Response: it refuses the password that lavaproxy sent.
     RefusesPassword {
         /// The backend's name and address.
@@ -310,6 +312,7 @@ impl BackendFault {
             | Self::BadResponseBody(_)
             | Self::RefusesPassword { .. } => End::BadResponse,
             Self::NoResponse(end) => *end,
+            Self::NodeLost => End::BackendClosed,
         }
     }
 }
@@ -333,6 +336,9 @@ impl fmt::Display for BackendFault {
             Self::BadResponseHead(error) => write!(out, "{BREAKS}: {error}"),
             Self::BadResponseBody(error) => write!(out, "{BREAKS}: {error}"),
             Self::NoResponse(_) => out.write_str("the backend closed the connection before it answered; see its log"),
+            Self::NodeLost => {
+                out.write_str("the node was lost while it had the request, and its sessions are taken over; try again")
+            }
             Self::RefusesPassword { backend, setting } => write!(
                 out,
                 "Lavalink {backend} refuses the password of lavaproxy, not yours; the operator of this address must set {setting} to the one in the node's application.yml"

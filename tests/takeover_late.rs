@@ -1,4 +1,4 @@
-//! Requests that reach a node only after the session has left it, because the connect took so long.
+//! Requests that meet the loss of their node: because the connect takes so long, or because the node stops.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/music.rs"]
@@ -9,6 +9,8 @@ mod nodes;
 mod relay;
 mod support;
 
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -45,18 +47,60 @@ fn a_request_whose_connect_outlasts_the_loss_goes_to_the_next_node() {
     assert_eq!(bot.player(1)["track"]["info"]["identifier"], "song");
 }
 
+/// What opens a WebSocket whose session is called `first`.
+fn opening() -> Vec<u8> {
+    [SWITCHING, &text_frame(r#"{"op":"ready","resumed":false,"sessionId":"first"}"#)].concat()
+}
+
+fn is_handshake(request: &[u8]) -> bool {
+    support::find(request, b"Upgrade: websocket").is_some()
+}
+
+#[test]
+fn a_node_that_stops_and_forgets_its_sessions_does_not_end_them() {
+    let second = Arc::new(Node::start_named("eu2", V4, PASSWORD).unwrap());
+    let websocket: Mutex<Option<TcpStream>> = Mutex::default();
+    let other = Arc::clone(&second);
+    let first = FakeNode::start(move |client, request| {
+        if is_handshake(request) {
+            *websocket.lock().unwrap() = Some(client.stream.try_clone().unwrap());
+            return client.try_send(&opening()).is_ok();
+        }
+        if let Some(websocket) = websocket.lock().unwrap().take() {
+            websocket.shutdown(Shutdown::Both).unwrap();
+            await_sessions(&other, 1);
+        }
+        client.try_send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").is_ok()
+    });
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    let volume = json!({"volume": 10});
+    let answer = bot.patch(1, "", &volume);
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.text().contains("the node was lost while it had the request"), "{}", answer.text());
+    assert_eq!(bot.patch(1, "", &volume).status, 200);
+    assert!(bot.is_open());
+}
+
+#[test]
+fn a_404_of_a_node_that_has_the_session_is_passed_on() {
+    let first = FakeNode::start(|client, request| {
+        let missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
+        client.try_send(&if is_handshake(request) { opening() } else { missing }).is_ok()
+    });
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "");
+    assert_eq!(bot.rest("GET", "/players/1", "").status, 404);
+    assert!(bot.is_open());
+}
+
 #[test]
 fn a_request_is_not_sent_a_second_time_to_a_node_that_the_session_has_left() {
-    let first = FakeNode::start(|client, request| {
-        let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"first"}"#);
-        match request {
-            [b'P', ..] => client.try_send(&ok("{}")).is_ok(),
-            _ if support::find(request, b"Upgrade: websocket").is_some() => {
-                client.try_send(&[SWITCHING, &ready].concat()).is_ok()
-            }
-            // The kept connection ends without an answer.
-            _ => false,
-        }
+    let first = FakeNode::start(|client, request| match request {
+        [b'P', ..] => client.try_send(&ok("{}")).is_ok(),
+        _ if is_handshake(request) => client.try_send(&opening()).is_ok(),
+        // The kept connection ends without an answer.
+        _ => false,
     });
     let second = Node::start_named("eu2", V4, PASSWORD).unwrap();
     let line = Relay::to(first.address(), Duration::ZERO);

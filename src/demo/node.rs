@@ -153,10 +153,14 @@ impl Node {
         // The kernel closes the sockets of a killed process in the order of their numbers. The listener is the oldest:
         // a client whose connection has ended finds no listener.
         self.stop_listening(&mut running);
-        server.wires().iter().for_each(|wire| match close {
+        let wires = server.wires();
+        // No answer leaves a killed process, not even that a session is gone.
+        wires.iter().for_each(|wire| wire.silence());
+        wires.iter().for_each(|wire| match close {
             Close::Fin => wire.end(),
             Close::Reset => wire.reset(),
         });
+        drop(wires);
         server.stop_pauses();
         server.sessions.stop(false);
         self.behaviour.set_hanging(false);

@@ -24,6 +24,7 @@ pub(super) struct Wire {
     ending: AtomicBool,
     /// Bytes that still arrive are not read.
     over: AtomicBool,
+    is_reset: AtomicBool,
 }
 
 impl Wire {
@@ -32,7 +33,13 @@ impl Wire {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_TICK))?;
         let behaviour = Arc::clone(behaviour);
-        Ok(Self { stream, behaviour, ending: AtomicBool::new(false), over: AtomicBool::new(false) })
+        Ok(Self {
+            stream,
+            behaviour,
+            ending: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            is_reset: AtomicBool::new(false),
+        })
     }
 
     /// Lets reads fail with `WouldBlock` after `limit`; `None` waits for ever.
@@ -87,11 +94,16 @@ impl Wire {
         self.behaviour.wake();
     }
 
+    /// From now on nothing is read or written.
+    pub(super) fn silence(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.abandon_writes();
+    }
+
     /// Ends both directions with a FIN, as a server that stops does; not after a reset.
     pub(super) fn end(&self) {
-        let was_over = self.over.swap(true, Ordering::Relaxed);
-        self.abandon_writes();
-        if was_over {
+        self.silence();
+        if self.is_reset.load(Ordering::Relaxed) {
             return;
         }
         // The peer may have gone first; then there is nothing to end.
@@ -100,8 +112,8 @@ impl Wire {
 
     /// Has the connection end in a reset as soon as its thread lets go of it.
     pub(super) fn reset(&self) {
-        self.over.store(true, Ordering::Relaxed);
-        self.abandon_writes();
+        self.is_reset.store(true, Ordering::Relaxed);
+        self.silence();
         // Both fail only when the connection is gone already. Shutting the read side down wakes the thread
         // without a byte on the wire; a FIN of the write side would look like a clean end.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));

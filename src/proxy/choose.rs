@@ -265,12 +265,12 @@ impl Choice {
             let node = pool.numbered(node.id()).cloned().unwrap_or(node);
             let linked = pool.link_to(&node, self.purpose);
             // A connect may take so long that the node has died and is back, but does not know the session any more.
-            let patience = match &linked {
-                Ok(_) => Some(Duration::ZERO),
-                Err(Fault::Backend(_)) if kept.can_be_taken_over() => Some(LOSS_TIME),
-                Err(_) => None,
+            let is_too_late = match &linked {
+                Ok(_) => visit.is_taken_over(Duration::ZERO),
+                Err(Fault::Backend(_)) => kept.can_be_taken_over() && visit.is_too_late(LOSS_TIME),
+                Err(_) => false,
             };
-            if patience.is_some_and(|time| visit.is_too_late(time)) {
+            if is_too_late {
                 continue;
             }
             if number > 0 {

@@ -30,6 +30,8 @@ const BODY_BUFFER: usize = 256 * 1024;
 const MAX_JOINED: usize = 16 * 1024;
 /// The longest wait for one side during a request body, before the other side is checked.
 const TURN: Duration = Duration::from_millis(100);
+/// How much later than a 404 the end of the session's WebSocket may be noticed.
+const NOTICE: Duration = Duration::from_millis(100);
 /// The least average rate of a request body, in bytes per second. Besides, it must never pause for HEAD_TIMEOUT.
 const MIN_BODY_RATE: u64 = 1024;
 /// The most interim answers (1xx) to one request.
@@ -148,13 +150,19 @@ pub fn run(
     let mut answer = match exchange.run() {
         Err(Fault::Backend(BackendFault::NoResponse(_))) if may_repeat => {
             let fresh = exchange.backend.fresh_link(exchange.backend.connect_timeout());
+            exchange.link = fresh.map_err(|_| BackendFault::NoResponse(End::BackendUnreachable))?;
             // A node that has died meanwhile and is back does not know the session.
-            let fresh = fresh.ok().filter(|_| visit.as_ref().is_none_or(|visit| !visit.is_too_late(Duration::ZERO)));
-            exchange.link = fresh.ok_or(BackendFault::NoResponse(End::BackendUnreachable))?;
+            if visit.as_ref().is_some_and(|visit| visit.is_taken_over(Duration::ZERO)) {
+                return Err(BackendFault::NodeLost.into());
+            }
             exchange.run()?
         }
         other => other?,
     };
+    // A node that stops closes its WebSockets first, and does not know their sessions from then on.
+    if answer.status == 404 && visit.as_ref().is_some_and(|visit| visit.is_taken_over(NOTICE)) {
+        return Err(BackendFault::NodeLost.into());
+    }
     if let Some(retry) = retry {
         answer = exchange.retry_load(&retry, answer);
     }

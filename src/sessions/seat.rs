@@ -75,6 +75,11 @@ impl Visit {
     pub fn is_too_late(&self, time: Duration) -> bool {
         self.seat.has_left(self.number, time)
     }
+
+    /// The same, where the session has another place or gets one.
+    pub fn is_taken_over(&self, time: Duration) -> bool {
+        self.is_too_late(time) && self.seat.is_open()
+    }
 }
 
 impl Drop for Visit {
