@@ -5,7 +5,7 @@ import { fillChoice } from "./choice.js";
 import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
 import { byId, el, setFigure, setText, setTitle } from "./dom.js";
-import { bytes, count, duration, fullTime, integer, plural, time } from "./format.js";
+import { bytes, count, duration, integer, plural, time } from "./format.js";
 import { showHistory } from "./history.js";
 import { STATES, labelOf, stateOf } from "./node-state.js";
 import { startPage } from "./page.js";
@@ -47,7 +47,7 @@ function createPage(refresh, more) {
 
   return {
     get paths() {
-      return [`api/stats?${table.query()}`, "api/health"];
+      return [`api/stats?${table.query()}`];
     },
     show(stats, health) {
       last = { stats, health };
@@ -74,7 +74,7 @@ function columnsWith(rates) {
     { name: "node", label: "Node", value: "node", reads: ["node", "version", "backend", "takeovers", "takingOver"], cell: nodeCell },
     { name: "kind", label: "Kind", value: "kind", reads: ["kind"], cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
     { ...numberColumn("connectedAt", "Since"), reads: ["connectedAt"], cell: figureCell((row) => time(row.connectedAt)) },
-    { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => ({ text: duration(row.uptime), title: `since ${fullTime(row.connectedAt)}` })) },
+    { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => ({ text: duration(row.uptime) })) },
     sumColumn("requests", "Requests", count),
     sumColumn("bytesIn", "In", bytes, "From the bot since it connected"),
     sumColumn("bytesOut", "Out", bytes, "To the bot since it connected"),

@@ -66,7 +66,7 @@ function createPage(refresh, more) {
 
   return {
     get paths() {
-      return ["api/stats?limit=0", `${VIEWS[name].path}?${table.query()}`, "api/health"];
+      return ["api/stats?limit=0", `${VIEWS[name].path}?${table.query()}`];
     },
     show(...answers) {
       [stats, usage] = answers;

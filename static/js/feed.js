@@ -1,6 +1,6 @@
-// Reads the page's paths of the API again and again, one round at a time, unless paused or out of sight.
+// Reads what the page shows again and again, one round at a time, unless paused or out of sight.
 
-import { ApiError, readJson } from "./api.js";
+import { ApiError } from "./api.js";
 import { preferences } from "./preferences.js";
 
 const LATE = 4_000; // an answer that takes longer is called late, in ms
@@ -13,9 +13,9 @@ export class Feed {
   #round = 0;
   #isDue = false;
 
-  // `paths()` are to be read, `show(...answers)` gets one answer per path, `showState(state)` each state of the feed.
-  constructor(paths, show, showState) {
-    Object.assign(this, { paths, show, showState });
+  // `read()` gives a promise of the answers, `show(...answers)` gets them, `showState(state)` gets each state of the feed.
+  constructor(read, show, showState) {
+    Object.assign(this, { read, show, showState });
     document.addEventListener("visibilitychange", () => this.resume());
   }
 
@@ -55,7 +55,7 @@ export class Feed {
     const late = setTimeout(() => this.#waits || this.showState("late"), LATE);
     let state = "live";
     try {
-      const answers = await Promise.all(this.paths().map((path) => readJson(path)));
+      const answers = await this.read();
       if (round === this.#round) this.show(...answers);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;

@@ -22,7 +22,7 @@ const history = showHistory(byId("history"), "node", ["players", "load", "respon
 
 function createPage() {
   byId("check").addEventListener("click", ({ currentTarget }) => checkNow(currentTarget));
-  return { paths: ["api/health"], show };
+  return { paths: [], show };
 }
 
 function show(health) {
@@ -133,4 +133,4 @@ function drawSetting({ name }) {
   return { node: el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value)), fill: (setting) => setText(value, String(setting.value ?? "") || "–") };
 }
 
-startPage("health", createPage);
+startPage("health", createPage, 0);

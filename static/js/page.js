@@ -1,22 +1,34 @@
 // Starts a page: its theme, its header and the feed of its numbers.
 
+import { readJson } from "./api.js";
 import { Feed } from "./feed.js";
 import { connectControls, drawHeader, showState, showSummary } from "./header.js";
 import { applyTheme } from "./theme.js";
 
-// `create(refresh, more)` wires the page and returns `paths` of the API, the last of which is api/health, and
-// `show(...answers)`. `refresh()` is for a page that has changed its `paths`, or something at the proxy; after `more()`
-// answers that are on their way are shown all the same.
-export function startPage(name, create) {
+const HEALTH_LASTS = 4_500; // in ms; the proxy asks its nodes every five seconds, unless it is told otherwise
+
+// `create(refresh, more)` wires the page and returns `paths` of the API and `show(...answers)`; the last answer is that
+// of api/health, which is shown for `healthLasts`. `refresh()` is for a page that has changed its `paths`, or something at
+// the proxy; after `more()` answers that are on their way are shown all the same.
+export function startPage(name, create, healthLasts = HEALTH_LASTS) {
   applyTheme();
   drawHeader(name);
   let feed;
   const page = create(() => feed.restart(), () => feed.more());
+  let health;
+  let due = 0;
+  const readHealth = async () => {
+    if (Date.now() < due) return health;
+    health = await readJson("api/health");
+    due = Date.now() + healthLasts;
+    return health;
+  };
+  const read = () => Promise.all([...page.paths.map((path) => readJson(path)), readHealth()]);
   const show = (...answers) => {
     page.show(...answers);
-    showSummary(answers.at(-1));
+    showSummary(health);
   };
-  feed = new Feed(() => page.paths, show, showState);
+  feed = new Feed(read, show, showState);
   connectControls(feed);
   showState("connecting");
   feed.refresh();

@@ -45,7 +45,7 @@ function createPage(refresh) {
   byId("ban-open").addEventListener("click", () => ban());
 
   return {
-    paths: ["api/security", "api/health"],
+    paths: ["api/security"],
     show(security) {
       last = security;
       showTotals(security);

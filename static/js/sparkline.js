@@ -3,7 +3,7 @@
 import { svg } from "./dom.js";
 
 const SPAN = 60_000; // what a sparkline shows, in ms
-const LEAST = 500; // between two samples, in ms
+const LEAST = 4_500; // between two samples, in ms: a rate is that of the last five seconds
 const FULL_HEIGHT = 200; // the least peak that is drawn at full height, in bytes per second
 
 // The rates of each row. A row has no gaps until it ends, so its last sample belongs to the last time.
@@ -14,17 +14,21 @@ export class History {
   // Another start means another process, which numbers its connections anew.
   add({ now, startedAt }, rows) {
     if (startedAt !== this.startedAt) Object.assign(this, { startedAt, times: [], samples: new Map() });
-    if (now < this.times.at(-1) + LEAST) return;
-    this.times.push(now);
-    while (this.times[0] < now - SPAN) this.times.shift();
+    const isDue = !(now < this.times.at(-1) + LEAST);
+    if (isDue) {
+      this.times.push(now);
+      while (this.times[0] < now - SPAN) this.times.shift();
+    }
     const next = new Map();
     for (const { id, rateIn, rateOut } of rows) {
-      const samples = this.samples.get(id) ?? { in: [], out: [] };
+      const known = this.samples.get(id);
+      const samples = known ?? { in: [], out: [] };
+      next.set(id, samples);
+      if (known && !isDue) continue;
       for (const [list, value] of [[samples.in, rateIn], [samples.out, rateOut]]) {
         list.push(value);
         if (list.length > this.times.length) list.splice(0, list.length - this.times.length);
       }
-      next.set(id, samples);
     }
     this.samples = next;
   }

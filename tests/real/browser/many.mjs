@@ -126,13 +126,14 @@ async function cost(page, count) {
   // The time of the page's thread alone, whatever else the machine does.
   await session.send("Performance.enable", { timeDomain: "threadTicks" });
   const busy = async () => (await session.send("Performance.getMetrics")).metrics.find(({ name }) => name === "TaskDuration").value * 1000;
-  const ticks = () => page.evaluate(() => performance.getEntriesByType("resource").filter(({ name }) => name.includes("/api/stats")).map(({ decodedBodySize }) => decodedBodySize));
+  const reads = (path) => page.evaluate((path) => performance.getEntriesByType("resource").filter(({ name }) => name.includes(path)).map(({ startTime, decodedBodySize }) => ({ startTime, bytes: decodedBodySize })), path);
   await page.evaluate(() => performance.clearResourceTimings());
   const before = await busy();
   await pause(TICKS * 1000);
   const spent = (await busy()) - before;
-  const sizes = await ticks();
+  const [ticks, healths] = [await reads("/api/stats"), await reads("/api/health")];
   await session.detach();
-  check(sizes.length > 2, "several ticks");
-  return { tick: spent / sizes.length, bytes: Math.max(...sizes) };
+  check(ticks.length > 2, "several ticks");
+  check(healths.every(({ startTime }, place) => !place || startTime - healths[place - 1].startTime > 4000), "the nodes' state to be read every five seconds at most");
+  return { tick: spent / ticks.length, bytes: Math.max(...ticks.map(({ bytes }) => bytes)) };
 }

@@ -109,7 +109,7 @@ async function drainByKeyboard(page) {
       check((await text(page, "#verdict-why")).includes("eu1 is draining"), "the verdict to name the node that drains");
       await isAccessible(page, "a node that drains");
       const other = await open("/");
-      check((await text(other, "#v4-sub")) === "1 of 2 draining", "the other pages to say so");
+      await until("the other pages to say so", async () => (await text(other, "#v4-sub")) === "1 of 2 draining");
       check(!(await other.locator("#trouble").isVisible()), "no banner for a node that drains");
       await close(other);
     }
@@ -293,7 +293,7 @@ async function nodesGoDown(page) {
   check((await text(page, "#verdict-word")) === "Degraded" && (await text(page, "#verdict-why")) === "Lavalink v4: eu2 is down.", "a verdict that names the node");
   check((await card(page, "eu2").locator(".error").innerText()).includes("LAVALINK_V4_NODES"), "what to do about it");
   check((await sinceOf("eu2")) !== upSince, "since when it is down");
-  check((await text(other, "#trouble")) === "Lavalink v4: eu2 is down. See Health", "a banner on the other pages");
+  await until("a banner on the other pages", async () => (await text(other, "#trouble")) === "Lavalink v4: eu2 is down. See Health");
   check((await text(other, "#health-mark")) === "degraded" && (await text(other, "#v4-sub")) === "1 of 2 down", "the marks on the other pages");
   check((await other.locator("#trouble.degraded").count()) === 1, "a banner of the lesser kind");
   await isAccessible(other, "the banner");
@@ -306,13 +306,15 @@ async function nodesGoDown(page) {
   await until("rows without a node", async () => (await other.$$eval("#table td.node", (cells) => cells.filter((cell) => /^v4\s+eu1 is lost$/.test(cell.innerText) && cell.title.endsWith("; it is lost, and a node that takes over is sought")).length)) > 0);
   await isAccessible(other, "rows without a node");
   check((await text(page, "#verdict-why")) === "Lavalink v4 is down: eu1, eu2.", "a verdict about the version");
-  check((await text(other, "#trouble")).startsWith("Lavalink v4 is down: eu1, eu2.") && (await other.locator("#trouble.down").count()) === 1, "a banner about the version");
+  await until("a banner about the version", async () => (await text(other, "#trouble")).startsWith("Lavalink v4 is down: eu1, eu2."));
+  check((await other.locator("#trouble.down").count()) === 1, "a banner of the worse kind");
   await isAccessible(page, "nodes that are down");
   await isAccessible(other, "the banner about a version");
   await other.setViewportSize(PHONE);
   await fits(other, "the banner on a phone");
   await goesDown("v3");
-  check((await text(page, "#verdict-word")) === "Down" && (await text(other, "#health-mark")) === "down", "the verdict that all is down");
+  check((await text(page, "#verdict-word")) === "Down", "the verdict that all is down");
+  await until("the mark that all is down", async () => (await text(other, "#health-mark")) === "down");
   await other.click("#trouble a");
   await other.locator("#verdict.down").waitFor();
   await close(other);
