@@ -169,8 +169,14 @@ impl Listener {
             drop(socket);
             match accepted {
                 Ok((stream, client)) => {
+                    let Some(screened) = self.screen(&stream, client) else {
+                        // Whoever is refused again and again would keep all workers.
+                        if self.leave(MIN_IDLE) {
+                            return;
+                        }
+                        continue;
+                    };
                     turns = 0;
-                    let Some(screened) = self.screen(&stream, client) else { continue };
                     if !self.receive(stream, client, screened, &mut buffers) {
                         return;
                     }

@@ -12,7 +12,10 @@ mod namespace;
 mod refused;
 mod support;
 
+use std::ffi::OsString;
+use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Instant;
 
 use direct::*;
@@ -128,6 +131,24 @@ fn with_allowed_addresses_all_others_are_closed_without_a_byte() {
         ] {
             assert_eq!(site.drops(source), drops, "{source}");
         }
+    });
+}
+
+/// The workers of the proxy listener, which have its name.
+fn workers() -> usize {
+    let name = |id: OsString| fs::read_to_string(Path::new("/proc/self/task").join(id).join("comm"));
+    thread_ids().into_iter().filter_map(|id| name(id).ok()).filter(|name| name == "proxy\n").count()
+}
+
+#[test]
+fn an_address_that_is_closed_again_and_again_keeps_no_workers() {
+    namespace::run(|| {
+        let site = Site::new(&[ANY_RATE, ("BLOCKED_ADDRESSES", "203.0.113.11")]);
+        let crowd: Vec<_> = (0..50).map(|_| site.connect(OTHER)).collect();
+        eventually("each has a worker", || workers() > 50);
+        drop(crowd);
+        eventually("the idle workers have left", || (0..20).all(|_| site.drops(ONE)) && workers() <= 2);
+        assert_eq!(site.only_status(OTHER), Some(200));
     });
 }
 
