@@ -176,7 +176,7 @@ impl Kept {
     /// The node is lost. Ends the socket to it, and answers the pings that it left unanswered. Returns where the
     /// session was.
     pub(super) fn begin_takeover(&self, client: ClientSide<'_>) -> Option<Place> {
-        let place = self.seat.leave()?;
+        let place = self.seat.lose()?;
         self.seat.shut();
         self.answer_pings(client);
         Some(place)

@@ -41,6 +41,8 @@ enum State {
 
 struct Inner {
     state: State,
+    /// True while it is away because its node is lost, not because it moves.
+    is_lost: bool,
     /// Requests about the session that its node may still get, or has not answered.
     visits: usize,
 }
@@ -76,9 +78,9 @@ impl Visit {
         self.seat.has_left(self.number, time)
     }
 
-    /// The same, where the session has another place or gets one.
+    /// The same, where the node is lost and another one has the session or gets it. A move waits for the request.
     pub fn is_taken_over(&self, time: Duration) -> bool {
-        self.is_too_late(time) && self.seat.is_open()
+        self.is_too_late(time) && self.seat.is_taken_over_from(self.number)
     }
 }
 
@@ -93,7 +95,7 @@ impl Seat {
     /// A session whose node has agreed to its handshake.
     pub(super) fn new(socket: &Arc<Socket>) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner { state: State::Opening, visits: 0 }),
+            inner: Mutex::new(Inner { state: State::Opening, is_lost: false, visits: 0 }),
             changed: Condvar::new(),
             socket: Mutex::new(Some(Arc::clone(socket))),
             generation: AtomicU64::new(0),
@@ -110,6 +112,16 @@ impl Seat {
     /// True once it has its id, and until it is over.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.inner.lock().state, State::At(_) | State::Away(_))
+    }
+
+    /// True where the session is not over, but has lost the node of the place with this number.
+    fn is_taken_over_from(&self, number: u64) -> bool {
+        let inner = self.inner.lock();
+        match &inner.state {
+            State::At(now) => now.number != number,
+            State::Away(_) => inner.is_lost,
+            State::Opening | State::Over => false,
+        }
     }
 
     /// True once the client has closed the WebSocket or ended its side.
@@ -201,12 +213,21 @@ impl Seat {
         self.client_left() && self.socket.lock().is_some()
     }
 
-    /// The session leaves its place, which this was. Requests about it wait from now on.
+    /// The session leaves its place, which this was, to move. Requests about it wait from now on.
     pub(super) fn leave(&self) -> Option<Place> {
+        self.go_away(false)
+    }
+
+    /// The same, because its node is lost.
+    pub(super) fn lose(&self) -> Option<Place> {
+        self.go_away(true)
+    }
+
+    fn go_away(&self, is_lost: bool) -> Option<Place> {
         let mut inner = self.inner.lock();
         let (State::At(place) | State::Away(place)) = &inner.state else { return None };
         let place = place.clone();
-        inner.state = State::Away(place.clone());
+        (inner.state, inner.is_lost) = (State::Away(place.clone()), is_lost);
         drop(inner);
         self.generation.store(2 * place.number + 1, SeqCst);
         self.changed.notify_all();
@@ -268,5 +289,35 @@ impl Seat {
     /// Changes with each node. It is odd while there is none.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use socket2::{Domain, Type};
+
+    use super::*;
+    use crate::config::{Lavalink, Settings};
+
+    #[test]
+    fn a_request_loses_its_place_with_the_node_but_not_to_a_move() {
+        let settings = Settings::from_lookup(|_| None).unwrap();
+        let Settings { timeouts, health_interval, .. } = settings;
+        let node = Backend::lavalink(Lavalink::V4, &settings.nodes(Lavalink::V4)[0], timeouts, health_interval, None);
+        let seat = Seat::new(&Arc::new(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()));
+        seat.open(&node, "first");
+        let (place, visit) = seat.visit(Instant::now()).unwrap().unwrap();
+        assert!(!visit.is_taken_over(Duration::ZERO));
+        seat.leave();
+        assert!(!visit.is_taken_over(Duration::ZERO), "the move waits for the request");
+        seat.settle(place.clone());
+        assert!(!visit.is_taken_over(Duration::ZERO));
+        seat.lose();
+        assert!(visit.is_taken_over(Duration::ZERO));
+        seat.settle(Place { number: 1, ..place });
+        assert!(visit.is_taken_over(Duration::ZERO));
+        seat.end();
+        assert!(!visit.is_taken_over(Duration::ZERO), "nobody has the session");
     }
 }
