@@ -266,7 +266,7 @@ impl Choice {
             let linked = pool.link_to(&node, self.purpose);
             // A connect may take so long that the node has died and is back, but does not know the session any more.
             let is_too_late = match &linked {
-                Ok(_) => visit.is_taken_over(Duration::ZERO),
+                Ok(_) => visit.is_taken_over(),
                 Err(Fault::Backend(_)) => kept.can_be_taken_over() && visit.is_too_late(LOSS_TIME),
                 Err(_) => false,
             };

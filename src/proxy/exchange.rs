@@ -152,7 +152,7 @@ pub fn run(
             let fresh = exchange.backend.fresh_link(exchange.backend.connect_timeout());
             exchange.link = fresh.map_err(|_| BackendFault::NoResponse(End::BackendUnreachable))?;
             // A node that has died meanwhile and is back does not know the session.
-            if visit.as_ref().is_some_and(|visit| visit.is_taken_over(Duration::ZERO)) {
+            if visit.as_ref().is_some_and(Visit::is_taken_over) {
                 return Err(BackendFault::NodeLost.into());
             }
             exchange.run()?
@@ -160,7 +160,7 @@ pub fn run(
         other => other?,
     };
     // A node that stops closes its WebSockets first, and does not know their sessions from then on.
-    if answer.status == 404 && visit.as_ref().is_some_and(|visit| visit.is_taken_over(NOTICE)) {
+    if answer.status == 404 && visit.as_ref().is_some_and(|visit| visit.is_too_late(NOTICE) && visit.is_taken_over()) {
         return Err(BackendFault::NodeLost.into());
     }
     if let Some(retry) = retry {

@@ -78,9 +78,14 @@ impl Visit {
         self.seat.has_left(self.number, time)
     }
 
-    /// The same, where the node is lost and another one has the session or gets it. A move waits for the request.
-    pub fn is_taken_over(&self, time: Duration) -> bool {
-        self.is_too_late(time) && self.seat.is_taken_over_from(self.number)
+    /// True where the node of this place is lost, and another one has the session or gets it. A move waits for the request.
+    pub fn is_taken_over(&self) -> bool {
+        let inner = self.seat.inner.lock();
+        match &inner.state {
+            State::At(now) => now.number != self.number,
+            State::Away(_) => inner.is_lost,
+            State::Opening | State::Over => false,
+        }
     }
 }
 
@@ -112,16 +117,6 @@ impl Seat {
     /// True once it has its id, and until it is over.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.inner.lock().state, State::At(_) | State::Away(_))
-    }
-
-    /// True where the session is not over, but has lost the node of the place with this number.
-    fn is_taken_over_from(&self, number: u64) -> bool {
-        let inner = self.inner.lock();
-        match &inner.state {
-            State::At(now) => now.number != number,
-            State::Away(_) => inner.is_lost,
-            State::Opening | State::Over => false,
-        }
     }
 
     /// True once the client has closed the WebSocket or ended its side.
@@ -171,7 +166,7 @@ impl Seat {
         let deadline = Instant::now() + time;
         let mut inner = self.inner.lock();
         while matches!(&inner.state, State::At(now) if now.number == number) {
-            if Instant::now() >= deadline || self.changed.wait_until(&mut inner, deadline).timed_out() {
+            if self.changed.wait_until(&mut inner, deadline).timed_out() {
                 return false;
             }
         }
@@ -308,16 +303,16 @@ mod tests {
         let seat = Seat::new(&Arc::new(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()));
         seat.open(&node, "first");
         let (place, visit) = seat.visit(Instant::now()).unwrap().unwrap();
-        assert!(!visit.is_taken_over(Duration::ZERO));
+        assert!(!visit.is_taken_over());
         seat.leave();
-        assert!(!visit.is_taken_over(Duration::ZERO), "the move waits for the request");
+        assert!(!visit.is_taken_over(), "the move waits for the request");
         seat.settle(place.clone());
-        assert!(!visit.is_taken_over(Duration::ZERO));
+        assert!(!visit.is_taken_over());
         seat.lose();
-        assert!(visit.is_taken_over(Duration::ZERO));
+        assert!(visit.is_taken_over());
         seat.settle(Place { number: 1, ..place });
-        assert!(visit.is_taken_over(Duration::ZERO));
+        assert!(visit.is_taken_over());
         seat.end();
-        assert!(!visit.is_taken_over(Duration::ZERO), "nobody has the session");
+        assert!(!visit.is_taken_over(), "nobody has the session");
     }
 }
