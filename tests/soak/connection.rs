@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Socket, Type};
 
 use crate::PASSWORD;
@@ -303,6 +305,9 @@ fn connect(group: Group, listener: SocketAddr, window: Option<usize>) -> io::Res
     if let Some(window) = window {
         socket.set_recv_buffer_size(window)?;
     }
+    // Otherwise each bind seeks a port that no connection of the last minute had to anywhere. When most are taken, that
+    // search keeps the processors for seconds.
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
     socket.bind(&SocketAddr::from((group.address(), 0)).into())?;
     socket.connect_timeout(&listener.into(), Duration::from_secs(20))?;
     Ok(socket.into())
