@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
-use crate::stalls::Stalls;
 use crate::wire::{PATIENCE, Tried, Trouble};
 
 /// So many faults are kept; one is enough to fail.
@@ -15,7 +14,6 @@ pub struct Findings {
     pub done: Counts,
     /// What went another way than it would in fair weather, and had to.
     pub troubles: Counts,
-    pub stalls: Stalls,
     wrong: Mutex<Vec<String>>,
     arrived: Mutex<HashMap<u64, u64>>,
     arrival: Condvar,

@@ -24,7 +24,6 @@ mod relay;
 mod report;
 mod rest;
 mod script;
-mod stalls;
 mod storm;
 mod tunnels;
 mod web;
@@ -133,8 +132,6 @@ fn a_load_of_everything_is_served_to_the_byte_and_leaves_nothing_behind() {
     let run = Run { seed, time, load: &load, start, warm, peak: &peak, end, cpu, upgrades, taken_over, ledger };
     println!("\n{}", report::markdown(&run));
 
-    let stalls = load.findings.stalls.count();
-    assert!(stalls as f64 <= 1.0 + minutes / 10.0, "the machine stood still {stalls} times: this says nothing");
     assert!(upgrades > 0, "no successor took over");
     assert!(lavaproxy.log(|log| log.players) > 0, "no player was taken over");
     assert!(lavaproxy.loads_retried(&V4_NODES) > 0.0, "no load was tried on another node");
@@ -184,12 +181,6 @@ fn run(load: &Load, lavaproxy: &Lavaproxy, time: Duration, seed: u64, peak: &mut
         if upgrades {
             scope.spawn(|| lavaproxy.upgrade_now_and_then(load, mix(seed ^ 102)));
         }
-        scope.spawn(|| {
-            while !load.pause(Duration::from_millis(100)) {
-                load.findings.stalls.look();
-            }
-            load.findings.stalls.rest();
-        });
         let mut said = 0;
         while started.elapsed() < time && load.findings.all_wrong().is_empty() {
             load.pause(Duration::from_secs(1).min(time.saturating_sub(started.elapsed())));

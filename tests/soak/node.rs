@@ -179,9 +179,7 @@ impl Node {
     pub fn weather(&self) -> Weather {
         // In this order: a restart that begins between the two must not seem to be finished.
         let finished = self.finished.load(SeqCst);
-        // After a stall it is as if each node had been restarted.
-        let stalls = self.findings.stalls.count();
-        Weather(self.begun.load(SeqCst) + stalls, finished + stalls)
+        Weather(self.begun.load(SeqCst), finished)
     }
 
     pub fn restarts(&self) -> u64 {

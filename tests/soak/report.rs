@@ -27,11 +27,11 @@ impl Peak {
 pub fn progress(load: &Load, lavaproxy: &Lavaproxy, started: Instant) {
     let Held { threads, descriptors, memory } = lavaproxy.held();
     let (seconds, done, open) = (started.elapsed().as_secs(), load.findings.done.sum(), load.open.load(SeqCst));
-    let (restarts, stalls) = (load.restarts(), load.findings.stalls.count());
+    let restarts = load.restarts();
     let troubles: Vec<String> =
         load.findings.troubles.all().iter().map(|(what, count)| format!("{count} x {what}")).collect();
     println!(
-        "{seconds:>5} s: {done} done; {open} connections, {threads} threads, {descriptors} descriptors, {memory} KiB; {restarts} restarts, {stalls} stalls; {}",
+        "{seconds:>5} s: {done} done; {open} connections, {threads} threads, {descriptors} descriptors, {memory} KiB; {restarts} restarts; {}",
         troubles.join(", ")
     );
 }
@@ -87,11 +87,8 @@ pub fn markdown(run: &Run<'_>) -> String {
     let restarts = load.restarts();
     let _ = writeln!(
         out,
-        "\n{restarts} restarts of nodes, in which {} sessions with {} players were taken over; {upgrades} upgrades of lavaproxy and a restart; {} connections at once; {cpu:.0} s of CPU since the restart; the machine stood still {} times.",
-        taken_over.0,
-        taken_over.1,
-        peak.open,
-        load.findings.stalls.count()
+        "\n{restarts} restarts of nodes, in which {} sessions with {} players were taken over; {upgrades} upgrades of lavaproxy and a restart; {} connections at once; {cpu:.0} s of CPU since the restart.",
+        taken_over.0, taken_over.1, peak.open
     );
     out
 }
