@@ -171,10 +171,10 @@ export class DataTable {
 
   #showEmpty() {
     const reason = this.part.matched ? "" : this.part.all ? "filtered" : "empty";
-    byId("empty").hidden = !reason;
-    this.table.hidden = Boolean(reason);
     if (reason === this.emptyFor) return;
     this.emptyFor = reason;
+    byId("empty").hidden = !reason;
+    this.table.hidden = Boolean(reason);
     const nothing = [el("h2", {}, "Nothing matches"), el("button", { type: "button", onclick: () => this.clear() }, "Clear search and filters")];
     byId("empty").replaceChildren(...(reason === "filtered" ? nothing : reason ? this.empty.draw() : []));
   }
@@ -212,24 +212,17 @@ export class DataTable {
     if (from < this.#asked.from || to > this.#asked.to) this.ask(false);
   }
 
+  // A place of the table keeps its elements when another row comes to it: to change texts costs less than to move or to
+  // make elements.
   #drawRows(rows, from) {
-    const wanted = new Set(rows.map(this.key));
-    for (const [key, view] of this.#views) {
-      if (wanted.has(key)) continue;
-      view.tr.remove();
-      this.#views.delete(key);
+    this.#followFocus(rows, from);
+    for (const [place, view] of this.#views) {
+      if (place < from || place >= from + rows.length) this.#drop(place, view);
     }
     let cursor = this.above.nextElementSibling;
     rows.forEach((row, index) => {
-      const view = this.#viewOf(this.key(row));
-      if (view.tr === cursor) cursor = cursor.nextElementSibling;
-      else this.body.insertBefore(view.tr, cursor);
-      const position = from + index;
-      if (view.position !== position) {
-        view.position = position;
-        view.tr.setAttribute("aria-rowindex", String(position + 2));
-        view.tr.classList.toggle("odd", position % 2 === 1);
-      }
+      const view = this.#viewAt(from + index, cursor);
+      cursor = view.tr.nextElementSibling;
       if (view.revision === this.#revision) return;
       const shown = view.context === this.#context ? view.row : undefined;
       Object.assign(view, { revision: this.#revision, context: this.#context, row });
@@ -239,8 +232,25 @@ export class DataTable {
     });
   }
 
-  #viewOf(key) {
-    let view = this.#views.get(key);
+  // A control that has the focus stays with its row: all elements go with that row to its new place, and no other row gets
+  // the elements of one that is gone.
+  #followFocus(rows, from) {
+    if (!this.body.contains(document.activeElement)) return;
+    const [place, view] = [...this.#views].find(([, { tr }]) => tr.contains(document.activeElement));
+    const key = this.key(view.row);
+    const index = rows.findIndex((row) => this.key(row) === key);
+    if (index < 0) this.#drop(place, view);
+    else this.#views = new Map([...this.#views].map(([each, view]) => [each + from + index - place, view]));
+  }
+
+  #drop(place, { tr }) {
+    tr.remove();
+    this.#views.delete(place);
+  }
+
+  // The elements of a place; new ones are put before `cursor`.
+  #viewAt(place, cursor) {
+    let view = this.#views.get(place);
     if (!view) {
       const tr = el("tr", { role: "row" });
       const fills = this.columns.map(({ name, cell }) => {
@@ -248,7 +258,13 @@ export class DataTable {
         tr.append(td);
         return cell(td);
       });
-      this.#views.set(key, (view = { tr, fills }));
+      this.body.insertBefore(tr, cursor);
+      this.#views.set(place, (view = { tr, fills }));
+    }
+    if (view.place !== place) {
+      view.place = place;
+      view.tr.setAttribute("aria-rowindex", String(place + 2));
+      view.tr.classList.toggle("odd", place % 2 === 1);
     }
     return view;
   }

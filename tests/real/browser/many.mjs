@@ -18,7 +18,10 @@ export async function many() {
   const few = await cost(page, 60);
   console.log("CONNECTIONS 4940");
   const lots = await cost(page, 5000);
-  console.log(`a tick: ${few.tick.toFixed(1)} ms of the page's thread and ${few.bytes} bytes with 60 rows, ${lots.tick.toFixed(1)} ms and ${lots.bytes} bytes with 5,000`);
+  await page.click("th.client button");
+  await until("the first address", async () => (await text(page, "#table td.client")) === "10.0.0.0:40000");
+  const steady = await cost(page, 5000);
+  console.log(`a tick: ${few.tick.toFixed(1)} ms of the page's thread and ${few.bytes} bytes with 60 rows, ${lots.tick.toFixed(1)} ms and ${lots.bytes} bytes with 5,000 whose order changes, ${steady.tick.toFixed(1)} ms while it stays`);
   check(lots.bytes < 2 * few.bytes, "an answer as long as that for 60 rows");
   check(lots.tick < 2.5 * Math.max(few.tick, 4), "a tick with 5,000 rows to cost what it costs with 60");
   check((await page.locator("#table tr").count()) < 60, "only the rows in sight to exist");
@@ -64,8 +67,6 @@ async function addresses() {
 
 // Rows come as one scrolls to them, in their order, and one request at a time asks for them.
 async function scrolling(page) {
-  await page.click("th.client button");
-  await until("the first address", async () => (await text(page, "#table td.client")) === "10.0.0.0:40000");
   const requests = { now: 0, most: 0 };
   const isTheirs = (request) => request.url().includes("/api/stats");
   page.on("request", (request) => isTheirs(request) && (requests.most = Math.max(requests.most, ++requests.now)));
