@@ -1,8 +1,7 @@
 //! The accept loop of one listening socket. It knows sockets and threads, and hands each connection to its service.
 //!
 //! A connection that the limits refuse is closed here with a reset, before a worker is spent on it. A few of them get
-//! an answer with the reason. While refused ones come, workers pause now and then and refuse them in rows: a wakeup for
-//! each would take the processors from the clients.
+//! an answer with the reason.
 //!
 //! Worker threads take turns: each idle worker blocks in `accept`. The worker that takes the last idle turn starts
 //! another worker before it serves its client. After a failed accept a worker pauses and tries again; only a stop ends
@@ -45,10 +44,6 @@ const IDLE_TURNS: u32 = 20;
 const BACKLOG: i32 = 4096;
 /// The pause after an accept that failed because descriptors or memory are short.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// The pause after a refused connection for which a worker had to wait.
-const GATHER: Duration = Duration::from_millis(1);
-/// An accept that takes longer than this has waited.
-const AT_ONCE: Duration = Duration::from_micros(20);
 /// The pause between two checks whether workers of a closed listener still accept.
 const LOOK: Duration = Duration::from_millis(10);
 /// The longest wait for these workers.
@@ -170,9 +165,7 @@ impl Listener {
         let mut buffers = Buffers::default();
         let mut turns = 0;
         while let Some(socket) = self.socket() {
-            let begun = Instant::now();
             let accepted = socket.accept();
-            let has_waited = begun.elapsed() > AT_ONCE;
             drop(socket);
             match accepted {
                 Ok((stream, client)) => {
@@ -180,9 +173,6 @@ impl Listener {
                         // Whoever is refused again and again would keep all workers.
                         if self.leave(MIN_IDLE) {
                             return;
-                        }
-                        if has_waited {
-                            thread::sleep(GATHER);
                         }
                         continue;
                     };

@@ -1,15 +1,16 @@
 //! One address attacks: what a dropped connection costs, and what an honest bot notices. Both contestants have the same
-//! limits. It runs in a network namespace, as loopback has no limits.
+//! limits. What the attack costs all programs of one machine is seen by a bot that speaks to the node, while the attack
+//! meets a port where nobody listens. It runs in a network namespace, as loopback has no limits.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
 use crate::attacker::{Attacker, Count, Kind};
 use crate::bench::{Bench, Findings};
 use crate::compare::Goal::AtMost;
 use crate::compare::{Metric, Row, Sample, Verdict};
-use crate::contestant::Contestant::{Haproxy, Lavaproxy};
+use crate::contestant::Contestant::{Direct, Haproxy, Lavaproxy};
 use crate::contestant::Running;
 use crate::loads::messages::SMALL;
 use crate::namespace;
@@ -24,6 +25,8 @@ const CALM_GOAL: f64 = 1.5;
 const BOT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const TUNNELS: usize = 100;
 const PACE: f64 = 10.0;
+/// Where the attack goes that no server answers.
+const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// Has this program measure it in a namespace.
 pub fn run(bench: &Bench, findings: &mut Findings) {
@@ -74,23 +77,28 @@ fn drop_connections(bench: &Bench, findings: &mut Findings) {
 /// An honest bot's messages while an address attacks, and before.
 fn attack(bench: &Bench, findings: &mut Findings, what: &str, kind: Kind) {
     let load = format!("WebSocket echo 256 B, {TUNNELS} tunnels × {PACE}/s, while an address {what}");
-    let samples = bench.measure(&load, &[Lavaproxy, Haproxy], findings, |running, _| messages(bench, running, kind));
+    let samples = bench.measure(&load, &[Lavaproxy, Haproxy, Direct], findings, |running, who| {
+        messages(bench, running, if who == Direct { NOBODY } else { running.address }, kind)
+    });
     let mut row = Row::of(&load, Metric::P99, &[], &samples);
-    let ratios = [Lavaproxy, Haproxy].map(|who| samples.to_calm(who));
-    let [ours, theirs] = ratios.map(|ratio| ratio.map_or("failed".to_owned(), |ratio| ratio.to_string()));
-    row.ours += &format!(", {ours} × without the attack; HAProxy's is {theirs} × without");
+    let ratios = [Lavaproxy, Haproxy, Direct].map(|who| samples.to_calm(who));
+    let [ours, theirs, nobody] = ratios.map(|ratio| ratio.map_or("failed".to_owned(), |ratio| ratio.to_string()));
+    row.ours += &format!(
+        ", {ours} × without the attack; HAProxy's is {theirs} × without; a node's whose machine is attacked where nobody listens is \
+         {nobody} × without"
+    );
     let goal = format!("≤ {CALM_GOAL} × without");
     row.verdicts.push(Verdict::at_most(goal, ratios[0].map(|ratio| ratio.median), CALM_GOAL));
     findings.rows.push(row);
     findings.raw.push((load, samples));
 }
 
-fn messages(bench: &Bench, running: &Running, kind: Kind) -> io::Result<Sample> {
+fn messages(bench: &Bench, running: &Running, target: SocketAddr, kind: Kind) -> io::Result<Sample> {
     let (address, window) = (running.address, bench.window);
     let (mut tunnels, _) = Tunnels::open_from(BOT, address, bench.count(TUNNELS), SMALL)?;
     tunnels.run_paced(PACE, window / 4)?;
     let calm = tunnels.run_paced(PACE, window)?;
-    let attacker = Attacker::start(kind, address, window * 3 / 2, &bench.stage.directory)?;
+    let attacker = Attacker::start(kind, target, window * 3 / 2, &bench.stage.directory)?;
     tunnels.run_paced(PACE, window / 4)?;
     let attacked = tunnels.run_paced(PACE, window)?;
     let count = attacker.end()?;
