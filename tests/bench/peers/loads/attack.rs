@@ -3,7 +3,7 @@
 //! meets a port where nobody listens. It runs in a network namespace, as loopback has no limits.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
 use crate::attacker::{Attacker, Count, Kind};
@@ -25,8 +25,8 @@ const CALM_GOAL: f64 = 1.5;
 const BOT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const TUNNELS: usize = 100;
 const PACE: f64 = 10.0;
-/// Where the attack goes that no server answers.
-const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+/// Nobody listens there.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// Has this program measure it in a namespace.
 pub fn run(bench: &Bench, findings: &mut Findings) {
@@ -84,8 +84,8 @@ fn attack(bench: &Bench, findings: &mut Findings, what: &str, kind: Kind) {
     let ratios = [Lavaproxy, Haproxy, Direct].map(|who| samples.to_calm(who));
     let [ours, theirs, nobody] = ratios.map(|ratio| ratio.map_or("failed".to_owned(), |ratio| ratio.to_string()));
     row.ours += &format!(
-        ", {ours} × without the attack; HAProxy's is {theirs} × without; a node's whose machine is attacked where nobody listens is \
-         {nobody} × without"
+        ", {ours} × without the attack; HAProxy's is {theirs} × without; with no proxy and the attack on a closed port it is {nobody} × \
+         without"
     );
     let goal = format!("≤ {CALM_GOAL} × without");
     row.verdicts.push(Verdict::at_most(goal, ratios[0].map(|ratio| ratio.median), CALM_GOAL));
