@@ -25,10 +25,12 @@ neutral_paths() {
   echo "--remap-path-prefix=$source_of_std=/rustc/$("$1" -vV | sed -n 's/^commit-hash: //p')"
 }
 
+# Two builds that add a target at once get in each other's way: one would fail, and go on with zig.
 rustup_has() {
+  local in_turn=()
   command -v rustup >/dev/null || return 1
-  if rustup target list --installed | grep -qx "$1"; then return; fi
-  rustup target add "$1" >/dev/null 2>&1
+  command -v flock >/dev/null && in_turn=(flock "$(rustup show home)")
+  ${in_turn[@]+"${in_turn[@]}"} sh -c 'rustup target list --installed | grep -qx "$1" || rustup target add "$1"' sh "$1" >/dev/null 2>&1
 }
 
 build_with_rustup() {
