@@ -87,10 +87,14 @@ pub fn signal(pid: u32, name: &str) {
     kill(Pid::from_raw(pid as i32), signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
 }
 
-/// True when the process has ended, whether or not its exit code was read.
+/// True when the process has ended with all its threads, whether or not its exit code was read. While its first thread is a
+/// zombie, another may still accept a connection.
 pub fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']) || rest.is_empty())
+    let is_over =
+        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']) || rest.is_empty());
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    is_over && threads <= 1
 }
 
 impl Drop for Running {
