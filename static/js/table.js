@@ -30,6 +30,7 @@ export class DataTable {
   #asked = { from: 0, to: Infinity };
   #isOther = false;
   #isSelected = false;
+  #control = null;
   #revision = 0;
   #context = "";
   #views = new Map();
@@ -48,6 +49,7 @@ export class DataTable {
       const { isCollapsed, anchorNode } = getSelection();
       this.#isSelected = !isCollapsed && this.body.contains(anchorNode);
     });
+    this.body.addEventListener("focusin", ({ target }) => (this.#control = target));
     byId("search").addEventListener("input", ({ target }) => this.search(target.value));
   }
 
@@ -232,11 +234,12 @@ export class DataTable {
     });
   }
 
-  // A control that has the focus stays with its row: all elements go with that row to its new place, and no other row gets
-  // the elements of one that is gone.
+  // A control that has the focus, or gets it back from a dialog, stays with its row: all elements go with that row to its
+  // new place, and no other row gets the elements of one that is gone.
   #followFocus(rows, from) {
-    if (!this.body.contains(document.activeElement)) return;
-    const [place, view] = [...this.#views].find(([, { tr }]) => tr.contains(document.activeElement));
+    const control = document.querySelector("dialog[open]") ? this.#control : document.activeElement;
+    if (!this.body.contains(control)) return;
+    const [place, view] = [...this.#views].find(([, { tr }]) => tr.contains(control));
     const key = this.key(view.row);
     const index = rows.findIndex((row) => this.key(row) === key);
     if (index < 0) this.#drop(place, view);

@@ -105,7 +105,13 @@ export async function close(page) {
 
 export const text = (page, selector) => page.locator(selector).first().innerText();
 export const texts = (page, selector) => page.locator(selector).allInnerTexts();
-export const rows = (page) => page.locator("#table tbody tr:not(.spacer)");
+
+const ROWS = "#table tbody tr:not(.spacer)";
+export const rows = (page) => page.locator(ROWS);
+
+// The heights that rows have. All are taken at once: a row may go between a search for it and a look at it.
+export const rowHeights = async (page) => new Set(await page.evaluate((selector) =>
+  [...document.querySelectorAll(selector)].map((row) => Math.round(row.getBoundingClientRect().height)), ROWS));
 
 // The page shows the time of its last answer in seconds, and ticks are more than a second apart.
 export async function tick(page) {

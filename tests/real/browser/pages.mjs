@@ -19,7 +19,7 @@
 
 import { readFileSync } from "node:fs";
 
-import { DESK, PHONE, STATS, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, open, password, pause, repeated, rows, run, step, text, texts, tick, until } from "./chromium.mjs";
+import { DESK, PHONE, STATS, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, open, password, pause, repeated, rowHeights, rows, run, step, text, texts, tick, until } from "./chromium.mjs";
 import { history } from "./history.mjs";
 import { many } from "./many.mjs";
 import { nodes } from "./nodes.mjs";
@@ -273,8 +273,7 @@ async function stayText(page, names) {
   check(![...shown, ...titles.map((title) => title.replaceAll("\n", ""))].some((cell) => /[\u0000-\u001f\u202a-\u202e\u2066-\u2069]/.test(cell)), "no control characters");
   check((await page.locator("main img, main script, main iframe").count()) === 0, "no elements from names");
   check((await page.evaluate(() => window.harmed)) === undefined, "no script from names");
-  const heights = new Set(await rows(page).evaluateAll((all) => all.map((row) => Math.round(row.getBoundingClientRect().height))));
-  check(heights.size === 1, "rows of one height");
+  check((await rowHeights(page)).size === 1, "rows of one height");
   await fits(page, "a page of hostile names");
 }
 

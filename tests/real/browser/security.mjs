@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 
-import { DESK, PHONE, WIDTHS, alter, check, close, expected, fits, isAccessible, open, password, rows, step, text, texts, tick, until } from "./chromium.mjs";
+import { DESK, PHONE, WIDTHS, alter, check, close, expected, fits, isAccessible, open, password, rowHeights, rows, step, text, texts, tick, until } from "./chromium.mjs";
 
 // What must be there: refused requests of this client and, fewer, of this front, and bots of these names.
 const REFUSED = "203.0.113.9";
@@ -164,6 +164,13 @@ async function stayingWithItsRow(page, button) {
   await until("the ban to go", async () => !(await above.isVisible()));
   check(await page.evaluate(() => document.activeElement === document.body), "no other row to get the focus of one that is gone");
   await button.focus();
+  await page.keyboard.press("Enter");
+  await ask("POST", "api/bans", { address: "198.51.100.7" });
+  await until("a ban above, behind the dialog", () => above.isVisible());
+  await page.keyboard.press("Escape");
+  check(await focused(button), "the focus to go back to the row that the dialog was for");
+  await ask("DELETE", "api/bans/198.51.100.7");
+  await until("the ban above to go", async () => !(await above.isVisible()));
 }
 
 async function failedBan(page) {
@@ -272,8 +279,7 @@ async function crowded() {
     for (const viewport of [DESK, ...WIDTHS]) {
       await page.setViewportSize(viewport);
       await fits(page, `many ${name} at ${viewport.width} px`);
-      // At once: a row may go between a search for it and a look at it.
-      const heights = new Set(await page.evaluate(() => [...document.querySelectorAll("#table tbody tr:not(.spacer)")].map((row) => Math.round(row.getBoundingClientRect().height))));
+      const heights = await rowHeights(page);
       check(heights.size === 1, `rows of one height at ${viewport.width} px, not ${[...heights]}`);
       const cut = await page.$$eval(".panel, .panel th, .panel td", (all) => all.filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.textContent));
       check(!cut.length, `panels that hold what is in them at ${viewport.width} px, not ${cut[0]}`);
