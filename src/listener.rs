@@ -36,6 +36,8 @@ const STACK: usize = 128 * 1024;
 const MAX_IDLE: usize = 256;
 /// Idle workers that stay when no client has connected for a while.
 const MIN_IDLE: usize = 2;
+/// Idle workers that stay while clients are refused. Each refused client would wake the next of several.
+const MIN_REFUSING: usize = 1;
 /// How long an idle worker blocks in `accept` before it checks whether to leave.
 const TURN: Duration = Duration::from_millis(500);
 /// After so many turns without a client a worker leaves.
@@ -171,9 +173,11 @@ impl Listener {
                 Ok((stream, client)) => {
                     let Some(screened) = self.screen(&stream, client) else {
                         // Whoever is refused again and again would keep all workers.
-                        if self.leave(MIN_IDLE) {
+                        if self.leave(MIN_REFUSING) {
                             return;
                         }
+                        // A row of such clients must not hold up the threads that have bytes to carry.
+                        thread::yield_now();
                         continue;
                     };
                     turns = 0;

@@ -147,7 +147,7 @@ fn an_address_that_is_closed_again_and_again_keeps_no_workers() {
         let crowd: Vec<_> = (0..50).map(|_| site.connect(OTHER)).collect();
         eventually("each has a worker", || workers() > 50);
         drop(crowd);
-        eventually("the idle workers have left", || (0..20).all(|_| site.drops(ONE)) && workers() <= 2);
+        eventually("the idle workers have left", || (0..20).all(|_| site.drops(ONE)) && workers() == 1);
         assert_eq!(site.only_status(OTHER), Some(200));
     });
 }

@@ -89,12 +89,17 @@ pub struct Attacker {
 }
 
 impl Attacker {
-    /// Starts it and waits until it attacks. It runs when the processors are idle: an attacker on another machine takes
-    /// no processor from anybody.
-    pub fn start(kind: Kind, target: SocketAddr, duration: Duration, directory: &Path) -> io::Result<Self> {
-        let mut command = Command::new("chrt");
-        command.args(["--idle", "0"]).arg(env::current_exe()?).args(["attacker", kind.name(), &target.to_string()]);
-        command.arg(duration.as_millis().to_string());
+    /// Starts it on its processor and waits until it attacks.
+    pub fn start(
+        kind: Kind,
+        target: SocketAddr,
+        duration: Duration,
+        processor: usize,
+        directory: &Path,
+    ) -> io::Result<Self> {
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &processor.to_string()]).arg(env::current_exe()?);
+        command.args(["attacker", kind.name(), &target.to_string(), &duration.as_millis().to_string()]);
         let mut process = Process::start(&command, &directory.join("attacker.log"))?;
         match process.first_line()?.as_str() {
             "attacking" => Ok(Self { process }),

@@ -24,6 +24,7 @@ mod node;
 mod pipe;
 mod plot;
 mod process;
+mod processors;
 mod report;
 mod rest;
 mod source;
@@ -137,8 +138,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 /// The bench of the load `attack`, in a process of its own in a network namespace. Says what it found as JSON.
 fn run_attack(rounds: usize, seconds: f64, shrink: usize) -> Result<(), Box<dyn Error>> {
     rlimit::increase_nofile_limit(u64::MAX)?;
+    let attackers_processor = processors::leave_one()?;
     let bench = bench(rounds, Duration::from_secs_f64(seconds), shrink, true)?;
-    println!("{}", serde_json::to_string(&loads::attack::measure(&bench))?);
+    println!("{}", serde_json::to_string(&loads::attack::measure(&bench, attackers_processor))?);
     Ok(())
 }
 

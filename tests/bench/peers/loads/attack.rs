@@ -40,20 +40,20 @@ pub fn run(bench: &Bench, findings: &mut Findings) {
     }
 }
 
-/// All of it, inside.
-pub fn measure(bench: &Bench) -> Findings {
+/// All of it, inside, with an attacker on that processor.
+pub fn measure(bench: &Bench, processor: usize) -> Findings {
     let mut findings = Findings::default();
-    drop_connections(bench, &mut findings);
-    attack(bench, &mut findings, "guesses passwords", Kind::Guess);
-    attack(bench, &mut findings, "floods with connections, resets and half-open heads", Kind::Flood);
+    drop_connections(bench, processor, &mut findings);
+    attack(bench, processor, &mut findings, "guesses passwords", Kind::Guess);
+    attack(bench, processor, &mut findings, "floods with connections, resets and half-open heads", Kind::Flood);
     findings
 }
 
 /// A banned address that connects again and again.
-fn drop_connections(bench: &Bench, findings: &mut Findings) {
+fn drop_connections(bench: &Bench, processor: usize, findings: &mut Findings) {
     let load = "connections of a banned address".to_owned();
     let samples = bench.measure(&load, &[Lavaproxy, Haproxy], findings, |running, _| {
-        let attacker = Attacker::start(Kind::Banned, running.address, bench.window, &bench.stage.directory)?;
+        let attacker = Attacker::start(Kind::Banned, running.address, bench.window, processor, &bench.stage.directory)?;
         let switches = Switches::of(running.family())?;
         let before = running.cpu()?;
         let count = attacker.end()?;
@@ -75,10 +75,10 @@ fn drop_connections(bench: &Bench, findings: &mut Findings) {
 }
 
 /// An honest bot's messages while an address attacks, and before.
-fn attack(bench: &Bench, findings: &mut Findings, what: &str, kind: Kind) {
+fn attack(bench: &Bench, processor: usize, findings: &mut Findings, what: &str, kind: Kind) {
     let load = format!("WebSocket echo 256 B, {TUNNELS} tunnels × {PACE}/s, while an address {what}");
     let samples = bench.measure(&load, &[Lavaproxy, Haproxy, Direct], findings, |running, who| {
-        messages(bench, running, if who == Direct { NOBODY } else { running.address }, kind)
+        messages(bench, running, if who == Direct { NOBODY } else { running.address }, kind, processor)
     });
     let mut row = Row::of(&load, Metric::P99, &[], &samples);
     let ratios = [Lavaproxy, Haproxy, Direct].map(|who| samples.to_calm(who));
@@ -93,12 +93,12 @@ fn attack(bench: &Bench, findings: &mut Findings, what: &str, kind: Kind) {
     findings.raw.push((load, samples));
 }
 
-fn messages(bench: &Bench, running: &Running, target: SocketAddr, kind: Kind) -> io::Result<Sample> {
+fn messages(bench: &Bench, running: &Running, target: SocketAddr, kind: Kind, processor: usize) -> io::Result<Sample> {
     let (address, window) = (running.address, bench.window);
     let (mut tunnels, _) = Tunnels::open_from(BOT, address, bench.count(TUNNELS), SMALL)?;
     tunnels.run_paced(PACE, window / 4)?;
     let calm = tunnels.run_paced(PACE, window)?;
-    let attacker = Attacker::start(kind, target, window * 3 / 2, &bench.stage.directory)?;
+    let attacker = Attacker::start(kind, target, window * 3 / 2, processor, &bench.stage.directory)?;
     tunnels.run_paced(PACE, window / 4)?;
     let attacked = tunnels.run_paced(PACE, window)?;
     let count = attacker.end()?;
