@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lavaproxy::config::Lavalink;
-use lavaproxy::demo::Node;
+use lavaproxy::demo::{Close, Node};
 use serde_json::{Value, json};
 use support::*;
 use web::{WEB_PASSWORD, ask, get};
@@ -76,11 +76,10 @@ fn nodes_are_checked_in_every_interval() {
 #[test]
 fn check_now_sees_a_node_go_and_come_back() {
     let node = Node::start(Lavalink::V4, PASSWORD).unwrap();
-    let address = node.address();
-    let proxy = proxy_before(address, &[("HEALTH_INTERVAL", "10m")]);
+    let proxy = proxy_before(node.address(), &[("HEALTH_INTERVAL", "10m")]);
     assert_eq!(check(&proxy)["status"], "ok");
     let since = node_row(&proxy)["since"].as_u64();
-    drop(node);
+    node.die(Close::Fin);
     eventually("the node is seen to be gone", || check(&proxy)["status"] == "down");
     let row = node_row(&proxy);
     assert_eq!(row["state"], "down");
@@ -89,7 +88,7 @@ fn check_now_sees_a_node_go_and_come_back() {
     }
     assert!(row["since"].as_u64() > since);
     assert!(row["error"].as_str().unwrap().contains("LAVALINK_V4_HOST"), "{row}");
-    let _back = Node::start_at(address, Lavalink::V4, PASSWORD).unwrap();
+    node.revive().unwrap();
     eventually("it is seen to be back", || check(&proxy)["nodes"][0]["state"] == "up");
     assert!(node_row(&proxy)["since"].as_u64() > row["since"].as_u64());
 }
@@ -128,7 +127,8 @@ fn a_connection_for_a_client_updates_the_health_of_its_node() {
     let node = Node::start(Lavalink::V4, PASSWORD).unwrap();
     let proxy = proxy_before(node.address(), &[("HEALTH_INTERVAL", "10m")]);
     assert_eq!(node_row(&proxy)["state"], "up");
-    drop(node);
+    // It keeps its port: another program's node there would answer the round.
+    node.die(Close::Fin);
     assert_eq!(proxy.connect().get("/v4/info", "").status, 502);
     eventually("the round that the failed connect causes makes it down", || node_row(&proxy)["state"] == "down");
     let metrics = get(&proxy, "/metrics").text();
