@@ -38,6 +38,7 @@ export function connectDialog() {
     address,
     open,
     update(now) {
+      if (now === health) return;
       health = now;
       listeners = health.listeners.filter(({ name }) => name !== "web").map(reachable);
       setText(byId("address"), address());

@@ -22,8 +22,16 @@ export const percent = (part) => percentage.format(part);
 export const clockTime = (time) => clock.format(time);
 export const hourMinute = (time) => minute.format(time);
 export const dayMonth = (time) => dayOnly.format(time);
-export const fullTime = (time) => long.format(time);
 export const plural = (value, one, many = `${one}s`) => `${whole.format(value)}\u00a0${value === 1 ? one : many}`;
+
+// To write a full time takes longer than all else of a table's row, so the last ones are kept.
+const fullTimes = new Map();
+
+export function fullTime(time) {
+  if (fullTimes.size > 1000) fullTimes.clear();
+  if (!fullTimes.has(time)) fullTimes.set(time, long.format(time));
+  return fullTimes.get(time);
+}
 
 // The two largest units, as in "3d 4h".
 export function duration(milliseconds) {
@@ -67,10 +75,10 @@ export const responseTime = (milliseconds) => ({ text: `${rounded.format(millise
 export function time(milliseconds) {
   const date = new Date(milliseconds);
   const isToday = date.toDateString() === new Date().toDateString();
-  return { text: (isToday ? clock : day).format(date), title: long.format(date) };
+  return { text: (isToday ? clock : day).format(date), title: fullTime(milliseconds) };
 }
 
-export const date = (milliseconds) => ({ text: dayOfYear.format(milliseconds), title: long.format(milliseconds) });
+export const date = (milliseconds) => ({ text: dayOfYear.format(milliseconds), title: fullTime(milliseconds) });
 
 // A dash for what is not known.
 export const orDash = (value, format) => (value === null ? { text: "–" } : format(value));

@@ -120,9 +120,13 @@ export async function tick(page) {
   await until("a tick", async () => (await shown()) !== before);
 }
 
-// The exact values of a column, which are in the titles.
-export const exact = (page, column) =>
-  page.$$eval(`#table td.${column}`, (cells) => cells.map((cell) => Number((cell.title || cell.querySelector("[title]").title).replace(/\D/g, ""))));
+// The exact values of a column. They are in titles, and those of figures that change are there while the pointer is.
+export const exact = (page, column) => page.$$eval(`#table td.${column}`, (cells) => cells.map((cell) => {
+  cell.dispatchEvent(new PointerEvent("pointerenter"));
+  const { title } = cell.title ? cell : cell.querySelector("[title]");
+  cell.dispatchEvent(new PointerEvent("pointerleave"));
+  return Number(title.replace(/\D/g, ""));
+}));
 
 export async function isAccessible(page, what) {
   await page.evaluate(axe);

@@ -60,6 +60,13 @@ async function numbersMove(page) {
   await until("the rows to move", async () => (await each()) !== eachBefore);
   await until("a sparkline of several samples", async () => ((await page.locator("td.minute .out").first().getAttribute("points")) ?? "").split(" ").length > 4);
   check((await text(page, "#address")).match(/:\d+$/), "the address for bots");
+
+  const titled = page.locator("#table td.bytesOut[title$=' bytes']");
+  check(!(await titled.count()), "no title of a figure that changes");
+  await page.locator("#table td.bytesOut").first().hover();
+  check((await titled.count()) === 1, "the exact value where the pointer is");
+  await page.mouse.move(0, 0);
+  check(!(await titled.count()), "no title once the pointer has left");
   step("numbers-move");
 }
 
