@@ -237,6 +237,7 @@ export class DataTable {
   // A control that has the focus, or gets it back from a dialog, stays with its row: all elements go with that row to its
   // new place, and no other row gets the elements of one that is gone.
   #followFocus(rows, from) {
+    if (!this.#control) return;
     const control = document.querySelector("dialog[open]") ? this.#control : document.activeElement;
     if (!this.body.contains(control)) return;
     const [place, view] = [...this.#views].find(([, { tr }]) => tr.contains(control));

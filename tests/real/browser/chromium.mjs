@@ -120,7 +120,7 @@ export async function tick(page) {
   await until("a tick", async () => (await shown()) !== before);
 }
 
-// The exact values of a column. They are in titles, and those of figures that change are there while the pointer is.
+// The exact values of a column, which are in the titles while the pointer is there.
 export const exact = (page, column) => page.$$eval(`#table td.${column}`, (cells) => cells.map((cell) => {
   cell.dispatchEvent(new PointerEvent("pointerenter"));
   const { title } = cell.title ? cell : cell.querySelector("[title]");

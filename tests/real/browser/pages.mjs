@@ -62,7 +62,7 @@ async function numbersMove(page) {
   check((await text(page, "#address")).match(/:\d+$/), "the address for bots");
 
   const titled = page.locator("#table td.bytesOut[title$=' bytes']");
-  check(!(await titled.count()), "no title of a figure that changes");
+  check(!(await titled.count()), "no title before the pointer is there");
   await page.locator("#table td.bytesOut").first().hover();
   check((await titled.count()) === 1, "the exact value where the pointer is");
   await page.mouse.move(0, 0);
