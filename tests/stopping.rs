@@ -212,7 +212,7 @@ fn a_silent_backend_does_not_delay_a_stop_beyond_the_drain_timeout() {
         arrived.send(()).unwrap();
         client.rest();
     });
-    let set = [("DRAIN_TIMEOUT", "300ms"), ("RESPONSE_TIMEOUT", "30s")];
+    let set = [("DRAIN_TIMEOUT", "300ms"), ("RESPONSE_TIMEOUT", "14s")];
     let proxy = Proxy::before(backend.address, backend.address, &set);
     let mut client = proxy.connect();
     client.send(REQUEST.as_bytes());
