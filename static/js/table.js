@@ -8,6 +8,7 @@ import { held, select } from "./select.js";
 
 const MORE = 2; // rows that exist above and below those in sight
 const SPARE = 20; // rows that are asked for above and below those that exist
+const ORDER_LASTS = 4_500; // in ms: as long as the rates' five seconds, less what a refresh may come early
 const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 
 // A column has `name`, `label`, `value` to sort by (the name of a field or a function of the row; without it the column
@@ -28,6 +29,7 @@ export class DataTable {
   filters = {};
   #sight = { from: 0, to: 0, height: 1 };
   #asked = { from: 0, to: Infinity };
+  #orderedAt = 0;
   #isOther = false;
   #isSelected = false;
   #control = null;
@@ -156,8 +158,7 @@ export class DataTable {
 
   // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on.
   show(part) {
-    // Rows keep their places while text in them is selected.
-    this.part = !this.#isOther && this.#isSelected ? held(this.part, part, this.key) : part;
+    this.part = this.#keepsPlaces(part) ? held(this.part, part, this.key) : this.#inOrder(part);
     this.#revision++;
     // What the words of a cell follow beside its row: the unit of rates, and whether a time is one of today.
     this.#context = `${preferences.unit} ${new Date().toDateString()}`;
@@ -169,6 +170,18 @@ export class DataTable {
     this.#isOther = false;
     this.#showEmpty();
     this.draw();
+  }
+
+  // Rows keep their places while text in them is selected. Where there are many, their order lasts a while: a row that
+  // moved each second could not be read.
+  #keepsPlaces({ offset, matched, rows }) {
+    if (this.#isOther) return false;
+    return this.#isSelected || (rows.length < matched && offset === this.part.offset && Date.now() < this.#orderedAt + ORDER_LASTS);
+  }
+
+  #inOrder(part) {
+    this.#orderedAt = Date.now();
+    return part;
   }
 
   #showEmpty() {
@@ -227,6 +240,7 @@ export class DataTable {
       cursor = view.tr.nextElementSibling;
       if (view.revision === this.#revision) return;
       const shown = view.context === this.#context ? view.row : undefined;
+      if (shown === row) return;
       Object.assign(view, { revision: this.#revision, context: this.#context, row });
       this.columns.forEach(({ reads }, column) => {
         if (!shown || !reads || reads.some((field) => row[field] !== shown[field])) view.fills[column](row);

@@ -118,6 +118,21 @@ async function holding(page) {
   check((await clients()) === before, "the rows to keep their places");
   await page.evaluate(() => getSelection().removeAllRanges());
   await until("the order of now", async () => (await clients()) !== before);
+  await ordering(page, clients);
+}
+
+// The order changes every few seconds, not at each tick: a row that moved each second could not be read.
+async function ordering(page, clients) {
+  const start = Date.now();
+  let [shown, changes] = [await clients(), 0];
+  for (let ticks = 0; ticks < TICKS; ticks++) {
+    await tick(page);
+    const now = await clients();
+    if (now !== shown) changes++;
+    shown = now;
+  }
+  const most = 1 + (Date.now() - start) / 4_500;
+  check(changes >= 1 && changes <= most, `an order that changes, at most ${most.toFixed(1)} times, not ${changes}`);
 }
 
 // How long a tick keeps the page's thread busy, in ms, and how long the answer of /api/stats is.
