@@ -158,7 +158,9 @@ export class DataTable {
 
   // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on.
   show(part) {
-    this.part = this.#keepsPlaces(part) ? held(this.part, part, this.key) : this.#inOrder(part);
+    const keepsPlaces = this.#keepsPlaces(part);
+    if (!keepsPlaces) this.#orderedAt = Date.now();
+    this.part = keepsPlaces ? held(this.part, part, this.key) : part;
     this.#revision++;
     // What the words of a cell follow beside its row: the unit of rates, and whether a time is one of today.
     this.#context = `${preferences.unit} ${new Date().toDateString()}`;
@@ -177,11 +179,6 @@ export class DataTable {
   #keepsPlaces({ offset, matched, rows }) {
     if (this.#isOther) return false;
     return this.#isSelected || (rows.length < matched && offset === this.part.offset && Date.now() < this.#orderedAt + ORDER_LASTS);
-  }
-
-  #inOrder(part) {
-    this.#orderedAt = Date.now();
-    return part;
   }
 
   #showEmpty() {
