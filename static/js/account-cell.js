@@ -1,6 +1,6 @@
 // The cell that shows which account a row is about.
 
-import { el, setText, setTitle } from "./dom.js";
+import { el, hoverTitle, setText } from "./dom.js";
 
 // What can be said of an account beside its name; an active one needs no word.
 export const ACCOUNT_STATES = {
@@ -13,9 +13,10 @@ export const ACCOUNT_STATES = {
 export function accountCell(td) {
   const [name, state] = [el("span", { class: "name" }), el("span", { class: "user" })];
   td.append(name, " ", state);
+  const takeTitle = hoverTitle(td, ({ account, state }) => `${account}: ${ACCOUNT_STATES[state] ?? state}`);
   return (row) => {
     setText(name, row.account);
     setText(state, row.state === "active" ? "" : row.state);
-    setTitle(td, `${row.account}: ${ACCOUNT_STATES[row.state] ?? row.state}`);
+    takeTitle(row);
   };
 }

@@ -1,18 +1,22 @@
 // The cells that show which bot a row is about.
 
-import { el, setText, setTitle } from "./dom.js";
+import { el, hoverTitle, setText } from "./dom.js";
 import { productName, visible } from "./format.js";
 
 // The client's name without its comment, and the user's id below it; the title has all that the client said of itself.
 function botCell(td) {
   const [name, user] = [el("bdi", { class: "name" }), el("bdi", { class: "user" })];
   td.append(el("div", {}, name, " ", user));
-  return ({ clientName, userAgent, userId }) => {
+  const takeTitle = hoverTitle(td, fullName);
+  return (row) => {
+    const { clientName, userAgent, userId } = row;
     setText(name, visible(productName(clientName || userAgent || (userId ? "" : "unnamed"))));
     name.classList.toggle("idle", !clientName);
     setText(user, visible(userId));
-    setTitle(td, [clientName, userId && `user ${userId}`, userAgent].filter(Boolean).map(visible).join("\n"));
+    takeTitle(row);
   };
 }
+
+const fullName = ({ clientName, userAgent, userId }) => [clientName, userId && `user ${userId}`, userAgent].filter(Boolean).map(visible).join("\n");
 
 export const botCells = { reads: ["clientName", "userAgent", "userId"], cell: botCell };

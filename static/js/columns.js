@@ -1,17 +1,15 @@
 // The kinds of columns that tables are made of; table.js says what a column has.
 
-import { setFigure, setText } from "./dom.js";
+import { hoverTitle, setText } from "./dom.js";
 import { rate } from "./format.js";
 
-// A cell that shows the figure `read(row)`. Its title is there while the pointer is: to set all titles costs more than the texts.
+// A cell that shows the figure `read(row)`.
 export const figureCell = (read) => (td) => {
-  let figure = {};
-  td.addEventListener("pointerenter", () => setFigure(td, figure));
-  td.addEventListener("pointerleave", () => td.removeAttribute("title"));
+  const takeTitle = hoverTitle(td, ({ title = "" }) => title);
   return (row) => {
-    figure = read(row);
-    if (td.title) setFigure(td, figure);
-    else setText(td, figure.text);
+    const figure = read(row);
+    setText(td, figure.text);
+    takeTitle(figure);
   };
 };
 

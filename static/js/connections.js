@@ -4,7 +4,7 @@ import { botCells } from "./bot-cell.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
-import { byId, el, setFigure, setText, setTitle } from "./dom.js";
+import { byId, el, hoverTitle, setFigure, setText, setTitle } from "./dom.js";
 import { bytes, count, duration, integer, plural, time } from "./format.js";
 import { showHistory } from "./history.js";
 import { STATES, labelOf, stateOf } from "./node-state.js";
@@ -89,6 +89,7 @@ const nodeLabel = ({ node, version, backend }) => (node ? labelOf({ name: node, 
 function nodeCell(td) {
   const [version, label, takeovers] = [el("span"), el("span"), el("span")];
   td.append(version, " ", label, takeovers);
+  const takeTitle = hoverTitle(td, nodeTitle);
   return (row) => {
     version.className = row.version ? `badge ${row.version}` : "idle";
     setText(version, row.version ?? "none yet");
@@ -96,7 +97,8 @@ function nodeCell(td) {
     setText(label, nodeLabel(row));
     takeovers.className = row.takingOver ? "down" : "idle";
     setText(takeovers, takeoversMark(row));
-    setTitle(td, [row.node && `${row.node} at ${row.backend}`, takeoversTitle(row)].filter(Boolean).join("; "));
+    setTitle(takeovers, takeoversTitle(row));
+    takeTitle(row);
   };
 }
 
@@ -104,6 +106,8 @@ function takeoversMark({ takingOver, takeovers }) {
   if (takingOver) return " is lost";
   return takeovers ? ` \u21bb${integer(takeovers)}` : "";
 }
+
+const nodeTitle = (row) => [row.node && `${row.node} at ${row.backend}`, takeoversTitle(row)].filter(Boolean).join("; ");
 
 function takeoversTitle({ takingOver, takeovers }) {
   if (takingOver) return "it is lost, and a node that takes over is sought";

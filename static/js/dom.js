@@ -30,6 +30,18 @@ export function setTitle(node, title) {
   if (node.title !== title) node.title = title;
 }
 
+// Returns the function that takes the item whose title, `titleOf(item)`, is there while the pointer is: in a table, to set
+// all titles costs more than the texts.
+export function hoverTitle(node, titleOf) {
+  let shown;
+  node.addEventListener("pointerenter", () => setTitle(node, titleOf(shown)));
+  node.addEventListener("pointerleave", () => node.removeAttribute("title"));
+  return (item) => {
+    shown = item;
+    if (node.title) setTitle(node, titleOf(item));
+  };
+}
+
 // A figure is what the functions of format.js return: a text and, where it says more, a title.
 export function setFigure(node, { text, title = "" }) {
   setText(node, text);

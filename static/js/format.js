@@ -33,12 +33,13 @@ export function fullTime(time) {
   return fullTimes.get(time);
 }
 
-// The two largest units, as in "3d 4h".
+// The two largest units, as in "3d 4h"; seconds where there is no larger one.
 export function duration(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
-  const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "m"], [seconds % 60, "s"]];
+  if (seconds < 60) return `${seconds}s`;
+  const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "m"]];
   const first = parts.findIndex(([value]) => value > 0);
-  return parts.slice(first < 0 ? 3 : first).slice(0, 2).map(([value, unit]) => value + unit).join("\u00a0");
+  return parts.slice(first).slice(0, 2).map(([value, unit]) => value + unit).join("\u00a0");
 }
 
 function scaled(value, units) {

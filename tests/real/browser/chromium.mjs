@@ -120,13 +120,18 @@ export async function tick(page) {
   await until("a tick", async () => (await shown()) !== before);
 }
 
-// The exact values of a column, which are in the titles while the pointer is there.
-export const exact = (page, column) => page.$$eval(`#table td.${column}`, (cells) => cells.map((cell) => {
+// Each cell of a column with its title, which is there while the pointer is.
+export const cells = (page, column) => page.$$eval(`#table td.${column}`, (all) => all.map((cell) => {
   cell.dispatchEvent(new PointerEvent("pointerenter"));
-  const { title } = cell.title ? cell : cell.querySelector("[title]");
+  const { title, innerText } = cell;
   cell.dispatchEvent(new PointerEvent("pointerleave"));
-  return Number(title.replace(/\D/g, ""));
+  return { title, text: innerText };
 }));
+
+export const titles = async (page, column) => (await cells(page, column)).map(({ title }) => title);
+
+// The exact values of a column.
+export const exact = async (page, column) => (await titles(page, column)).map((title) => Number(title.replace(/\D/g, "")));
 
 export async function isAccessible(page, what) {
   await page.evaluate(axe);

@@ -1,6 +1,6 @@
 // The scenario `nodes`: how the pages show several nodes, and how they drain them.
 
-import { DESK, PHONE, WIDTHS, alter, check, close, expected, fits, isAccessible, open, step, text, texts, tick, until } from "./chromium.mjs";
+import { DESK, PHONE, WIDTHS, alter, cells, check, close, expected, fits, isAccessible, open, step, text, texts, tick, until } from "./chromium.mjs";
 
 export async function nodes() {
   await nodeColumn();
@@ -29,8 +29,7 @@ async function nodeColumn() {
   // WebSockets stay.
   await page.check("#kind input[value=websocket]", { force: true });
   await until("WebSockets alone", async () => (await texts(page, "#table td.kind")).every((kind) => kind === "WebSocket"));
-  const shown = await page.$$eval("#table td.node", (cells) => cells.map((cell) => [cell.innerText, cell.title]));
-  for (const [name, title] of shown) {
+  for (const { text: name, title } of await cells(page, "node")) {
     const matches = name.startsWith("v4") ? name.match(/^v4\s+(eu[12])$/) : name.match(/^v3\s+127\.0\.0\.1:\d+$/);
     check(matches && title.match(new RegExp(`^${matches[1] ?? "v3"} at 127\\.0\\.0\\.1:\\d+$`)), `a node and its address, not ${name} with the title ${title}`);
   }
@@ -288,7 +287,8 @@ async function nodesGoDown(page) {
   };
   await goesDown("eu2");
   await until("eu2 to say what has become of its sessions", async () => (await hint(page, "eu2", "Takeovers: \\d+ taken over with \\d+.players?\\.").isVisible()));
-  await until("rows that were taken over", async () => (await other.$$eval("#table td.node", (cells) => cells.filter((cell) => /^v4\s+eu1 \u21bb1$/.test(cell.innerText) && /; taken over 1.time$/.test(cell.title)).length)) > 0);
+  await until("rows that were taken over", async () => (await cells(other, "node")).some(({ text, title }) => /^v4\s+eu1 \u21bb1$/.test(text) && /; taken over 1.time$/.test(title)));
+  check((await other.locator("#table td.node span[title='taken over 1\u00a0time']").count()) > 0, "words for the mark of a takeover, without a pointer");
   await isAccessible(other, "rows that were taken over");
   check((await text(page, "#verdict-word")) === "Degraded" && (await text(page, "#verdict-why")) === "Lavalink v4: eu2 is down.", "a verdict that names the node");
   check((await card(page, "eu2").locator(".error").innerText()).includes("LAVALINK_V4_NODES"), "what to do about it");
@@ -303,7 +303,7 @@ async function nodesGoDown(page) {
 
   await goesDown("eu1");
   await until("eu1 to say which sessions have no node", async () => (await hint(page, "eu1", "Takeovers: \\d+.sessions? waiting for a node").isVisible()));
-  await until("rows without a node", async () => (await other.$$eval("#table td.node", (cells) => cells.filter((cell) => /^v4\s+eu1 is lost$/.test(cell.innerText) && cell.title.endsWith("; it is lost, and a node that takes over is sought")).length)) > 0);
+  await until("rows without a node", async () => (await cells(other, "node")).some(({ text, title }) => /^v4\s+eu1 is lost$/.test(text) && title.endsWith("; it is lost, and a node that takes over is sought")));
   await isAccessible(other, "rows without a node");
   check((await text(page, "#verdict-why")) === "Lavalink v4 is down: eu1, eu2.", "a verdict about the version");
   await until("a banner about the version", async () => (await text(other, "#trouble")).startsWith("Lavalink v4 is down: eu1, eu2."));

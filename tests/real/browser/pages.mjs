@@ -19,7 +19,7 @@
 
 import { readFileSync } from "node:fs";
 
-import { DESK, PHONE, STATS, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, open, password, pause, repeated, rowHeights, rows, run, step, text, texts, tick, until } from "./chromium.mjs";
+import { DESK, PHONE, STATS, WIDTHS, alter, check, close, exact, expected, fits, isAccessible, open, password, pause, repeated, rowHeights, rows, run, step, text, texts, tick, titles, until } from "./chromium.mjs";
 import { history } from "./history.mjs";
 import { many } from "./many.mjs";
 import { nodes } from "./nodes.mjs";
@@ -33,6 +33,7 @@ async function live() {
   const page = await open("/");
   await numbersMove(page);
   await firstScreen(page);
+  await uptimes(page);
   await botNames(page);
   await search(page);
   await filters(page);
@@ -84,12 +85,23 @@ async function firstScreen(page) {
 
 const BOT = { clientName: "lavalink-client/2.5.1 (https://github.com/Tomato6966/lavalink-client)", userId: "18446744073709551615", userAgent: "" };
 
+async function uptimes(page) {
+  const shown = [[0, "0s"], [59_999, "59s"], [60_000, "1m"], [3_599_999, "59m"], [3_600_000, "1h\u00a00m"], [90_000_000, "1d\u00a01h"]];
+  await alter(page, (stats) => {
+    repeated(shown.length)(stats);
+    stats.connections.forEach((row, index) => (row.uptime = shown[index][0]));
+  });
+  await until("the two largest units, and seconds alone", async () => String(await texts(page, "td.uptime")) === String(shown.map(([, text]) => text)));
+  await page.unroute(STATS);
+  step("uptimes");
+}
+
 async function botNames(page) {
   await alter(page, (stats) => stats.connections.forEach((row) => Object.assign(row, BOT)));
   await until("the product's name alone", async () => (await texts(page, "td.bot .name")).every((name) => name === "lavalink-client/2.5.1"));
   check((await texts(page, "td.bot .user")).every((user) => user === BOT.userId), "the user's id");
-  const titles = await page.$$eval("td.bot", (cells) => cells.map((cell) => cell.title));
-  check(titles.every((title) => title === `${BOT.clientName}\nuser ${BOT.userId}`), `the whole name in the title, not ${titles[0]}`);
+  const names = await titles(page, "bot");
+  check(names.every((name) => name === `${BOT.clientName}\nuser ${BOT.userId}`), `the whole name in the title, not ${names[0]}`);
   for (const viewport of [DESK, PHONE]) {
     await page.setViewportSize(viewport);
     const cut = await page.$$eval("td.bot, td.bot bdi", (all) => all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent));
@@ -270,14 +282,14 @@ async function hostileAnswers() {
 async function stayText(page, names) {
   await tick(page);
   const shown = await page.$$eval("#table td.bot .name", (cells) => cells.map((cell) => cell.textContent));
-  const titles = await page.$$eval("#table td.bot", (cells) => cells.map((cell) => cell.title));
+  const full = await titles(page, "bot");
   const plain = (name) => name.replace(/[^ -~]/g, "").slice(0, 40);
   const product = (name) => name.split(" (")[0];
   for (const name of names) {
     check(shown.some((cell) => plain(cell) === plain(product(name))), `${JSON.stringify(name)} as text among ${JSON.stringify(shown)}`);
-    check(titles.some((title) => plain(title).startsWith(plain(name))), `all of ${JSON.stringify(name)} among ${JSON.stringify(titles)}`);
+    check(full.some((title) => plain(title).startsWith(plain(name))), `all of ${JSON.stringify(name)} among ${JSON.stringify(full)}`);
   }
-  check(![...shown, ...titles.map((title) => title.replaceAll("\n", ""))].some((cell) => /[\u0000-\u001f\u202a-\u202e\u2066-\u2069]/.test(cell)), "no control characters");
+  check(![...shown, ...full.map((title) => title.replaceAll("\n", ""))].some((cell) => /[\u0000-\u001f\u202a-\u202e\u2066-\u2069]/.test(cell)), "no control characters");
   check((await page.locator("main img, main script, main iframe").count()) === 0, "no elements from names");
   check((await page.evaluate(() => window.harmed)) === undefined, "no script from names");
   check((await rowHeights(page)).size === 1, "rows of one height");
