@@ -3,7 +3,7 @@
 import { ACCOUNT_STATES } from "./account-cell.js";
 import { figureCell, numberColumn } from "./columns.js";
 import { el, setText, setTitle } from "./dom.js";
-import { count, date, duration, fullTime, integer, sortable } from "./format.js";
+import { count, date, integer, sortable, timeAgo } from "./format.js";
 
 const PILLS = { active: "up", expired: "faulty", disabled: "idle" };
 
@@ -53,5 +53,5 @@ const rateFigure = ({ limits }) => (limits.requestsPerSecond === null ? { text: 
 
 function lastSeen({ active, lastSeen: seen }, now) {
   if (active) return { text: "now" };
-  return seen ? { text: `${duration(now - seen)} ago`, title: fullTime(seen) } : { text: "never" };
+  return seen ? timeAgo(seen, now) : { text: "never" };
 }

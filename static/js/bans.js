@@ -2,7 +2,7 @@
 
 import { figureCell, numberColumn } from "./columns.js";
 import { el } from "./dom.js";
-import { duration, fullTime, sortable, time, visible } from "./format.js";
+import { sortable, time, timeUntil, visible } from "./format.js";
 
 // Who has banned an address.
 const BY = { rule: "a rule", page: "this page", api: "the API" };
@@ -34,8 +34,7 @@ export function bansView(now, ban, lift) {
 const reasonCell = figureCell((row) => ({ text: visible(row.reason) || "–", title: visible(row.reason) }));
 
 function end({ until }, now) {
-  if (until === null) return { text: "no end", title: "Until it is lifted" };
-  return { text: `in ${duration(until - now)}`, title: fullTime(until) };
+  return until === null ? { text: "no end", title: "Until it is lifted" } : timeUntil(until, now);
 }
 
 const liftCell = (lift) => (td) => {

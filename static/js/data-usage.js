@@ -6,7 +6,7 @@ import { fillChoice } from "./choice.js";
 import { figureCell, liveCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { csv, saveFile } from "./csv.js";
 import { byId, el, hoverTitle, setFigure, setText } from "./dom.js";
-import { bytes, count, duration, fullTime, integer, percent } from "./format.js";
+import { bytes, count, integer, momentAs, percent, timeAgo } from "./format.js";
 import { showHistory } from "./history.js";
 import { startPage } from "./page.js";
 import { recall, remember } from "./preferences.js";
@@ -98,8 +98,8 @@ function barCell(read) {
 
 // An account that was never used has no time.
 function lastSeen({ active, lastSeen: time }, now) {
-  if (active) return { text: "now", title: fullTime(now) };
-  return time ? { text: `${duration(now - time)} ago`, title: fullTime(time) } : { text: "never" };
+  if (active) return momentAs("now", now);
+  return time ? timeAgo(time, now) : { text: "never" };
 }
 
 function showTotals({ totals }, all) {

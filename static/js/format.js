@@ -1,4 +1,5 @@
-// Numbers, times and names as the pages show them. A figure is { text, title }: the title has the exact value.
+// Numbers, times and names as the pages show them. A figure is { text, title }: the title has the exact value. Titles are
+// getters, because few of them are ever read.
 
 import { preferences } from "./preferences.js";
 
@@ -21,17 +22,9 @@ export const integer = (value) => whole.format(value);
 export const percent = (part) => percentage.format(part);
 export const clockTime = (time) => clock.format(time);
 export const hourMinute = (time) => minute.format(time);
+export const fullTime = (time) => long.format(time);
 export const dayMonth = (time) => dayOnly.format(time);
 export const plural = (value, one, many = `${one}s`) => `${whole.format(value)}\u00a0${value === 1 ? one : many}`;
-
-// To write a full time takes longer than all else of a table's row, so the last ones are kept.
-const fullTimes = new Map();
-
-export function fullTime(time) {
-  if (fullTimes.size > 1000) fullTimes.clear();
-  if (!fullTimes.has(time)) fullTimes.set(time, long.format(time));
-  return fullTimes.get(time);
-}
 
 // The two largest units, as in "3d 4h"; seconds where there is no larger one.
 export function duration(milliseconds) {
@@ -61,25 +54,40 @@ export const sortable = (text) => text.toLowerCase().replace(/\d+/g, (digits) =>
 
 export const count = (value) => ({ text: whole.format(value) });
 
-export const bytes = (value) => ({ text: scaled(value, BYTES), title: `${whole.format(value)} bytes` });
+export const bytes = (value) => ({
+  text: scaled(value, BYTES),
+  get title() {
+    return `${whole.format(value)} bytes`;
+  },
+});
 
 export function rate(value) {
   const bits = preferences.unit === "bits";
   return {
     text: `${bits ? scaled(value * 8, BITS) : scaled(value, BYTES)}/s`,
-    title: bits ? `${whole.format(value * 8)} bits per second` : `${whole.format(value)} bytes per second`,
+    get title() {
+      return bits ? `${whole.format(value * 8)} bits per second` : `${whole.format(value)} bytes per second`;
+    },
   };
 }
 
 export const responseTime = (milliseconds) => ({ text: `${rounded.format(milliseconds)} ms` });
 
-export function time(milliseconds) {
-  const date = new Date(milliseconds);
-  const isToday = date.toDateString() === new Date().toDateString();
-  return { text: (isToday ? clock : day).format(date), title: fullTime(milliseconds) };
-}
+// Other words for a time.
+export const momentAs = (text, time) => ({
+  text,
+  get title() {
+    return fullTime(time);
+  },
+});
 
-export const date = (milliseconds) => ({ text: dayOfYear.format(milliseconds), title: fullTime(milliseconds) });
+export const time = (past) => momentAs((past < new Date().setHours(0, 0, 0, 0) ? day : clock).format(past), past);
+
+export const date = (time) => momentAs(dayOfYear.format(time), time);
+
+export const timeAgo = (past, now) => momentAs(`${duration(now - past)} ago`, past);
+
+export const timeUntil = (future, now) => momentAs(`in ${duration(future - now)}`, future);
 
 // A dash for what is not known.
 export const orDash = (value, format) => (value === null ? { text: "–" } : format(value));

@@ -1,6 +1,6 @@
 // The panels of the page "Security" about refusals: their reasons, and the addresses that were refused most.
 
-import { el, setFigure, setText, setTitle } from "./dom.js";
+import { el, hoverTitle, setFigure, setText } from "./dom.js";
 import { END_REASONS } from "./end-reasons.js";
 import { count, fullTime } from "./format.js";
 import { minuteBars } from "./minute-bars.js";
@@ -37,10 +37,11 @@ const drawAddress = (ban) => ({ address }) => {
   const pill = el("span", { class: "pill down" }, "banned");
   const exempt = el("span", { class: "meaning", title: "Loopback and trusted fronts are never banned" }, "exempt");
   const head = el("th", { scope: "row" }, el("code", {}, address), " ", meaning);
+  const takeTitle = hoverTitle(head, ({ lastSeen }) => `last at ${fullTime(lastSeen)}`);
   const fill = (row) => {
     setFigure(times, count(row.lastHour));
     setText(meaning, END_REASONS[row.reason] ?? row.reason);
-    setTitle(head, `last at ${fullTime(row.lastSeen)}`);
+    takeTitle(row);
     button.hidden = row.banned || !row.bannable;
     pill.hidden = !row.banned;
     exempt.hidden = row.banned || row.bannable;

@@ -6,7 +6,7 @@ import { integer, plural } from "./format.js";
 import { preferences, recall, remember } from "./preferences.js";
 import { held, select } from "./select.js";
 
-const MORE = 2; // rows that exist above and below those in sight
+const MORE = 1; // rows that exist above and below those in sight
 const SPARE = 20; // rows that are asked for above and below those that exist
 const ORDER_LASTS = 4_500; // in ms: as long as the rates' five seconds, less what a refresh may come early
 const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
