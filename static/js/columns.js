@@ -1,24 +1,21 @@
 // The kinds of columns that tables are made of; table.js says what a column has.
 
-import { hoverTitle, setText } from "./dom.js";
+import { figureIn } from "./dom.js";
 import { rate } from "./format.js";
 
 // A cell that shows the figure `read(row)`.
 export const figureCell = (read) => (td) => {
-  const takeTitle = hoverTitle(td, ({ title = "" }) => title);
-  return (row) => {
-    const figure = read(row);
-    setText(td, figure.text);
-    takeTitle(figure);
-  };
+  const show = figureIn(td);
+  return (row) => show(read(row));
 };
 
 // A cell that shows a number, and shows zero, its usual value, in a quieter colour.
 export const liveCell = (read, format) => (td) => {
-  const fill = figureCell((row) => format(read(row)))(td);
+  const show = figureIn(td);
   return (row) => {
-    fill(row);
-    td.classList.toggle("idle", read(row) === 0);
+    const value = read(row);
+    show(format(value));
+    td.classList.toggle("idle", value === 0);
   };
 };
 

@@ -5,7 +5,7 @@ import { ApiError, readJson } from "./api.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, liveCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { csv, saveFile } from "./csv.js";
-import { byId, el, hoverTitle, setFigure, setText } from "./dom.js";
+import { byId, el, figureIn, setFigure, setText } from "./dom.js";
 import { bytes, count, integer, momentAs, percent, timeAgo } from "./format.js";
 import { showHistory } from "./history.js";
 import { startPage } from "./page.js";
@@ -85,12 +85,10 @@ function barCell(read) {
     const bar = el("span", { class: "fill" });
     const text = el("span");
     td.append(text, el("span", { class: "bar", "aria-hidden": "true" }, bar));
-    const takeTitle = hoverTitle(td, ({ title }) => title);
+    const show = figureIn(td, text);
     return (row) => {
       const [value, top] = read(row);
-      const figure = bytes(value);
-      setText(text, figure.text);
-      takeTitle(figure);
+      show(bytes(value));
       bar.style.width = `${top ? (100 * value) / top : 0}%`;
     };
   };

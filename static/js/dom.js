@@ -48,6 +48,15 @@ export function setFigure(node, { text, title = "" }) {
   setTitle(node, title);
 }
 
+// The same for a cell of a table, of which `text` may be a part: returns the function that shows a figure in it.
+export function figureIn(cell, text = cell) {
+  const takeTitle = hoverTitle(cell, ({ title = "" }) => title);
+  return (figure) => {
+    setText(text, figure.text);
+    takeTitle(figure);
+  };
+}
+
 // Keeps one child per item, found again by its key, so that a selection or the focus in it survives.
 // `create(item)` returns the child's `node` and `fill(item)`, which shows an item in it.
 export function updateChildren(parent, items, key, create) {

@@ -1,5 +1,4 @@
-// Numbers, times and names as the pages show them. A figure is { text, title }: the title has the exact value. Titles are
-// getters, because few of them are ever read.
+// Numbers, times and names as the pages show them. A figure is { text, title }: the title has the exact value.
 
 import { preferences } from "./preferences.js";
 
@@ -52,34 +51,28 @@ export const sortable = (text) => text.toLowerCase().replace(/\d+/g, (digits) =>
 
 // ---- Figures ----
 
-export const count = (value) => ({ text: whole.format(value) });
-
-export const bytes = (value) => ({
-  text: scaled(value, BYTES),
+// Few titles are ever read, so each is written when it is.
+const titled = (text, writeTitle) => ({
+  text,
   get title() {
-    return `${whole.format(value)} bytes`;
+    return writeTitle();
   },
 });
 
+export const count = (value) => ({ text: whole.format(value) });
+
+export const bytes = (value) => titled(scaled(value, BYTES), () => `${whole.format(value)} bytes`);
+
 export function rate(value) {
-  const bits = preferences.unit === "bits";
-  return {
-    text: `${bits ? scaled(value * 8, BITS) : scaled(value, BYTES)}/s`,
-    get title() {
-      return bits ? `${whole.format(value * 8)} bits per second` : `${whole.format(value)} bytes per second`;
-    },
-  };
+  return preferences.unit === "bits"
+    ? titled(`${scaled(value * 8, BITS)}/s`, () => `${whole.format(value * 8)} bits per second`)
+    : titled(`${scaled(value, BYTES)}/s`, () => `${whole.format(value)} bytes per second`);
 }
 
 export const responseTime = (milliseconds) => ({ text: `${rounded.format(milliseconds)} ms` });
 
-// Other words for a time.
-export const momentAs = (text, time) => ({
-  text,
-  get title() {
-    return fullTime(time);
-  },
-});
+// Any words for a time, with the full time as their title.
+export const momentAs = (text, time) => titled(text, () => fullTime(time));
 
 export const time = (past) => momentAs((past < new Date().setHours(0, 0, 0, 0) ? day : clock).format(past), past);
 

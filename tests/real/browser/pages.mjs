@@ -83,8 +83,6 @@ async function firstScreen(page) {
   step("first-screen");
 }
 
-const BOT = { clientName: "lavalink-client/2.5.1 (https://github.com/Tomato6966/lavalink-client)", userId: "18446744073709551615", userAgent: "" };
-
 async function uptimes(page) {
   const shown = [[0, "0s"], [59_999, "59s"], [60_000, "1m"], [3_599_999, "59m"], [3_600_000, "1h\u00a00m"], [90_000_000, "1d\u00a01h"]];
   await alter(page, (stats) => {
@@ -95,6 +93,8 @@ async function uptimes(page) {
   await page.unroute(STATS);
   step("uptimes");
 }
+
+const BOT = { clientName: "lavalink-client/2.5.1 (https://github.com/Tomato6966/lavalink-client)", userId: "18446744073709551615", userAgent: "" };
 
 async function botNames(page) {
   await alter(page, (stats) => stats.connections.forEach((row) => Object.assign(row, BOT)));
