@@ -295,6 +295,20 @@ fn a_window_has_the_rows_that_are_asked_for_and_their_number() {
 }
 
 #[test]
+fn health_comes_along_with_the_statistics_where_it_is_asked_for() {
+    let (proxy, _v3, _v4) = before_nodes(&[]);
+    let alone = get(&proxy, "/api/health").json();
+    for (query, without) in [("", "/api/stats"), ("limit=0&", "/api/stats?limit=0")] {
+        let stats = get(&proxy, &format!("/api/stats?{query}health=true")).json();
+        assert_eq!(keys(&stats["health"]), keys(&alone), "{query}");
+        assert_eq!(stats["health"]["nodes"][0]["name"], alone["nodes"][0]["name"]);
+        let others: Vec<_> = keys(&stats).into_iter().filter(|key| *key != "health").collect();
+        assert_eq!(keys(&get(&proxy, without).json()), others);
+    }
+    assert_eq!(get(&proxy, "/api/stats?health=false").json().get("health"), None);
+}
+
+#[test]
 fn usage_comes_in_parts_with_what_all_of_it_makes() {
     let proxy = Proxy::start(&[]);
     let ledger = proxy.server.ledger();

@@ -131,9 +131,14 @@ fn check<'p>(request: &Request, path: &'p str, loopback: bool) -> Result<Resourc
 fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &Site) -> Result<Answer, Refusal> {
     let sources = &site.sources;
     let bad_request = |fault| Refusal::new(400, fault);
-    let health = || json(200, &Health::of(sources, Process::measure(&site.load)));
+    let health_of = || Health::of(sources, Process::measure(&site.load));
+    let health = || json(200, &health_of());
+    let asks = |parameter| query.split('&').any(|pair| pair == parameter);
     Ok(match *resource {
-        Resource::Stats => lists::stats(&sources.ledger, query).map_err(bad_request)?,
+        Resource::Stats => {
+            let health = asks("health=true").then(health_of);
+            lists::stats(&sources.ledger, query, health).map_err(bad_request)?
+        }
         Resource::Connections => lists::connections(&sources.ledger, query).map_err(bad_request)?,
         Resource::DataUsage => lists::data_usage(&sources.ledger, query).map_err(bad_request)?,
         Resource::Bots => lists::bots(&sources.ledger, query).map_err(bad_request)?,
@@ -149,7 +154,7 @@ fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &S
             health()
         }
         Resource::Node(name, draining) => {
-            let moves = draining && query.split('&').any(|pair| pair == "move=true");
+            let moves = draining && asks("move=true");
             health::set_draining(sources, name, draining, moves)?;
             health()
         }

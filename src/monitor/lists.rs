@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::accounts::{self, AccountRow};
 use super::answer::{Answer, json};
 use super::filter::Filter;
+use super::health::Health;
 use super::window::{Part, Row, Window};
 use super::{Sources, VERSION};
 use crate::ledger::{Amount, BotRow, ConnectionRow, Ledger, Snapshot, Totals, UsageRow, Used};
@@ -15,18 +16,18 @@ use crate::ledger::{Amount, BotRow, ConnectionRow, Ledger, Snapshot, Totals, Usa
 /// What is wrong with a query, and what is expected.
 type Fault = Cow<'static, str>;
 
-/// Everything that the filter takes; with a window, its connections and the totals.
+/// Everything that the filter takes; with a window, its connections and the totals. `health` comes along, if it is wanted.
 ///
 /// # Errors
 /// What is wrong with the query, and what is expected.
-pub fn stats(ledger: &Ledger, query: &str) -> Result<Answer, Fault> {
+pub fn stats(ledger: &Ledger, query: &str, health: Option<Health<'_>>) -> Result<Answer, Fault> {
     let (filter, window) = (Filter::parse(query)?, Window::parse(query)?);
     let Some(window) = window else {
-        return Ok(json(200, &Stats { version: VERSION, snapshot: filtered(ledger, &filter) }));
+        return Ok(json(200, &Stats { version: VERSION, snapshot: filtered(ledger, &filter), health }));
     };
     let Snapshot { started_at, since, now, uptime, totals, connections, ended, .. } = ledger.snapshot_of_connections();
     let part = part(connections, &filter, &window);
-    Ok(json(200, &StatsOfPart { version: VERSION, started_at, since, now, uptime, totals, part, ended }))
+    Ok(json(200, &StatsOfPart { version: VERSION, started_at, since, now, uptime, totals, part, ended, health }))
 }
 
 /// The live connections alone.
@@ -95,16 +96,18 @@ fn part(mut connections: Vec<ConnectionRow>, filter: &Filter, window: &Window<Co
 }
 
 #[derive(Serialize)]
-struct Stats {
+struct Stats<'s> {
     version: &'static str,
     #[serde(flatten)]
     snapshot: Snapshot,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health<'s>>,
 }
 
 /// The usage of addresses is not in it: it is as long as the list that the window cuts short.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StatsOfPart {
+struct StatsOfPart<'s> {
     version: &'static str,
     started_at: u64,
     since: u64,
@@ -114,6 +117,8 @@ struct StatsOfPart {
     #[serde(flatten)]
     part: Part<ConnectionRow>,
     ended: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health<'s>>,
 }
 
 #[derive(Serialize)]

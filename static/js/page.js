@@ -17,19 +17,25 @@ export function startPage(name, create, healthLasts = HEALTH_LASTS) {
   const page = create(() => feed.restart(), () => feed.more());
   let health;
   let due = 0;
-  const readHealth = async () => {
-    if (Date.now() < due) return health;
-    health = await readJson("api/health");
+  const read = async () => {
+    if (Date.now() < due) return Promise.all(page.paths.map((path) => readJson(path)));
+    const answers = await Promise.all(withHealth(page.paths).map((path) => readJson(path)));
+    health = answers.find((answer) => answer.health)?.health ?? answers.pop();
     due = Date.now() + healthLasts;
-    return health;
+    return answers;
   };
-  const read = () => Promise.all([...page.paths.map((path) => readJson(path)), readHealth()]);
   const show = (...answers) => {
-    page.show(...answers);
+    page.show(...answers, health);
     showSummary(health);
   };
   feed = new Feed(read, show, showState);
   connectControls(feed);
   showState("connecting");
   feed.refresh();
+}
+
+// The statistics bring health along: a page that reads them asks once.
+function withHealth(paths) {
+  const isStats = (path) => path.startsWith("api/stats?");
+  return paths.some(isStats) ? paths.map((path) => (isStats(path) ? `${path}&health=true` : path)) : [...paths, "api/health"];
 }

@@ -252,7 +252,8 @@ function twenty(health) {
 async function twentyNodes() {
   for (const path of ["/health", "/"]) {
     const page = await open(path);
-    await alter(page, twenty, "**/api/health");
+    if (path === "/health") await alter(page, twenty, "**/api/health");
+    else await alter(page, ({ health }) => health && twenty(health));
     await tick(page);
     if (path === "/health") await until("twenty cards", async () => (await page.locator("#nodes .card").count()) === 20);
     for (const viewport of [DESK, ...WIDTHS]) {
