@@ -6,7 +6,7 @@ import { productName, visible } from "./format.js";
 // The client's name without its comment, and the user's id below it; the title has all that the client said of itself.
 function botCell(td) {
   const [name, user] = [el("bdi", { class: "name" }), el("bdi", { class: "user" })];
-  td.append(el("div", {}, name, " ", user));
+  td.append(name, " ", user);
   const takeTitle = hoverTitle(td, fullName);
   return (row) => {
     const { clientName, userAgent, userId } = row;
