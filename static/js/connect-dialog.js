@@ -16,6 +16,7 @@ export function connectDialog() {
 
   const showSettings = () => {
     if (!listeners.length) return;
+    updateChildren(byId("listeners"), listeners, ({ text }) => text, drawListener);
     const wanted = LIBRARIES.find(({ name }) => name === library.value);
     const { listener, note, problem } = listenerFor(wanted, listeners, health);
     setText(byId("library-note"), note);
@@ -23,7 +24,10 @@ export function connectDialog() {
     setText(byId("settings"), wanted.write(listener));
   };
   const address = () => mainListener(listeners)?.text ?? "the bots' address";
-  const open = () => dialog.showModal();
+  const open = () => {
+    showSettings();
+    dialog.showModal();
+  };
 
   library.addEventListener("change", () => {
     remember("library", library.value);
@@ -42,8 +46,7 @@ export function connectDialog() {
       health = now;
       listeners = health.listeners.filter(({ name }) => name !== "web").map(reachable);
       setText(byId("address"), address());
-      updateChildren(byId("listeners"), listeners, ({ text }) => text, drawListener);
-      showSettings();
+      if (dialog.open) showSettings();
     },
   };
 }

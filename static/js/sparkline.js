@@ -4,11 +4,13 @@ import { svg } from "./dom.js";
 
 const SPAN = 60_000; // what a sparkline shows, in ms
 const LEAST = 4_500; // between two samples, in ms: a rate is that of the last five seconds
+const [WIDTH, HEIGHT, EDGE] = [600, 200, 10]; // of the drawing, in its own units
 const FULL_HEIGHT = 200; // the least peak that is drawn at full height, in bytes per second
 
 // The rates of each row. A row has no gaps until it ends, so its last sample belongs to the last time.
 export class History {
   times = [];
+  places = []; // of the times in the drawing
   samples = new Map();
 
   // Another start means another process, which numbers its connections anew.
@@ -18,6 +20,7 @@ export class History {
     if (isDue) {
       this.times.push(now);
       while (this.times[0] < now - SPAN) this.times.shift();
+      this.places = this.times.map((time) => Math.round(WIDTH - ((now - time) / SPAN) * WIDTH));
     }
     const next = new Map();
     for (const { id, rateIn, rateOut } of rows) {
@@ -41,26 +44,24 @@ export class History {
 // One line for each of `directions`, "in" and "out".
 export function sparkline(directions) {
   const lines = directions.map((direction) => svg("polyline", { class: direction }));
-  const node = svg("svg", { class: "spark", viewBox: "0 0 60 20", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+  const node = svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+  const drawn = [];
   const fill = (history, id) => {
     const samples = history.of(id);
     const peak = directions.reduce((most, direction) => Math.max(most, ...samples[direction]), FULL_HEIGHT);
     directions.forEach((direction, index) => {
-      const points = outline(history.times, samples[direction], peak);
+      const points = outline(history.places, samples[direction], peak);
       // A line that is set anew is laid out and painted anew.
-      if (lines[index].getAttribute("points") !== points) lines[index].setAttribute("points", points);
+      if (drawn[index] !== points) lines[index].setAttribute("points", (drawn[index] = points));
     });
   };
   return { node, fill };
 }
 
-function outline(times, values, peak) {
-  const offset = times.length - values.length;
-  const points = values.map((value, index) => ({
-    x: (60 - (times.at(-1) - times[offset + index]) / 1000).toFixed(1),
-    y: (19 - (value / peak) * 18).toFixed(1),
-  }));
-  if (points.length === 1) points.unshift({ ...points[0], x: 58 });
-  const isNeeded = ({ y }, index) => y !== points[index - 1]?.y || y !== points[index + 1]?.y;
-  return points.filter(isNeeded).map(({ x, y }) => `${x} ${y}`).join(" ");
+function outline(places, values, peak) {
+  const offset = places.length - values.length;
+  const heights = values.map((value) => Math.round(HEIGHT - EDGE - (value / peak) * (HEIGHT - 2 * EDGE)));
+  if (heights.length === 1) return `${WIDTH - 20} ${heights[0]} ${WIDTH} ${heights[0]}`;
+  const isNeeded = (y, index) => y !== heights[index - 1] || y !== heights[index + 1];
+  return heights.map((y, index) => (isNeeded(y, index) ? `${places[offset + index]} ${y}` : "")).filter(Boolean).join(" ");
 }
