@@ -18,10 +18,13 @@ export function startPage(name, create, healthLasts = HEALTH_LASTS) {
   let health;
   let due = 0;
   const read = async () => {
-    if (Date.now() < due) return Promise.all(page.paths.map((path) => readJson(path)));
-    const answers = await Promise.all(withHealth(page.paths).map((path) => readJson(path)));
-    health = answers.find((answer) => answer.health)?.health ?? answers.pop();
-    due = Date.now() + healthLasts;
+    const isDue = Date.now() >= due;
+    const paths = isDue ? withHealth(page.paths) : page.paths;
+    const answers = await Promise.all(paths.map((path) => readJson(path)));
+    if (isDue) {
+      health = answers.find((answer) => answer.health)?.health ?? answers.pop();
+      due = Date.now() + healthLasts;
+    }
     return answers;
   };
   const show = (...answers) => {
