@@ -18,18 +18,25 @@ export class ApiError extends Error {
   }
 }
 
+// The address of a page opened as http://user:password@host/ has both in it, and fetch refuses such addresses.
+const BASE = new URL(document.baseURI);
+BASE.username = BASE.password = "";
+
 export async function readJson(path, options) {
-  // The address of a page opened as http://user:password@host/ has both in it, and fetch refuses such addresses.
-  const url = new URL(path, document.baseURI);
-  url.username = url.password = "";
+  const abort = new AbortController();
+  const timer = setTimeout(() => abort.abort(), TIMEOUT);
   let response;
+  let message;
   try {
-    response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT), ...options });
+    response = await fetch(new URL(path, BASE), { cache: "no-store", signal: abort.signal, ...options });
     if (response.ok) return await response.json();
-  } catch (error) {
-    throw new ApiError(error.name === "TimeoutError" ? "late" : "gone");
+    message = await messageOf(response);
+  } catch {
+    throw new ApiError(abort.signal.aborted ? "late" : "gone");
+  } finally {
+    clearTimeout(timer);
   }
-  throw new ApiError(response.status === 401 ? "locked" : "failing", await messageOf(response));
+  throw new ApiError(response.status === 401 ? "locked" : "failing", message);
 }
 
 const HEADERS = { "X-Requested-With": "lavaproxy" };

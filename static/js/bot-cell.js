@@ -1,18 +1,22 @@
 // The cells that show which bot a row is about.
 
-import { el, hoverTitle, setText } from "./dom.js";
+import { el, hoverTitle, textIn } from "./dom.js";
 import { productName, visible } from "./format.js";
 
 // The client's name without its comment, and the user's id below it; the title has all that the client said of itself.
 function botCell(td) {
   const [name, user] = [el("bdi", { class: "name" }), el("bdi", { class: "user" })];
   td.append(name, " ", user);
+  const [showName, showUser] = [name, user].map(textIn);
   const takeTitle = hoverTitle(td, fullName);
   return (row) => {
     const { clientName, userAgent, userId } = row;
-    setText(name, visible(productName(clientName || userAgent || (userId ? "" : "unnamed"))));
+    const shownName = clientName || userAgent || (userId ? "" : "unnamed");
+    showName(visible(productName(shownName)));
     name.classList.toggle("idle", !clientName);
-    setText(user, visible(userId));
+    name.hidden = !shownName;
+    showUser(visible(userId));
+    user.hidden = !userId;
     takeTitle(row);
   };
 }

@@ -4,20 +4,21 @@ import { botCells } from "./bot-cell.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
-import { byId, el, hoverTitle, setFigure, setText, setTitle } from "./dom.js";
-import { bytes, count, duration, integer, plural, time } from "./format.js";
+import { byId, el, hoverTitle, setText, setTitle, textIn } from "./dom.js";
+import { bytes, count, duration, integer, momentAs, plural } from "./format.js";
 import { showHistory } from "./history.js";
 import { STATES, labelOf, stateOf } from "./node-state.js";
 import { startPage } from "./page.js";
 import { History, sparkline } from "./sparkline.js";
 import { DataTable } from "./table.js";
-import { RATES_HINT, fillUnitChoice, showTraffic } from "./traffic.js";
+import { RATES_HINT, fillUnitChoice, trafficTiles } from "./traffic.js";
 
 function createPage(refresh, more) {
   const rates = new History();
   const totalRates = new History();
   const sparklines = { in: sparkline(["in"]), out: sparkline(["out"]) };
   for (const direction of ["in", "out"]) document.querySelector(`.tile.${direction}`).append(sparklines[direction].node);
+  const showTraffic = trafficTiles();
   const history = showHistory(byId("history"), "version", ["traffic", "connections"]);
   const dialog = connectDialog();
   let last;
@@ -36,6 +37,7 @@ function createPage(refresh, more) {
 
   const redraw = () => {
     showTotals(last.stats, last.health);
+    showTraffic(last.stats.totals);
     for (const direction of ["in", "out"]) sparklines[direction].fill(totalRates, 0);
     const { totals, matched, offset, connections } = last.stats;
     table.show({ all: totals.active, matched, offset, rows: connections });
@@ -73,8 +75,7 @@ function columnsWith(rates) {
     { name: "bot", label: "Bot", value: "clientName", ...botCells },
     { name: "node", label: "Node", value: "node", reads: ["node", "version", "backend", "takeovers", "takingOver"], cell: nodeCell },
     { name: "kind", label: "Kind", value: "kind", reads: ["kind"], cell: figureCell((row) => ({ text: row.kind === "websocket" ? "WebSocket" : "HTTP" })) },
-    { ...numberColumn("connectedAt", "Since"), reads: ["connectedAt"], cell: figureCell((row) => time(row.connectedAt)) },
-    { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => ({ text: duration(row.uptime) })) },
+    { ...numberColumn("uptime", "Uptime"), cell: figureCell((row) => momentAs(duration(row.uptime), row.connectedAt)) },
     sumColumn("requests", "Requests", count),
     sumColumn("bytesIn", "In", bytes, "From the bot since it connected"),
     sumColumn("bytesOut", "Out", bytes, "To the bot since it connected"),
@@ -89,14 +90,15 @@ const nodeLabel = ({ node, version, backend }) => (node ? labelOf({ name: node, 
 function nodeCell(td) {
   const [version, label, takeovers] = [el("span"), el("span"), el("span")];
   td.append(version, " ", label, takeovers);
+  const [showVersion, showLabel, showTakeovers] = [version, label, takeovers].map(textIn);
   const takeTitle = hoverTitle(td, nodeTitle);
   return (row) => {
     version.className = row.version ? `badge ${row.version}` : "idle";
-    setText(version, row.version ?? "none yet");
+    showVersion(row.version ?? "none yet");
     label.className = row.node === row.version ? "address" : "name";
-    setText(label, nodeLabel(row));
+    showLabel(nodeLabel(row));
     takeovers.className = row.takingOver ? "down" : "idle";
-    setText(takeovers, takeoversMark(row));
+    showTakeovers(takeoversMark(row));
     setTitle(takeovers, takeoversTitle(row));
     takeTitle(row);
   };
@@ -123,18 +125,17 @@ function sparklineCell(td, rates) {
 // ---- Totals ----
 
 function showTotals({ totals }, { limit, nodes }) {
-  setFigure(byId("active"), count(totals.active));
+  setText(byId("active"), integer(totals.active));
   setText(byId("active-sub"), `limit ${integer(limit.connections)}`);
   setTitle(byId("active-sub"), limit.rule);
-  setFigure(byId("websockets"), count(totals.websockets));
+  setText(byId("websockets"), integer(totals.websockets));
   setText(byId("websockets-sub"), `${integer(totals.active - totals.websockets)} plain HTTP`);
-  setFigure(byId("requests"), count(totals.requests));
+  setText(byId("requests"), integer(totals.requests));
   setText(byId("requests-sub"), plural(totals.connections, "connection"));
   for (const version of ["v3", "v4"]) {
-    setFigure(byId(version), count(totals.versions[version]));
+    setText(byId(version), integer(totals.versions[version]));
     showNodes(byId(`${version}-sub`), nodes.filter((node) => node.version === version));
   }
-  showTraffic(totals);
 }
 
 // The worst state among these nodes, and how many are in it.

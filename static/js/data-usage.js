@@ -5,13 +5,13 @@ import { ApiError, readJson } from "./api.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, liveCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { csv, saveFile } from "./csv.js";
-import { byId, el, figureIn, setFigure, setText } from "./dom.js";
+import { byId, el, figureIn, setText } from "./dom.js";
 import { bytes, count, integer, momentAs, percent, timeAgo } from "./format.js";
 import { showHistory } from "./history.js";
 import { startPage } from "./page.js";
 import { recall, remember } from "./preferences.js";
 import { DataTable } from "./table.js";
-import { RATES_HINT, fillUnitChoice, showTraffic } from "./traffic.js";
+import { RATES_HINT, fillUnitChoice, trafficTiles } from "./traffic.js";
 import { VIEWS } from "./usage-views.js";
 
 const CSV_FIGURES = ["bytesIn", "bytesOut", "rateIn", "rateOut", "active", "connections", "requests", "lastSeen"];
@@ -35,6 +35,7 @@ function createPage(refresh, more) {
   const views = Object.fromEntries(Object.entries(VIEWS).map(([by, { columns, one, many, key, empty, sortedAs }]) =>
     [by, { name: sortedAs, columns: [...columns, ...figures], key, sort: "share descending", empty: { one, many, draw: () => noUsage(empty) } }]));
 
+  const showTraffic = trafficTiles();
   const history = showHistory(byId("history"), "version", ["directions"]);
   const table = new DataTable({ table: byId("table"), ask: (isOther) => (isOther ? refresh() : more()), ...views[name] });
   const choose = (by) => {
@@ -57,6 +58,7 @@ function createPage(refresh, more) {
     const { matched, offset, all } = usage;
     table.show({ all: all.rows, matched, offset, rows: usage[VIEWS[name].list] });
     showTotals(stats, all);
+    showTraffic(stats.totals);
   };
   fillUnitChoice(() => {
     if (stats) redraw();
@@ -101,12 +103,11 @@ function lastSeen({ active, lastSeen: time }, now) {
 }
 
 function showTotals({ totals }, all) {
-  setFigure(byId("rows"), count(all.rows));
+  setText(byId("rows"), integer(all.rows));
   setText(byId("rows-sub"), `${integer(all.connected)} connected`);
-  setFigure(byId("connections"), count(totals.connections));
+  setText(byId("connections"), integer(totals.connections));
   setText(byId("connections-sub"), `${integer(totals.active)} open now`);
-  setFigure(byId("requests"), count(totals.requests));
-  showTraffic(totals);
+  setText(byId("requests"), integer(totals.requests));
 }
 
 function noUsage({ title, hint }) {

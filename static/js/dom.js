@@ -26,6 +26,15 @@ export function setText(node, text) {
   else if (firstChild.data !== text) firstChild.data = text;
 }
 
+// Returns the function that changes the text in the node: for texts that change often, since it reads nothing from the page.
+export function textIn(node) {
+  const part = node.firstChild ?? node.appendChild(new Text());
+  let shown = part.data;
+  return (text) => {
+    if (text !== shown) part.data = shown = text;
+  };
+}
+
 export function setTitle(node, title) {
   if (node.title !== title) node.title = title;
 }
@@ -34,11 +43,18 @@ export function setTitle(node, title) {
 // all titles costs more than the texts.
 export function hoverTitle(node, titleOf) {
   let shown;
-  node.addEventListener("pointerenter", () => setTitle(node, titleOf(shown)));
-  node.addEventListener("pointerleave", () => node.removeAttribute("title"));
+  let isOver = false;
+  node.addEventListener("pointerenter", () => {
+    isOver = true;
+    if (shown) setTitle(node, titleOf(shown));
+  });
+  node.addEventListener("pointerleave", () => {
+    isOver = false;
+    node.removeAttribute("title");
+  });
   return (item) => {
     shown = item;
-    if (node.title) setTitle(node, titleOf(item));
+    if (isOver) setTitle(node, titleOf(item));
   };
 }
 
@@ -48,11 +64,12 @@ export function setFigure(node, { text, title = "" }) {
   setTitle(node, title);
 }
 
-// The same for a cell of a table, of which `text` may be a part: returns the function that shows a figure in it.
-export function figureIn(cell, text = cell) {
-  const takeTitle = hoverTitle(cell, ({ title = "" }) => title);
+// The same for figures that change often: returns the function that shows a figure in the node, or in `part` of it.
+export function figureIn(node, part = node) {
+  const showText = textIn(part);
+  const takeTitle = hoverTitle(node, ({ title = "" }) => title);
   return (figure) => {
-    setText(text, figure.text);
+    showText(figure.text);
     takeTitle(figure);
   };
 }

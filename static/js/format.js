@@ -29,9 +29,10 @@ export const plural = (value, one, many = `${one}s`) => `${whole.format(value)}\
 export function duration(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   if (seconds < 60) return `${seconds}s`;
-  const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "m"]];
-  const first = parts.findIndex(([value]) => value > 0);
-  return parts.slice(first).slice(0, 2).map(([value, unit]) => value + unit).join("\u00a0");
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}m`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 24 ? `${hours}h\u00a0${minutes % 60}m` : `${Math.floor(hours / 24)}d\u00a0${hours % 24}h`;
 }
 
 function scaled(value, units) {

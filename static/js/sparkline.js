@@ -60,8 +60,16 @@ export function sparkline(directions) {
 
 function outline(places, values, peak) {
   const offset = places.length - values.length;
-  const heights = values.map((value) => Math.round(HEIGHT - EDGE - (value / peak) * (HEIGHT - 2 * EDGE)));
-  if (heights.length === 1) return `${WIDTH - 20} ${heights[0]} ${WIDTH} ${heights[0]}`;
-  const isNeeded = (y, index) => y !== heights[index - 1] || y !== heights[index + 1];
-  return heights.map((y, index) => (isNeeded(y, index) ? `${places[offset + index]} ${y}` : "")).filter(Boolean).join(" ");
+  const heightAt = (index) => Math.round(HEIGHT - EDGE - (values[index] / peak) * (HEIGHT - 2 * EDGE));
+  if (values.length === 1) return `${WIDTH - 20} ${heightAt(0)} ${WIDTH} ${heightAt(0)}`;
+  let points = "";
+  let last;
+  let y = heightAt(0);
+  for (let index = 0; index < values.length; index++) {
+    const next = heightAt(index + 1); // NaN after the last one
+    if (y !== last || y !== next) points += `${places[offset + index]} ${y} `;
+    last = y;
+    y = next;
+  }
+  return points;
 }

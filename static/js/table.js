@@ -13,8 +13,8 @@ const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 
 // A column has `name`, `label`, `value` to sort by (the name of a field or a function of the row; without it the column
 // cannot be sorted), `first` ("descending" for numbers), and `cell(td)`, which prepares a cell and returns the function
-// that shows a row in it. `reads` has the names of the fields that the cell is made of: it is left alone while they stay as
-// they are. Without it the cell is shown anew each time.
+// that shows a row in it. `reads` has the names of the fields that the cell is made of: it is left alone while they, and the
+// unit of rates, stay as they are. Without it the cell is shown anew each time.
 //
 // `name` is what the order is remembered under, `key(row)` identifies a row, `text(row)` is what the search reads, `sort` is
 // the first order, as in "bytesOut descending". `empty` has the words for `one` and `many` rows, and `draw()` for the page
@@ -27,6 +27,7 @@ export class DataTable {
   part = NONE;
   words = "";
   filters = {};
+  #rowHeight;
   #sight = { from: 0, to: 0, height: 1 };
   #asked = { from: 0, to: Infinity };
   #orderedAt = 0;
@@ -34,7 +35,7 @@ export class DataTable {
   #isSelected = false;
   #control = null;
   #revision = 0;
-  #context = "";
+  #unit = "";
   #views = new Map();
 
   constructor({ table, ask, ...view }) {
@@ -46,7 +47,11 @@ export class DataTable {
     table.setAttribute("role", "table");
     table.append(this.body);
     this.use(view);
-    for (const event of ["scroll", "resize"]) addEventListener(event, () => this.#drawSoon(), { passive: true });
+    addEventListener("scroll", () => this.#drawSoon(), { passive: true });
+    addEventListener("resize", () => {
+      this.#rowHeight = undefined;
+      this.#drawSoon();
+    });
     document.addEventListener("selectionchange", () => {
       const { isCollapsed, anchorNode } = getSelection();
       this.#isSelected = !isCollapsed && this.body.contains(anchorNode);
@@ -162,8 +167,7 @@ export class DataTable {
     if (!keepsPlaces) this.#orderedAt = Date.now();
     this.part = keepsPlaces ? held(this.part, part, this.key) : part;
     this.#revision++;
-    // What the words of a cell follow beside its row: the unit of rates, and whether a time is one of today.
-    this.#context = `${preferences.unit} ${new Date().toDateString()}`;
+    this.#unit = preferences.unit;
     const { all, matched } = part;
     this.table.setAttribute("aria-rowcount", String(matched + 1));
     const words = plural(all, this.empty.one, this.empty.many);
@@ -201,7 +205,7 @@ export class DataTable {
 
   // Finds the places of the rows in sight. To be called before the page changes: afterwards it costs another layout.
   #measure() {
-    const height = parseFloat(getComputedStyle(this.table).getPropertyValue("--row"));
+    const height = (this.#rowHeight ??= parseFloat(getComputedStyle(this.table).getPropertyValue("--row")));
     const hiddenAbove = -this.body.getBoundingClientRect().top;
     const from = Math.max(0, Math.floor(hiddenAbove / height) - MORE);
     // A table that is out of sight has rows all the same, for screen readers.
@@ -236,9 +240,9 @@ export class DataTable {
       const view = this.#viewAt(from + index, cursor);
       cursor = view.tr.nextElementSibling;
       if (view.revision === this.#revision) return;
-      const shown = view.context === this.#context ? view.row : undefined;
+      const shown = view.unit === this.#unit ? view.row : undefined;
       if (shown === row) return;
-      Object.assign(view, { revision: this.#revision, context: this.#context, row });
+      Object.assign(view, { revision: this.#revision, unit: this.#unit, row });
       this.columns.forEach(({ reads }, column) => {
         if (!shown || !reads || reads.some((field) => row[field] !== shown[field])) view.fills[column](row);
       });

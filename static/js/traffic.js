@@ -1,17 +1,21 @@
 // The totals of bytes and rates, and the switch of the rates' unit.
 
 import { fillChoice } from "./choice.js";
-import { byId, setFigure } from "./dom.js";
+import { byId, figureIn } from "./dom.js";
 import { bytes, rate } from "./format.js";
 import { prefer, preferences } from "./preferences.js";
 
 export const RATES_HINT = "Over the last five seconds";
 
-export function showTraffic({ bytesIn, bytesOut, rateIn, rateOut }) {
-  setFigure(byId("bytes-in"), bytes(bytesIn));
-  setFigure(byId("bytes-out"), bytes(bytesOut));
-  setFigure(byId("rate-in"), rate(rateIn));
-  setFigure(byId("rate-out"), rate(rateOut));
+// Returns the function that shows the traffic of the totals.
+export function trafficTiles() {
+  const [showIn, showOut, showRateIn, showRateOut] = ["bytes-in", "bytes-out", "rate-in", "rate-out"].map((id) => figureIn(byId(id)));
+  return ({ bytesIn, bytesOut, rateIn, rateOut }) => {
+    showIn(bytes(bytesIn));
+    showOut(bytes(bytesOut));
+    showRateIn(rate(rateIn));
+    showRateOut(rate(rateOut));
+  };
 }
 
 export function fillUnitChoice(redraw) {

@@ -55,6 +55,8 @@ async function live() {
 
 async function numbersMove(page) {
   const total = () => page.locator("#bytes-out").getAttribute("title");
+  check(!(await total()), "no exact total before the pointer is there");
+  await page.locator("#bytes-out").hover();
   const each = async () => String(await exact(page, "bytesOut"));
   const [totalBefore, eachBefore] = [await total(), await each()];
   await until("the total to move", async () => (await total()) !== totalBefore);
