@@ -23,6 +23,7 @@ const BASE = new URL(document.baseURI);
 BASE.username = BASE.password = "";
 
 export async function readJson(path, options) {
+  // A signal of AbortSignal.timeout() would wake the page for each answer long after it came.
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), TIMEOUT);
   let response;

@@ -5,7 +5,7 @@ import { ApiError, post } from "./api.js";
 import { byId, el, setFigure, setText, setTitle, updateChildren } from "./dom.js";
 import { drainDialog } from "./drain-dialog.js";
 import { END_REASONS, NORMAL_ENDS } from "./end-reasons.js";
-import { bytes, count, duration, fullTime, orDash, percent, time } from "./format.js";
+import { bytes, count, duration, fullTime, integer, orDash, percent, time } from "./format.js";
 import { showState } from "./header.js";
 import { showHistory } from "./history.js";
 import { nodeCard, nodeKey } from "./node-card.js";
@@ -118,7 +118,7 @@ function drawReason({ name }) {
   const times = el("td", { class: "number" });
   const meaning = el("span", { class: "meaning" }, END_REASONS[name] ?? "");
   const node = el("tr", { class: NORMAL_ENDS.includes(name) ? "" : "trouble" }, el("th", { scope: "row" }, el("code", {}, name), " ", meaning), times);
-  return { node, fill: (reason) => setFigure(times, count(reason.times)) };
+  return { node, fill: (reason) => setText(times, integer(reason.times)) };
 }
 
 function drawListener({ name, version }) {

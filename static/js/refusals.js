@@ -1,8 +1,8 @@
 // The panels of the page "Security" about refusals: their reasons, and the addresses that were refused most.
 
-import { el, hoverTitle, setFigure, setText } from "./dom.js";
+import { el, hoverTitle, setText } from "./dom.js";
 import { END_REASONS } from "./end-reasons.js";
-import { count, fullTime } from "./format.js";
+import { fullTime, integer } from "./format.js";
 import { minuteBars } from "./minute-bars.js";
 import { showTable } from "./panel.js";
 
@@ -17,7 +17,7 @@ function drawReason({ reason }) {
   const meaning = el("span", { class: "meaning" }, END_REASONS[reason] ?? "");
   const head = el("th", { scope: "row" }, el("code", {}, reason), " ", meaning);
   const fill = (row) => {
-    setFigure(times, count(row.lastHour));
+    setText(times, integer(row.lastHour));
     bars.fill(row.minutes);
   };
   return { node: el("tr", {}, head, el("td", { class: "bars" }, bars.node), times), fill };
@@ -39,7 +39,7 @@ const drawAddress = (ban) => ({ address }) => {
   const head = el("th", { scope: "row" }, el("code", {}, address), " ", meaning);
   const takeTitle = hoverTitle(head, ({ lastSeen }) => `last at ${fullTime(lastSeen)}`);
   const fill = (row) => {
-    setFigure(times, count(row.lastHour));
+    setText(times, integer(row.lastHour));
     setText(meaning, END_REASONS[row.reason] ?? row.reason);
     takeTitle(row);
     button.hidden = row.banned || !row.bannable;

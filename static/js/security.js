@@ -5,8 +5,8 @@ import { announce } from "./announce.js";
 import { banDialog } from "./ban-dialog.js";
 import { bansView } from "./bans.js";
 import { fillChoice } from "./choice.js";
-import { byId, setFigure, setText } from "./dom.js";
-import { count, integer } from "./format.js";
+import { byId, setText } from "./dom.js";
+import { integer } from "./format.js";
 import { liftDialog } from "./lift-dialog.js";
 import { showLimits } from "./limits.js";
 import { startPage } from "./page.js";
@@ -58,11 +58,11 @@ function createPage(refresh) {
 }
 
 function showTotals({ refusals, bans, dropped, accounts }) {
-  setFigure(byId("refused"), count(refusals.reasons.reduce((all, reason) => all + reason.lastHour, 0)));
-  setFigure(byId("bans"), count(bans.length));
+  setText(byId("refused"), integer(refusals.reasons.reduce((all, reason) => all + reason.lastHour, 0)));
+  setText(byId("bans"), integer(bans.length));
   setText(byId("bans-sub"), `${integer(bans.filter(({ by }) => by === "rule").length)} by a rule`);
-  setFigure(byId("dropped"), count(dropped));
-  setFigure(byId("accounts"), count(accounts.length));
+  setText(byId("dropped"), integer(dropped));
+  setText(byId("accounts"), integer(accounts.length));
   setText(byId("accounts-sub"), `${integer(accounts.filter(({ state }) => state === "active").length)} active`);
 }
 

@@ -35,7 +35,6 @@ export class DataTable {
   #isSelected = false;
   #control = null;
   #revision = 0;
-  #unit = "";
   #views = new Map();
 
   constructor({ table, ask, ...view }) {
@@ -167,7 +166,6 @@ export class DataTable {
     if (!keepsPlaces) this.#orderedAt = Date.now();
     this.part = keepsPlaces ? held(this.part, part, this.key) : part;
     this.#revision++;
-    this.#unit = preferences.unit;
     const { all, matched } = part;
     this.table.setAttribute("aria-rowcount", String(matched + 1));
     const words = plural(all, this.empty.one, this.empty.many);
@@ -235,14 +233,15 @@ export class DataTable {
     for (const [place, view] of this.#views) {
       if (place < from || place >= from + rows.length) this.#drop(place, view);
     }
+    const { unit } = preferences;
     let cursor = this.above.nextElementSibling;
     rows.forEach((row, index) => {
       const view = this.#viewAt(from + index, cursor);
       cursor = view.tr.nextElementSibling;
       if (view.revision === this.#revision) return;
-      const shown = view.unit === this.#unit ? view.row : undefined;
+      const shown = view.unit === unit ? view.row : undefined;
       if (shown === row) return;
-      Object.assign(view, { revision: this.#revision, unit: this.#unit, row });
+      Object.assign(view, { revision: this.#revision, unit, row });
       this.columns.forEach(({ reads }, column) => {
         if (!shown || !reads || reads.some((field) => row[field] !== shown[field])) view.fills[column](row);
       });
