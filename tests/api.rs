@@ -279,6 +279,9 @@ fn a_window_has_the_rows_that_are_asked_for_and_their_number() {
     assert_eq!(schema(&part["connections"]), schema(&whole["connections"]));
     assert_eq!(part["totals"]["versions"], json!({"v3": 1, "v4": 3}));
     assert_eq!(get(&proxy, "/api/connections?kind=websocket").json().as_array().unwrap().len(), 1, "no window");
+    let rest = get(&proxy, "/api/stats?sort=-requests&limit=2&also=1&also=4").json();
+    assert_eq!(schema(&rest["also"]), schema(&whole["connections"]));
+    assert_eq!(rest["also"].as_array().unwrap().iter().map(|row| &row["clientName"]).collect::<Vec<_>>(), ["Bot/0"]);
     for (query, allowed) in [
         ("kind=udp", "http or websocket"),
         ("sort=name", "clientName"),
@@ -341,6 +344,14 @@ fn usage_comes_in_parts_with_what_all_of_it_makes() {
         schema(&get(&proxy, "/api/data-usage?limit=1").json()["usage"]),
         schema(&get(&proxy, "/api/data-usage").json())
     );
+    for (path, name, also) in [
+        ("/api/data-usage", "address", "10.0.0.9"),
+        ("/api/bots", "userId", "9"),
+        ("/api/accounts", "account", "default"),
+    ] {
+        let part = get(&proxy, &format!("{path}?limit=0&also={also}")).json();
+        assert_eq!((&part["also"][0][name], part["also"].as_array().unwrap().len()), (&json!(also), 1), "{path}");
+    }
     let accounts = get(&proxy, "/api/accounts?search=default%20active&sort=account").json();
     assert_eq!((&accounts["matched"], &accounts["accounts"][0]["account"]), (&json!(1), &json!("default")));
     for path in ["/api/data-usage", "/api/bots", "/api/accounts"] {

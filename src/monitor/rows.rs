@@ -1,10 +1,10 @@
-//! What the rows of each list can be sorted by and searched for; pure.
+//! What the rows of each list can be sorted by, searched for and named by; pure.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::accounts::AccountRow;
-use super::window::{Field, Key, Row};
+use super::window::{Field, Key, Names, Row};
 use crate::ledger::{BotRow, ConnectionRow, UsageRow, Used};
 
 /// Comes after every version.
@@ -38,6 +38,10 @@ impl Row for ConnectionRow {
             write!(texts, "{} {node} {backend} {} {} {}", self.client, self.client_name, self.user_id, self.user_agent);
     }
 
+    fn is_among(&self, names: &Names) -> bool {
+        names.has_number(self.id)
+    }
+
     fn place(&self, _: usize) -> u64 {
         self.id
     }
@@ -69,6 +73,10 @@ impl Row for UsageRow {
     fn add_texts(&self, texts: &mut String) {
         texts.push_str(&self.address);
     }
+
+    fn is_among(&self, names: &Names) -> bool {
+        names.has(&self.address)
+    }
 }
 
 impl Row for BotRow {
@@ -85,6 +93,10 @@ impl Row for BotRow {
     fn add_texts(&self, texts: &mut String) {
         let _ = write!(texts, "{} {}", self.client_name, self.user_id);
     }
+
+    fn is_among(&self, names: &Names) -> bool {
+        names.has(&self.user_id)
+    }
 }
 
 impl Row for AccountRow {
@@ -96,6 +108,10 @@ impl Row for AccountRow {
 
     fn add_texts(&self, texts: &mut String) {
         let _ = write!(texts, "{} {}", self.name(), self.state());
+    }
+
+    fn is_among(&self, names: &Names) -> bool {
+        names.has(self.name())
     }
 }
 

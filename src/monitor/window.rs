@@ -1,9 +1,11 @@
-//! The parameters `search=`, `sort=`, `limit=` and `offset=` of the lists: which of the rows, and in which order; pure.
+//! The parameters `search=`, `sort=`, `limit=`, `offset=` and `also=` of the lists: which of the rows, and in which
+//! order; pure.
 //!
-//! A list may have thousands of rows, of which a page shows some twenty. Only the rows of the window are sorted and
-//! written as JSON.
+//! A list may have thousands of rows, of which a page shows some twenty. Only the rows of the window are sorted, and only
+//! they and those that are asked for by name are written as JSON.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde::ser::SerializeMap;
@@ -39,9 +41,37 @@ pub trait Row: Sized + 'static {
     /// Adds the texts that a search looks in, with blanks between them.
     fn add_texts(&self, texts: &mut String);
 
+    /// True for a row that is asked for by its name.
+    fn is_among(&self, names: &Names) -> bool;
+
     /// Where it stands among equal rows, and without `sort`: at its place in the list, unless that has no order.
     fn place(&self, in_list: usize) -> u64 {
         in_list as u64
+    }
+}
+
+/// The names of rows that are wanted wherever they stand.
+#[derive(Default)]
+pub struct Names {
+    texts: HashSet<String>,
+    /// Those of the texts that are numbers.
+    numbers: HashSet<u64>,
+}
+
+impl Names {
+    /// True if the text is one of them.
+    pub fn has(&self, text: &str) -> bool {
+        self.texts.contains(text)
+    }
+
+    /// True if the number is one of them.
+    pub fn has_number(&self, number: u64) -> bool {
+        self.numbers.contains(&number)
+    }
+
+    fn add(&mut self, name: String) {
+        self.numbers.extend(name.parse::<u64>());
+        self.texts.insert(name);
     }
 }
 
@@ -53,6 +83,7 @@ pub struct Window<R> {
     order: Option<Order<R>>,
     limit: usize,
     offset: usize,
+    also: Option<Names>,
 }
 
 struct Order<R> {
@@ -67,14 +98,19 @@ pub struct Part<R> {
     /// The place of the first one among these.
     offset: usize,
     rows: Vec<R>,
+    /// Those asked for by name that have another place, in any order; `None` where none is asked for.
+    also: Option<Vec<R>>,
 }
 
 impl<R: Row + Serialize> Serialize for Part<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("matched", &self.matched)?;
         map.serialize_entry("offset", &self.offset)?;
         map.serialize_entry(R::LIST, &self.rows)?;
+        if let Some(also) = &self.also {
+            map.serialize_entry("also", also)?;
+        }
         map.end()
     }
 }
@@ -85,7 +121,7 @@ impl<R: Row> Window<R> {
     /// # Errors
     /// What is wrong, and what is expected.
     pub fn parse(query: &str) -> Result<Option<Self>, Cow<'static, str>> {
-        let mut window = Self { words: Vec::new(), order: None, limit: usize::MAX, offset: 0 };
+        let mut window = Self { words: Vec::new(), order: None, limit: usize::MAX, offset: 0, also: None };
         let mut is_asked_for = false;
         for pair in pairs(query) {
             let (name, value) = pair?;
@@ -94,6 +130,7 @@ impl<R: Row> Window<R> {
                 "sort" => window.order = Some(Order::parse(&value)?),
                 "limit" => window.limit = number(&value).ok_or("limit is a number of rows")?,
                 "offset" => window.offset = number(&value).ok_or("offset is a number of rows")?,
+                "also" => window.also.get_or_insert_default().add(value),
                 _ => continue,
             }
             is_asked_for = true;
@@ -101,7 +138,7 @@ impl<R: Row> Window<R> {
         Ok(is_asked_for.then_some(window))
     }
 
-    /// The rows of the window in its order.
+    /// The rows of the window in its order, and those asked for by name that are not in it.
     pub fn of(&self, mut rows: Vec<R>) -> Part<R> {
         if !self.words.is_empty() {
             let mut texts = String::new();
@@ -114,8 +151,10 @@ impl<R: Row> Window<R> {
         let descending = self.order.as_ref().is_some_and(|order| order.descending);
         let indices = sorted(keyed.collect(), descending, from, to);
         let mut rows: Vec<Option<R>> = rows.into_iter().map(Some).collect();
-        let rows = indices.filter_map(|index| rows.get_mut(index)?.take()).collect();
-        Part { matched, offset: self.offset, rows }
+        let in_window = indices.filter_map(|index| rows.get_mut(index)?.take()).collect();
+        let also =
+            self.also.as_ref().map(|names| rows.into_iter().flatten().filter(|row| row.is_among(names)).collect());
+        Part { matched, offset: self.offset, rows: in_window, also }
     }
 
     fn is_found_in(&self, row: &R, texts: &mut String) -> bool {

@@ -19,8 +19,9 @@ export class ApiError extends Error {
 }
 
 // The address of a page opened as http://user:password@host/ has both in it, and fetch refuses such addresses.
-const BASE = new URL(document.baseURI);
-BASE.username = BASE.password = "";
+const base = new URL("./", document.baseURI);
+base.username = base.password = "";
+const BASE = base.href;
 
 export async function readJson(path, options) {
   // A signal of AbortSignal.timeout() would wake the page for each answer long after it came.
@@ -29,7 +30,7 @@ export async function readJson(path, options) {
   let response;
   let message;
   try {
-    response = await fetch(new URL(path, BASE), { cache: "no-store", signal: abort.signal, ...options });
+    response = await fetch(BASE + path, { cache: "no-store", signal: abort.signal, ...options });
     if (response.ok) return await response.json();
     message = await messageOf(response);
   } catch {

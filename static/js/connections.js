@@ -39,8 +39,8 @@ function createPage(refresh, more) {
     showTotals(last.stats, last.health);
     showTraffic(last.stats.totals);
     for (const direction of ["in", "out"]) sparklines[direction].fill(totalRates, 0);
-    const { totals, matched, offset, connections } = last.stats;
-    table.show({ all: totals.active, matched, offset, rows: connections });
+    const { totals, matched, offset, connections, also } = last.stats;
+    table.show({ all: totals.active, matched, offset, rows: connections, also });
   };
   fillUnitChoice(() => {
     if (last) redraw();
@@ -53,7 +53,7 @@ function createPage(refresh, more) {
     },
     show(stats, health) {
       last = { stats, health };
-      rates.add(stats, stats.connections);
+      rates.add(stats, [...stats.connections, ...(stats.also ?? [])]);
       totalRates.add(stats, [{ id: 0, ...stats.totals }]);
       dialog.update(health);
       redraw();

@@ -55,8 +55,8 @@ function createPage(refresh, more) {
     refresh();
   });
   const redraw = () => {
-    const { matched, offset, all } = usage;
-    table.show({ all: all.rows, matched, offset, rows: usage[VIEWS[name].list] });
+    const { matched, offset, all, also } = usage;
+    table.show({ all: all.rows, matched, offset, rows: usage[VIEWS[name].list], also });
     showTotals(stats, all);
     showTraffic(stats.totals);
   };

@@ -20,16 +20,16 @@ export function select({ rows, columns, text, words, sortName, sortOrder }) {
 
 // The rows of `next` in the places that they have in `last`, with new ones in the places that are free.
 export function held(last, next, key) {
+  const named = new Map(next.also?.map((row) => [key(row), row]));
   const fresh = new Map(next.rows.map((row) => [key(row), row]));
-  const isWhole = next.rows.length === next.matched;
   const kept = last.rows.map((row) => {
-    const now = fresh.get(key(row));
-    fresh.delete(key(row));
-    // A row that is not among those asked for may be elsewhere in the order.
-    return now ?? (isWhole ? undefined : row);
+    const name = key(row);
+    const now = fresh.get(name) ?? named.get(name);
+    fresh.delete(name);
+    return now;
   });
   const free = fresh.values();
-  const rows = isWhole
+  const rows = next.rows.length === next.matched
     ? [...kept, ...free]
     : next.rows.map((_, index) => kept[next.offset + index - last.offset] ?? free.next().value);
   return { ...next, rows: rows.filter(Boolean) };

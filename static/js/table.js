@@ -8,7 +8,8 @@ import { held, select } from "./select.js";
 
 const MORE = 1; // rows that exist above and below those in sight
 const SPARE = 20; // rows that are asked for above and below those that exist
-const ORDER_LASTS = 4_500; // in ms: as long as the rates' five seconds, less what a refresh may come early
+const ORDER_LASTS = 14_500; // in ms: fifteen seconds, less what a refresh may come early
+const NAMES = 4_000; // characters of a request that may name rows: the proxy and those before it take heads of 8 KiB
 const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 
 // A column has `name`, `label`, `value` to sort by (the name of a field or a function of the row; without it the column
@@ -16,9 +17,9 @@ const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 // that shows a row in it. `reads` has the names of the fields that the cell is made of: it is left alone while they, and the
 // unit of rates, stay as they are. Without it the cell is shown anew each time.
 //
-// `name` is what the order is remembered under, `key(row)` identifies a row, `text(row)` is what the search reads, `sort` is
-// the first order, as in "bytesOut descending". `empty` has the words for `one` and `many` rows, and `draw()` for the page
-// without any. These make a view; `use(view)` changes to another one.
+// `name` is what the order is remembered under, `key(row)` identifies a row, for the proxy as well, `text(row)` is what the
+// search reads, `sort` is the first order, as in "bytesOut descending". `empty` has the words for `one` and `many` rows, and
+// `draw()` for the page without any. These make a view; `use(view)` changes to another one.
 //
 // A page that has all rows gives them to `fill(rows)`. With `ask` the rows come from the proxy: `ask(isOther)` is to read
 // what `query()` says and to give it to `show(part)`; `isOther` is true where answers to earlier queries are out of date.
@@ -33,6 +34,7 @@ export class DataTable {
   #orderedAt = 0;
   #isOther = false;
   #isSelected = false;
+  #keepsPlaces = false;
   #control = null;
   #revision = 0;
   #views = new Map();
@@ -105,6 +107,7 @@ export class DataTable {
   // Other rows are wanted, or another order.
   #change(saysCount) {
     this.#isOther = true;
+    this.#keepsPlaces = false;
     this.saysCount = saysCount;
     this.ask(true);
   }
@@ -137,13 +140,37 @@ export class DataTable {
     byId("sort-reverse").setAttribute("aria-label", `Sorted ${this.sortOrder}: reverse the order`);
   }
 
-  // What to ask the proxy for, as the parameters of a request: the rows in sight and some more.
+  // What to ask the proxy for, as the parameters of a request: the rows in sight and some more. Where those in sight keep
+  // their places, they are asked for by name as well: they may be elsewhere in the order by now.
   query() {
     this.#measure();
     const { from, to } = this.#sight;
     const offset = Math.max(0, from - SPARE);
     this.#asked = { from: offset, to: to + SPARE };
-    return `${this.queryForAll()}&offset=${offset}&limit=${to + SPARE - offset}`;
+    this.#keepsPlaces = !this.#isOther && (this.#isSelected || (offset === this.part.offset && this.#orderLasts()));
+    const names = this.#keepsPlaces ? this.#namesBetween(from, to) : "";
+    return `${this.queryForAll()}&offset=${offset}&limit=${to + SPARE - offset}${names}`;
+  }
+
+  #namesBetween(from, to) {
+    let names = "";
+    for (const row of this.#rowsBetween(from, to)) {
+      const name = `&also=${encodeURIComponent(this.key(row))}`;
+      if (names.length + name.length > NAMES) break;
+      names += name;
+    }
+    return names;
+  }
+
+  // Where there are many rows, their order lasts a while: a row that moved at each refresh could not be read.
+  #orderLasts() {
+    return this.part.rows.length < this.part.matched && Date.now() < this.#orderedAt + ORDER_LASTS;
+  }
+
+  // Those of the rows at these places that are here.
+  #rowsBetween(from, to) {
+    const { offset, rows } = this.part;
+    return rows.slice(Math.max(0, from - offset), Math.max(0, to - offset));
   }
 
   // The same for all rows that match.
@@ -157,14 +184,15 @@ export class DataTable {
   fill(rows) {
     this.rows = rows;
     this.#measure();
+    this.#keepsPlaces = this.#isSelected;
     this.ask(false);
   }
 
-  // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on.
+  // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on, and `also` those that were named and
+  // are elsewhere. Rows in which text is selected keep their places.
   show(part) {
-    const keepsPlaces = this.#keepsPlaces(part);
-    if (!keepsPlaces) this.#orderedAt = Date.now();
-    this.part = keepsPlaces ? held(this.part, part, this.key) : part;
+    if (!this.#keepsPlaces) this.#orderedAt = Date.now();
+    this.part = this.#keepsPlaces ? held(this.part, part, this.key) : part;
     this.#revision++;
     const { all, matched } = part;
     this.table.setAttribute("aria-rowcount", String(matched + 1));
@@ -174,13 +202,6 @@ export class DataTable {
     this.#isOther = false;
     this.#showEmpty();
     this.draw();
-  }
-
-  // Rows keep their places while text in them is selected. Where there are many, their order lasts a while: a row that
-  // moved each second could not be read.
-  #keepsPlaces({ offset, matched, rows }) {
-    if (this.#isOther) return false;
-    return this.#isSelected || (rows.length < matched && offset === this.part.offset && Date.now() < this.#orderedAt + ORDER_LASTS);
   }
 
   #showEmpty() {
@@ -214,12 +235,11 @@ export class DataTable {
   // Draws the rows in sight, as far as they are here.
   draw() {
     if (this.table.hidden) return;
-    const { matched, offset, rows } = this.part;
+    const { matched, offset } = this.part;
     const { height } = this.#sight;
     const [from, to] = [this.#sight.from, this.#sight.to].map((place) => Math.min(place, matched));
-    const first = Math.max(from, offset);
-    const drawn = rows.slice(first - offset, Math.max(0, to - offset));
-    const start = drawn.length ? first : from;
+    const drawn = this.#rowsBetween(from, to);
+    const start = drawn.length ? Math.max(from, offset) : from;
     this.above.style.height = `${start * height}px`;
     this.below.style.height = `${(matched - start - drawn.length) * height}px`;
     this.#drawRows(drawn, start);

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
@@ -21,11 +22,12 @@ fn connections(clients: &[&str]) -> (Arc<Ledger>, Vec<Entry>) {
     (ledger, entries)
 }
 
+fn part(ledger: &Ledger, query: &str) -> Part<ConnectionRow> {
+    Window::parse(query).unwrap().expect("no window").of(ledger.snapshot_of_connections().connections)
+}
+
 fn ids(ledger: &Ledger, query: &str) -> (usize, Vec<u64>) {
-    let part = Window::<ConnectionRow>::parse(query)
-        .unwrap()
-        .expect("no window")
-        .of(ledger.snapshot_of_connections().connections);
+    let part = part(ledger, query);
     (part.matched, part.rows.iter().map(|row| row.id).collect())
 }
 
@@ -85,6 +87,25 @@ fn a_search_finds_rows_that_have_all_words() {
         ("no-such-bot", 0),
     ] {
         assert_eq!(ids(&ledger, &format!("search={search}&limit=1")).0, matched, "{search}");
+    }
+}
+
+#[test]
+fn rows_outside_the_window_come_along_when_they_are_named() {
+    let (ledger, _entries) = connections(&CLIENTS);
+    for (query, expected) in [
+        ("limit=2", None),
+        ("limit=2&also=", Some(vec![])),
+        ("limit=2&also=5&also=3&also=7&also=bot", Some(vec![3, 5])),
+        // A row of the window is in the list already.
+        ("limit=2&also=2&also=4&also=4", Some(vec![4])),
+        ("also=4", Some(vec![])),
+        // One that the search does not find is not wanted.
+        ("search=bot/1&limit=0&also=2&also=3", Some(vec![2])),
+    ] {
+        // They come in any order.
+        let also = part(&ledger, query).also.map(|rows| rows.iter().map(|row| row.id).collect::<BTreeSet<_>>());
+        assert_eq!(also, expected.map(BTreeSet::from_iter), "{query}");
     }
 }
 
