@@ -50,6 +50,7 @@ function createPage(refresh, more) {
   fillChoice(byId("by"), Object.entries(VIEWS).map(([by, { label }]) => [by, label]), name, (by) => {
     remember("usage.by", by);
     choose(by);
+    usage = undefined;
     table.use(views[by]);
     announce(`Data usage by ${by}`);
     refresh();
@@ -61,7 +62,7 @@ function createPage(refresh, more) {
     showTraffic(stats.totals);
   };
   fillUnitChoice(() => {
-    if (stats) redraw();
+    if (usage) redraw();
     history.redraw();
   });
   byId("download").addEventListener("click", () => download(name, table.queryForAll()));

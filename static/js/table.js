@@ -152,6 +152,13 @@ export class DataTable {
     return `${this.queryForAll()}&offset=${offset}&limit=${to + SPARE - offset}${names}`;
   }
 
+  // The same for all rows that match.
+  queryForAll() {
+    const { value } = this.columns.find((column) => column.name === this.sortName);
+    const wanted = { ...this.filters, search: this.words.trim(), sort: this.sortOrder === "descending" ? `-${value}` : value };
+    return Object.entries(wanted).filter(([, value]) => value !== "").map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
+  }
+
   #namesBetween(from, to) {
     let names = "";
     for (const row of this.#rowsBetween(from, to)) {
@@ -171,13 +178,6 @@ export class DataTable {
   #rowsBetween(from, to) {
     const { offset, rows } = this.part;
     return rows.slice(Math.max(0, from - offset), Math.max(0, to - offset));
-  }
-
-  // The same for all rows that match.
-  queryForAll() {
-    const { value } = this.columns.find((column) => column.name === this.sortName);
-    const wanted = { ...this.filters, search: this.words.trim(), sort: this.sortOrder === "descending" ? `-${value}` : value };
-    return Object.entries(wanted).filter(([, value]) => value !== "").map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
   }
 
   // Takes all rows there are, and shows those that match.

@@ -342,6 +342,8 @@ async function usageBySwitch() {
   });
   await page.waitForRequest("**/api/accounts*");
   await by("bot");
+  // Another unit meanwhile has nothing to show anew.
+  for (const unit of ["bits", "bytes"]) await page.check(`#unit input[value=${unit}]`, { force: true });
   release();
   await until("the bots again", async () => (await texts(page, "#table td.bot .name")).includes("tester"));
   check((await page.locator("#table td.account").count()) === 0, "no account among the bots");
