@@ -4,7 +4,7 @@ import { svg } from "./dom.js";
 
 const SPAN = 60_000; // what a sparkline shows, in ms
 const LEAST = 4_500; // between two samples, in ms: a rate is that of the last five seconds
-const [WIDTH, HEIGHT, EDGE] = [600, 200, 10]; // of the drawing, in its own units
+const [WIDTH, HEIGHT, EDGE] = [72, 22, 1]; // of the drawing, in px: one that is scaled costs the browser more
 const FULL_HEIGHT = 200; // the least peak that is drawn at full height, in bytes per second
 
 // The rates of each row. A row has no gaps until it ends, so its last sample belongs to the last time.
@@ -20,7 +20,7 @@ export class History {
     if (isDue) {
       this.times.push(now);
       while (this.times[0] < now - SPAN) this.times.shift();
-      this.places = this.times.map((time) => Math.round(WIDTH - ((now - time) / SPAN) * WIDTH));
+      this.places = this.times.map((time) => tenths(WIDTH - ((now - time) / SPAN) * WIDTH));
     }
     const next = new Map();
     for (const { id, rateIn, rateOut } of rows) {
@@ -44,7 +44,7 @@ export class History {
 // One line for each of `directions`, "in" and "out".
 export function sparkline(directions) {
   const lines = directions.map((direction) => svg("polyline", { class: direction }));
-  const node = svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+  const node = svg("svg", { class: "spark", width: WIDTH, height: HEIGHT, "aria-hidden": "true" }, ...lines);
   const drawn = [];
   const fill = (history, id) => {
     const samples = history.of(id);
@@ -58,10 +58,12 @@ export function sparkline(directions) {
   return { node, fill };
 }
 
+const tenths = (value) => Math.round(value * 10) / 10;
+
 function outline(places, values, peak) {
   const offset = places.length - values.length;
-  const heightAt = (index) => Math.round(HEIGHT - EDGE - (values[index] / peak) * (HEIGHT - 2 * EDGE));
-  if (values.length === 1) return `${WIDTH - 20} ${heightAt(0)} ${WIDTH} ${heightAt(0)}`;
+  const heightAt = (index) => tenths(HEIGHT - EDGE - (values[index] / peak) * (HEIGHT - 2 * EDGE));
+  if (values.length === 1) return `${WIDTH - 3} ${heightAt(0)} ${WIDTH} ${heightAt(0)}`;
   let points = "";
   let last;
   let y = heightAt(0);
