@@ -18,10 +18,14 @@ export class ApiError extends Error {
   }
 }
 
+const BASE = directory();
+
 // The address of a page opened as http://user:password@host/ has both in it, and fetch refuses such addresses.
-const base = new URL("./", document.baseURI);
-base.username = base.password = "";
-const BASE = base.href;
+function directory() {
+  const address = new URL("./", document.baseURI);
+  address.username = address.password = "";
+  return address.href;
+}
 
 export async function readJson(path, options) {
   // A signal of AbortSignal.timeout() would wake the page for each answer long after it came.

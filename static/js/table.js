@@ -17,7 +17,7 @@ const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 // that shows a row in it. `reads` has the names of the fields that the cell is made of: it is left alone while they, and the
 // unit of rates, stay as they are. Without it the cell is shown anew each time.
 //
-// `name` is what the order is remembered under, `key(row)` identifies a row, for the proxy as well, `text(row)` is what the
+// `name` is what the order is remembered under, `key(row)` is what names a row, to the proxy as well, `text(row)` is what the
 // search reads, `sort` is the first order, as in "bytesOut descending". `empty` has the words for `one` and `many` rows, and
 // `draw()` for the page without any. These make a view; `use(view)` changes to another one.
 //
