@@ -1,9 +1,9 @@
 // The list of accounts on the page "Security". Their passwords are in no answer of the API.
 
 import { ACCOUNT_STATES } from "./account-cell.js";
-import { figureCell, numberColumn } from "./columns.js";
+import { figureCell, lastSeenColumn, numberColumn } from "./columns.js";
 import { el, setText, setTitle } from "./dom.js";
-import { count, date, integer, sortable, timeAgo } from "./format.js";
+import { count, date, integer, sortable } from "./format.js";
 
 const PILLS = { active: "up", expired: "faulty", disabled: "idle" };
 
@@ -23,7 +23,7 @@ export function accountsView(now) {
         { ...numberColumn("active", "Open"), hint: "Connections that are open now, and how many may be", cell: figureCell(openFigure) },
         { name: "perSecond", label: "Requests", hint: "The most requests in a second", value: (row) => row.limits.requestsPerSecond ?? Infinity, first: "descending", cell: figureCell(rateFigure) },
         { name: "expires", label: "Expires", value: (row) => row.expires ?? Infinity, cell: figureCell((row) => (row.expires === null ? { text: "never" } : date(row.expires))) },
-        { ...numberColumn("lastSeen", "Last seen"), cell: figureCell((row) => lastSeen(row, now().now)) },
+        lastSeenColumn(() => now().now),
       ],
       key: (row) => row.account,
       text: (row) => `${row.account} ${row.state}`,
@@ -50,8 +50,3 @@ function openFigure({ active, limits }) {
 }
 
 const rateFigure = ({ limits }) => (limits.requestsPerSecond === null ? { text: "no limit" } : { text: `${integer(limits.requestsPerSecond)}/s` });
-
-function lastSeen({ active, lastSeen: seen }, now) {
-  if (active) return { text: "now" };
-  return seen ? timeAgo(seen, now) : { text: "never" };
-}

@@ -2,7 +2,7 @@
 
 import { announce } from "./announce.js";
 import { ApiError, post } from "./api.js";
-import { byId, setText } from "./dom.js";
+import { byId, put } from "./dom.js";
 import { visible } from "./format.js";
 
 // As the settings write durations; without one a ban has no end.
@@ -19,7 +19,7 @@ export function banDialog(done) {
 
   const showError = (text) => {
     byId("ban-error").hidden = !text;
-    setText(byId("ban-error"), text);
+    put("ban-error", text);
     address.setAttribute("aria-invalid", String(Boolean(text)));
   };
   byId("ban-cancel").addEventListener("click", () => dialog.close());

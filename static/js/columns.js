@@ -1,7 +1,7 @@
 // The kinds of columns that tables are made of; table.js says what a column has.
 
 import { figureIn } from "./dom.js";
-import { rate } from "./format.js";
+import { momentAs, rate, timeAgo } from "./format.js";
 
 // A cell that shows the figure `read(row)`.
 export const figureCell = (read) => (td) => {
@@ -24,3 +24,11 @@ export const numberColumn = (name, label, hint) => ({ name, label, hint, value: 
 export const sumColumn = (name, label, format, hint) => ({ ...numberColumn(name, label, hint), reads: [name], cell: figureCell((row) => format(row[name])) });
 
 export const rateColumn = (name, label, hint) => ({ ...numberColumn(name, label, hint), reads: [name], cell: liveCell((row) => row[name], rate) });
+
+// `now()` is the time of the last answer. An account that was never used has no time.
+export const lastSeenColumn = (now) => ({ ...numberColumn("lastSeen", "Last seen"), cell: figureCell((row) => lastSeen(row, now())) });
+
+function lastSeen({ active, lastSeen: time }, now) {
+  if (active) return momentAs("now", now);
+  return time ? timeAgo(time, now) : { text: "never" };
+}

@@ -2,7 +2,7 @@
 
 import { LIBRARIES, listenerFor, mainListener, reachable } from "./bot-settings.js";
 import { copyText } from "./clipboard.js";
-import { byId, el, setText, updateChildren } from "./dom.js";
+import { byId, el, put, updateChildren } from "./dom.js";
 import { recall, remember } from "./preferences.js";
 
 export function connectDialog() {
@@ -19,9 +19,9 @@ export function connectDialog() {
     updateChildren(byId("listeners"), listeners, ({ text }) => text, drawListener);
     const wanted = LIBRARIES.find(({ name }) => name === library.value);
     const { listener, note, problem } = listenerFor(wanted, listeners, health);
-    setText(byId("library-note"), note);
+    put("library-note", note);
     byId("library-note").classList.toggle("problem", Boolean(problem));
-    setText(byId("settings"), wanted.write(listener));
+    put("settings", wanted.write(listener));
   };
   const address = () => mainListener(listeners)?.text ?? "the bots' address";
   const open = () => {
@@ -45,7 +45,7 @@ export function connectDialog() {
       if (now === health) return;
       health = now;
       listeners = health.listeners.filter(({ name }) => name !== "web").map(reachable);
-      setText(byId("address"), address());
+      put("address", address());
       if (dialog.open) showSettings();
     },
   };

@@ -4,7 +4,7 @@ import { botCells } from "./bot-cell.js";
 import { fillChoice } from "./choice.js";
 import { figureCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { connectDialog } from "./connect-dialog.js";
-import { byId, el, hoverTitle, setText, setTitle, textIn } from "./dom.js";
+import { byId, el, hoverTitle, put, setText, setTitle, textIn } from "./dom.js";
 import { bytes, count, duration, integer, momentAs, plural } from "./format.js";
 import { showHistory } from "./history.js";
 import { STATES, labelOf, stateOf } from "./node-state.js";
@@ -125,15 +125,15 @@ function sparklineCell(td, rates) {
 // ---- Totals ----
 
 function showTotals({ totals }, { limit, nodes }) {
-  setText(byId("active"), integer(totals.active));
-  setText(byId("active-sub"), `limit ${integer(limit.connections)}`);
+  put("active", integer(totals.active));
+  put("active-sub", `limit ${integer(limit.connections)}`);
   setTitle(byId("active-sub"), limit.rule);
-  setText(byId("websockets"), integer(totals.websockets));
-  setText(byId("websockets-sub"), `${integer(totals.active - totals.websockets)} plain HTTP`);
-  setText(byId("requests"), integer(totals.requests));
-  setText(byId("requests-sub"), plural(totals.connections, "connection"));
+  put("websockets", integer(totals.websockets));
+  put("websockets-sub", `${integer(totals.active - totals.websockets)} plain HTTP`);
+  put("requests", integer(totals.requests));
+  put("requests-sub", plural(totals.connections, "connection"));
   for (const version of ["v3", "v4"]) {
-    setText(byId(version), integer(totals.versions[version]));
+    put(version, integer(totals.versions[version]));
     showNodes(byId(`${version}-sub`), nodes.filter((node) => node.version === version));
   }
 }

@@ -3,10 +3,10 @@
 import { announce } from "./announce.js";
 import { ApiError, readJson } from "./api.js";
 import { fillChoice } from "./choice.js";
-import { figureCell, liveCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
+import { figureCell, lastSeenColumn, liveCell, numberColumn, rateColumn, sumColumn } from "./columns.js";
 import { csv, saveFile } from "./csv.js";
-import { byId, el, figureIn, setText } from "./dom.js";
-import { bytes, count, integer, momentAs, percent, timeAgo } from "./format.js";
+import { byId, el, figureIn, put } from "./dom.js";
+import { bytes, count, integer, percent } from "./format.js";
 import { showHistory } from "./history.js";
 import { startPage } from "./page.js";
 import { recall, remember } from "./preferences.js";
@@ -30,7 +30,7 @@ function createPage(refresh, more) {
     { ...numberColumn("active", "Open"), cell: liveCell((row) => row.active, count) },
     sumColumn("connections", "Connections", count, "Since the figures began, ended ones included"),
     sumColumn("requests", "Requests", count),
-    { ...numberColumn("lastSeen", "Last seen"), cell: figureCell((row) => lastSeen(row, stats.now)) },
+    lastSeenColumn(() => stats.now),
   ];
   const views = Object.fromEntries(Object.entries(VIEWS).map(([by, { columns, one, many, key, empty, sortedAs }]) =>
     [by, { name: sortedAs, columns: [...columns, ...figures], key, sort: "share descending", empty: { one, many, draw: () => noUsage(empty) } }]));
@@ -41,9 +41,9 @@ function createPage(refresh, more) {
   const choose = (by) => {
     const { title, many } = VIEWS[by];
     name = by;
-    setText(byId("rows-label"), title);
-    setText(byId("caption"), `Data usage by ${by}`);
-    setText(byId("search-label"), `Search ${many}`);
+    put("rows-label", title);
+    put("caption", `Data usage by ${by}`);
+    put("search-label", `Search ${many}`);
     byId("search").placeholder = `Search ${many}`;
   };
   choose(name);
@@ -97,18 +97,12 @@ function barCell(read) {
   };
 }
 
-// An account that was never used has no time.
-function lastSeen({ active, lastSeen: time }, now) {
-  if (active) return momentAs("now", now);
-  return time ? timeAgo(time, now) : { text: "never" };
-}
-
 function showTotals({ totals }, all) {
-  setText(byId("rows"), integer(all.rows));
-  setText(byId("rows-sub"), `${integer(all.connected)} connected`);
-  setText(byId("connections"), integer(totals.connections));
-  setText(byId("connections-sub"), `${integer(totals.active)} open now`);
-  setText(byId("requests"), integer(totals.requests));
+  put("rows", integer(all.rows));
+  put("rows-sub", `${integer(all.connected)} connected`);
+  put("connections", integer(totals.connections));
+  put("connections-sub", `${integer(totals.active)} open now`);
+  put("requests", integer(totals.requests));
 }
 
 function noUsage({ title, hint }) {
@@ -126,7 +120,7 @@ async function download(name, query) {
     answer = await readJson(`${path}?${query}`);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    setText(byId("count"), error.message);
+    put("count", error.message);
     return;
   }
   const lines = answer[list].map((row) => ({ ...row, lastSeen: row.lastSeen ? new Date(row.lastSeen).toISOString() : "" }));

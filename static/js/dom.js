@@ -26,6 +26,9 @@ export function setText(node, text) {
   else if (firstChild.data !== text) firstChild.data = text;
 }
 
+// The same for the element with this id.
+export const put = (id, text) => setText(byId(id), text);
+
 // Returns the function that changes the text in the node: for texts that change often, since it reads nothing from the page.
 export function textIn(node) {
   const part = node.firstChild ?? node.appendChild(new Text());

@@ -2,7 +2,7 @@
 
 import { announce } from "./announce.js";
 import { ApiError, post } from "./api.js";
-import { byId, setText } from "./dom.js";
+import { byId, put, setText } from "./dom.js";
 import { visible } from "./format.js";
 
 // `effect(node, nodes)` says what will happen; `done` follows the node's name where the result is spoken.
@@ -21,7 +21,7 @@ export function drainDialog(finished) {
 
   const showError = (text) => {
     byId("drain-error").hidden = !text;
-    setText(byId("drain-error"), text);
+    put("drain-error", text);
   };
   byId("drain-cancel").addEventListener("click", () => dialog.close());
   confirm.addEventListener("click", async () => {
@@ -50,8 +50,8 @@ export function drainDialog(finished) {
     const { title, effect, ...rest } = ACTIONS[action];
     wanted = { name: node.name, ...rest };
     confirm.disabled = false;
-    setText(byId("drain-title"), title(node.name));
-    setText(byId("drain-effect"), effect(node, nodes));
+    put("drain-title", title(node.name));
+    put("drain-effect", effect(node, nodes));
     setText(confirm, wanted.confirm);
     showError("");
     dialog.showModal();

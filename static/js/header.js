@@ -2,7 +2,7 @@
 
 import { announce } from "./announce.js";
 import { TROUBLES } from "./api.js";
-import { byId, el, setText } from "./dom.js";
+import { byId, el, put, setText } from "./dom.js";
 import { clockTime } from "./format.js";
 import { troubleOf, versionsDown } from "./node-state.js";
 import { INTERVALS, prefer, preferences } from "./preferences.js";
@@ -70,7 +70,7 @@ export function showState(state) {
   if (TROUBLES[shown.state] && state === "live") announce("The proxy answers again");
   shown.state = state;
   byId("state").className = `state ${state}`;
-  setText(byId("state"), STATES[state]);
+  put("state", STATES[state]);
   document.body.classList.toggle("stale", trouble !== "");
   const since = shown.asOf ? ` These numbers are from ${clockTime(shown.asOf)}.` : "";
   byId("banner").replaceChildren(...(trouble ? [`${trouble}${since} The page keeps trying and recovers by itself.`] : []));
@@ -79,8 +79,8 @@ export function showState(state) {
 // What the header takes from an answer of /api/health.
 export function showSummary({ version, status, nodes }) {
   shown.asOf = new Date();
-  setText(byId("as-of"), clockTime(shown.asOf));
-  setText(byId("release"), version);
+  put("as-of", clockTime(shown.asOf));
+  put("release", version);
   const mark = byId("health-mark");
   mark.className = `mark ${status}`;
   setText(mark, status === "ok" ? "" : status);

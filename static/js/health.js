@@ -2,7 +2,7 @@
 
 import { announce } from "./announce.js";
 import { ApiError, post } from "./api.js";
-import { byId, el, setFigure, setText, setTitle, updateChildren } from "./dom.js";
+import { byId, el, put, setFigure, setText, setTitle, updateChildren } from "./dom.js";
 import { drainDialog } from "./drain-dialog.js";
 import { END_REASONS, NORMAL_ENDS } from "./end-reasons.js";
 import { bytes, count, duration, fullTime, integer, orDash, percent, time } from "./format.js";
@@ -63,8 +63,8 @@ const VERDICTS = { ok: "Everything works", degraded: "Degraded", down: "Down" };
 
 function showVerdict({ status, uptime }) {
   byId("verdict").className = `verdict ${status}`;
-  setText(byId("verdict-word"), VERDICTS[status] ?? status);
-  setText(byId("verdict-why"), reasonFor(uptime));
+  put("verdict-word", VERDICTS[status] ?? status);
+  put("verdict-why", reasonFor(uptime));
 }
 
 function reasonFor(uptime) {

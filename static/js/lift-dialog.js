@@ -2,7 +2,7 @@
 
 import { announce } from "./announce.js";
 import { ApiError, remove } from "./api.js";
-import { byId, setText } from "./dom.js";
+import { byId, put } from "./dom.js";
 import { visible } from "./format.js";
 
 // `done()` is called after the ban was lifted. The function that is returned opens the dialog for a row of the bans.
@@ -13,7 +13,7 @@ export function liftDialog(done) {
 
   const showError = (text) => {
     byId("lift-error").hidden = !text;
-    setText(byId("lift-error"), text);
+    put("lift-error", text);
   };
   byId("lift-cancel").addEventListener("click", () => dialog.close());
   confirm.addEventListener("click", async () => {
@@ -44,8 +44,8 @@ export function liftDialog(done) {
   return (wanted) => {
     ban = wanted;
     confirm.disabled = false;
-    setText(byId("lift-title"), `Lift the ban of ${ban.address}?`);
-    setText(byId("lift-effect"), `${ban.reason ? `The reason was: ${visible(ban.reason)}. ` : ""}It can connect again at once.`);
+    put("lift-title", `Lift the ban of ${ban.address}?`);
+    put("lift-effect", `${ban.reason ? `The reason was: ${visible(ban.reason)}. ` : ""}It can connect again at once.`);
     showError("");
     dialog.showModal();
   };

@@ -5,7 +5,7 @@ import { announce } from "./announce.js";
 import { banDialog } from "./ban-dialog.js";
 import { bansView } from "./bans.js";
 import { fillChoice } from "./choice.js";
-import { byId, setText } from "./dom.js";
+import { byId, put } from "./dom.js";
 import { integer } from "./format.js";
 import { liftDialog } from "./lift-dialog.js";
 import { showLimits } from "./limits.js";
@@ -24,14 +24,14 @@ function createPage(refresh) {
   const table = new DataTable({ table: byId("table"), ...lists[name].view });
   const redraw = () => {
     byId("note").hidden = !lists[name].note(last);
-    setText(byId("note"), lists[name].note(last));
+    put("note", lists[name].note(last));
     table.fill(lists[name].rows(last));
   };
   const choose = (chosen) => {
     name = chosen;
     byId("table").className = `data ${name}`;
-    setText(byId("caption"), lists[name].label);
-    setText(byId("search-label"), `Search ${name}`);
+    put("caption", lists[name].label);
+    put("search-label", `Search ${name}`);
     byId("search").placeholder = `Search ${name}`;
   };
   choose(name);
@@ -58,12 +58,12 @@ function createPage(refresh) {
 }
 
 function showTotals({ refusals, bans, dropped, accounts }) {
-  setText(byId("refused"), integer(refusals.reasons.reduce((all, reason) => all + reason.lastHour, 0)));
-  setText(byId("bans"), integer(bans.length));
-  setText(byId("bans-sub"), `${integer(bans.filter(({ by }) => by === "rule").length)} by a rule`);
-  setText(byId("dropped"), integer(dropped));
-  setText(byId("accounts"), integer(accounts.length));
-  setText(byId("accounts-sub"), `${integer(accounts.filter(({ state }) => state === "active").length)} active`);
+  put("refused", integer(refusals.reasons.reduce((all, reason) => all + reason.lastHour, 0)));
+  put("bans", integer(bans.length));
+  put("bans-sub", `${integer(bans.filter(({ by }) => by === "rule").length)} by a rule`);
+  put("dropped", integer(dropped));
+  put("accounts", integer(accounts.length));
+  put("accounts-sub", `${integer(accounts.filter(({ state }) => state === "active").length)} active`);
 }
 
 startPage("security", createPage);

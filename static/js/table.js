@@ -1,15 +1,15 @@
 // A table of any length, of which only the rows in sight exist, with search, filters and sorting.
 
 import { announce } from "./announce.js";
-import { byId, el, setText } from "./dom.js";
+import { byId, el, put } from "./dom.js";
 import { integer, plural } from "./format.js";
 import { preferences, recall, remember } from "./preferences.js";
 import { held, select } from "./select.js";
 
 const MORE = 1; // rows that exist above and below those in sight
 const SPARE = 20; // rows that are asked for above and below those that exist
-const ORDER_LASTS = 14_500; // in ms: fifteen seconds, less what a refresh may come early
-const NAMES = 4_000; // characters of a request that may name rows: the proxy and those before it take heads of 8 KiB
+const ORDER_LASTS = 14_500; // in ms: 15 s, less what a refresh may come early
+const NAMES = 4_000; // characters of a request that name rows; its head may have 8 KiB
 const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 
 // A column has `name`, `label`, `value` to sort by (the name of a field or a function of the row; without it the column
@@ -72,7 +72,7 @@ export class DataTable {
     this.#markSort();
     this.table.hidden = false;
     byId("empty").hidden = true;
-    setText(byId("count"), "Loading");
+    put("count", "Loading");
   }
 
   #drawHead() {
@@ -136,12 +136,12 @@ export class DataTable {
       if (value) this.table.querySelector(`th.${name}`).setAttribute("aria-sort", name === this.sortName ? this.sortOrder : "none");
     }
     byId("sort-by").value = this.sortName;
-    setText(byId("sort-reverse"), this.sortOrder === "ascending" ? "\u2191" : "\u2193");
+    put("sort-reverse", this.sortOrder === "ascending" ? "\u2191" : "\u2193");
     byId("sort-reverse").setAttribute("aria-label", `Sorted ${this.sortOrder}: reverse the order`);
   }
 
-  // What to ask the proxy for, as the parameters of a request: the rows in sight and some more. Where those in sight keep
-  // their places, they are asked for by name as well: they may be elsewhere in the order by now.
+  // What to ask the proxy for, as the parameters of a request: the rows in sight and some more. Rows that keep their places
+  // are named: they may be elsewhere in the order by now.
   query() {
     this.#measure();
     const { from, to } = this.#sight;
@@ -169,7 +169,7 @@ export class DataTable {
     return names;
   }
 
-  // Where there are many rows, their order lasts a while: a row that moved at each refresh could not be read.
+  // A row that moved at each refresh could not be read, where there are many.
   #orderLasts() {
     return this.part.rows.length < this.part.matched && Date.now() < this.#orderedAt + ORDER_LASTS;
   }
@@ -188,8 +188,7 @@ export class DataTable {
     this.ask(false);
   }
 
-  // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on, and `also` those that were named and
-  // are elsewhere. Rows in which text is selected keep their places.
+  // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on, `also` those named that are elsewhere.
   show(part) {
     if (!this.#keepsPlaces) this.#orderedAt = Date.now();
     this.part = this.#keepsPlaces ? held(this.part, part, this.key) : part;
@@ -197,7 +196,7 @@ export class DataTable {
     const { all, matched } = part;
     this.table.setAttribute("aria-rowcount", String(matched + 1));
     const words = plural(all, this.empty.one, this.empty.many);
-    setText(byId("count"), matched === all ? words : `${integer(matched)} of ${words}`);
+    put("count", matched === all ? words : `${integer(matched)} of ${words}`);
     if (this.#isOther && this.saysCount) announce(`${plural(matched, this.empty.one, this.empty.many)} shown`);
     this.#isOther = false;
     this.#showEmpty();
