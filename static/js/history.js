@@ -27,8 +27,8 @@ const peak = ({ values }) => values.reduce((most, value) => Math.max(most, value
 // The nodes with the highest values, in the order of the answer.
 function byNode(answer, figure) {
   const lines = answer.series.filter(({ name }) => name !== "others").map((row) => ({ name: row.name, values: row[figure] })).filter((line) => peak(line) >= 0);
-  const least = lines.map(peak).sort((a, b) => b - a)[MOST_LINES - 1] ?? -1;
-  return lines.filter((line) => peak(line) >= least).slice(0, MOST_LINES);
+  const highest = lines.toSorted((a, b) => peak(b) - peak(a)).slice(0, MOST_LINES);
+  return lines.filter((line) => highest.includes(line));
 }
 
 const traffic = { least: 100, format: (value) => rate(value).text };
@@ -67,19 +67,19 @@ export function showHistory(section, by, names) {
     empty.textContent = isEmpty ? `Nothing was measured yet: the first value comes when a step of ${{ 10: "10 s", 60: "a minute", 3600: "an hour" }[last.step]} has ended.` : "";
   };
   const update = async () => {
-    if (Date.now() < due) return;
+    if (performance.now() < due) return;
     due = Infinity;
     const mine = ++round;
     try {
       const answer = await readJson(`api/history?range=${range}&by=${by}`);
       if (mine !== round) return;
       const step = answer.step * 1000;
-      due = Date.now() + step - (answer.now % step) + SPARE;
+      due = performance.now() + step - (answer.now % step) + SPARE;
       last = answer;
       redraw();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (mine === round) due = Date.now() + RETRY;
+      if (mine === round) due = performance.now() + RETRY;
     }
   };
   fillChoice(choice, RANGES, range, (value) => {

@@ -18,12 +18,12 @@ export function startPage(name, create, healthLasts = HEALTH_LASTS) {
   let health;
   let due = 0;
   const read = async () => {
-    const isDue = Date.now() >= due;
+    const isDue = performance.now() >= due;
     const paths = isDue ? withHealth(page.paths) : page.paths;
     const answers = await Promise.all(paths.map((path) => readJson(path)));
     if (isDue) {
       health = answers.find((answer) => answer.health)?.health ?? answers.pop();
-      due = Date.now() + healthLasts;
+      due = performance.now() + healthLasts;
     }
     return answers;
   };

@@ -24,7 +24,7 @@ const NONE = { all: 0, matched: 0, offset: 0, rows: [] };
 // A page that has all rows gives them to `fill(rows)`. With `ask` the rows come from the proxy: `ask(isOther)` is to read
 // what `query()` says and to give it to `show(part)`; `isOther` is true where answers to earlier queries are out of date.
 export class DataTable {
-  rows = [];
+  rows;
   part = NONE;
   words = "";
   filters = {};
@@ -41,7 +41,7 @@ export class DataTable {
 
   constructor({ table, ask, ...view }) {
     this.table = table;
-    this.ask = ask ?? (() => this.show(select(this)));
+    this.ask = ask ?? (() => this.rows && this.show(select(this)));
     this.above = el("tr", { class: "spacer", "aria-hidden": "true" });
     this.below = el("tr", { class: "spacer", "aria-hidden": "true" });
     this.body = el("tbody", { role: "rowgroup" }, this.above, this.below);
@@ -63,7 +63,7 @@ export class DataTable {
 
   // Changes the columns and forgets the rows.
   use({ name, columns, key, text, sort, empty }) {
-    Object.assign(this, { name, columns, key, text, empty, rows: [], part: NONE, filters: {}, emptyFor: undefined });
+    Object.assign(this, { name, columns, key, text, empty, rows: undefined, part: NONE, filters: {}, emptyFor: undefined });
     const names = columns.filter((column) => column.value).flatMap(({ name }) => [`${name} ascending`, `${name} descending`]);
     [this.sortName, this.sortOrder] = recall(`sort.${name}`, names, sort).split(" ");
     for (const { tr } of this.#views.values()) tr.remove();
@@ -171,7 +171,7 @@ export class DataTable {
 
   // A row that moved at each refresh could not be read, where there are many.
   #orderLasts() {
-    return this.part.rows.length < this.part.matched && Date.now() < this.#orderedAt + ORDER_LASTS;
+    return this.part.rows.length < this.part.matched && performance.now() < this.#orderedAt + ORDER_LASTS;
   }
 
   // Those of the rows at these places that are here.
@@ -190,7 +190,7 @@ export class DataTable {
 
   // `matched` of `all` rows are wanted; `rows` are those from the place `offset` on, `also` those named that are elsewhere.
   show(part) {
-    if (!this.#keepsPlaces) this.#orderedAt = Date.now();
+    if (!this.#keepsPlaces) this.#orderedAt = performance.now();
     this.part = this.#keepsPlaces ? held(this.part, part, this.key) : part;
     this.#revision++;
     const { all, matched } = part;

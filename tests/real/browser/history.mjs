@@ -41,6 +41,7 @@ export async function history() {
   await numbers();
   await table();
   await ranges();
+  await summerTime();
   await manyNodes();
   await looks();
   await nothingYet();
@@ -131,6 +132,23 @@ async function ranges() {
   step("ranges");
 }
 
+// A day has 23 or 25 hours when the clocks change: the marks keep their days.
+async function summerTime() {
+  for (const [month, last] of [["March", "2026-04-10"], ["October", "2026-11-10"]]) {
+    const page = await open("/", { timezoneId: "Europe/Berlin", prepare: () => location.host && (localStorage["lavaproxy.range"] = '"30d"') });
+    await page.unroute(API);
+    await page.route(API, (route) => route.fulfill({ json: { ...figures(route.request().url()), start: Date.parse(last) - 30 * 86_400_000 } }));
+    await page.reload();
+    await page.locator(".plot path.l0").first().waitFor();
+    const marks = await page.$$eval(".chart:first-of-type .plot text", (all) => all.map((each) => each.textContent).slice(3));
+    const days = marks.map((mark) => Date.parse(`${mark} 2026 UTC`) / 86_400_000);
+    const steps = days.slice(1).map((day, index) => day - days[index]);
+    check(steps.length > 3 && steps.every((days) => days === steps[0]), `marks at equal distances in ${month}, not ${marks}`);
+    await close(page);
+  }
+  step("summer-time");
+}
+
 async function manyNodes() {
   const page = await openWith("/health", 20);
   const names = await page.locator(".chart").first().locator(".legend span").allInnerTexts();
@@ -140,6 +158,17 @@ async function manyNodes() {
     await tick(page);
     await fits(page, `charts of twenty nodes at ${viewport.width} px`);
   }
+  // Several have the same peak, as idle nodes have.
+  await page.unroute(API);
+  await page.route(API, (route) => {
+    const answer = figures(route.request().url(), 8);
+    for (const row of answer.series.slice(0, 3)) row.players.fill(0);
+    return route.fulfill({ json: answer });
+  });
+  await page.reload();
+  const shown = () => page.locator(".chart").first().locator(".legend span").allInnerTexts();
+  await until("the charts of eight nodes", async () => (await shown()).length === 6);
+  check(String(await shown()) === "eu1,eu4,eu5,eu6,eu7,eu8", `all nodes that are busy, not ${await shown()}`);
   await close(page);
   step("many-nodes");
 }

@@ -328,6 +328,11 @@ async function dataUsage() {
   const second = page.waitForEvent("download");
   await page.click("#download");
   check(readFileSync(await (await second).path(), "utf8").includes(`"'=1+""1","`), "no formula in the file");
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await page.focus("#search");
+  await page.keyboard.insertText("x".repeat(300));
+  await until("nothing to be found", async () => (await text(page, "#empty h2")) === "Nothing matches");
+  check(await page.locator("#state.live").isVisible(), "a long search to be no fault");
   await close(page);
   step("data-usage");
 }
@@ -346,6 +351,12 @@ async function health() {
   check(checked.request().method() === "POST" && checked.status() === 200, "a check on demand");
   await until("the button to come back", async () => (await text(page, "#check")) === "Check now");
   if (password) check(!(await page.content()).includes(password), "no password on the page");
+  // The clock of the reader's machine is set back.
+  await page.evaluate(() => {
+    const { now } = Date;
+    Date.now = () => now() - 3_600_000;
+  });
+  await page.waitForRequest("**/api/health");
   await close(page);
   step("check-now");
 }

@@ -225,6 +225,10 @@ async function loading() {
   await page.locator("#addresses-empty").waitFor();
   check((await texts(page, ".panel .hint")).every((hint) => hint === "Loading") && (await text(page, "#count")) === "Loading", "a page that says that it loads");
   await isAccessible(page, "the security page while it loads");
+  // A search that comes before the bans.
+  await page.type("#search", "x");
+  await page.fill("#search", "");
+  check(!(await page.locator("#empty").isVisible()), "nothing about bans before they are there");
   await page.unroute(REPORT);
   expected.failures = true;
   await page.route(REPORT, (route) => route.fulfill({ status: 500, json: { message: "a defect" } }));
@@ -234,6 +238,7 @@ async function loading() {
   await page.unroute(REPORT);
   await page.locator("#state.live").waitFor();
   expected.failures = false;
+  await until("the words for no ban", async () => (await text(page, "#empty h2")) === "Nobody is banned");
   await close(page);
   step("security-loading");
 }
