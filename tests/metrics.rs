@@ -211,4 +211,8 @@ fn counters_follow_the_traffic_by_version_and_never_go_back() {
     let scrape = Scrape::of(&proxy);
     assert_eq!(scrape.value("lavaproxy_refusals_total", &[("reason", "rejected-password")]), 3.0);
     assert_eq!(scrape.value(names[0], &[("version", "none")]), 3.0, "they were never routed");
+    assert_eq!(refused.get("/v4/info", "").status, 200);
+    let scrape = Scrape::of(&proxy);
+    assert_eq!(scrape.value(names[0], &[("version", "none")]), 3.0, "they stay with none");
+    assert_eq!(scrape.value(names[0], &[("version", "v4")]), 4.0);
 }

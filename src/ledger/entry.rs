@@ -103,6 +103,16 @@ pub(super) struct Notes {
     pub by_node: Share<Arc<str>>,
 }
 
+impl Notes {
+    /// The part of what it used so far that counts for its version and that the sums do not contain yet.
+    pub fn open_by_version(&self, so_far: Amount) -> Amount {
+        match self.version {
+            Some(_) => so_far.less(self.counted_by_version),
+            None => Amount::default(),
+        }
+    }
+}
+
 /// The handle on a connection's entry. The connection counts as ended when it is dropped.
 pub struct Entry {
     ledger: Arc<Ledger>,
@@ -170,6 +180,7 @@ impl Entry {
     /// Counts a request that was answered with an error of our own.
     pub fn count_refusal(&self, reason: End) {
         self.ledger.refused[reason as usize].fetch_add(1, Relaxed);
+        self.ledger.count_unrouted(&self.connection);
     }
 
     /// Attributes the current request to this account, and all that was used before if the connection had none.

@@ -36,7 +36,11 @@ impl Ledger {
     pub fn sums(&self) -> Sums {
         let mut active = [0; VERSIONS.len()];
         let mut state = self.state.lock();
-        let amounts = state.count_open(|_, notes, _| active[index(notes.version)] += 1);
+        let mut amounts = state.versions;
+        state.count_open(|_, notes, so_far| {
+            active[index(notes.version)] += 1;
+            amounts.add(notes.version, notes.open_by_version(so_far));
+        });
         let mut refused = state.inherited.refused.clone();
         let (nodes, mut accounts) = (of(&state, |state| &state.nodes), of(&state, |state| &state.accounts));
         drop(state);
@@ -105,6 +109,34 @@ mod tests {
         drop(entry);
         let sums = ledger.sums();
         assert_eq!((of(&sums.nodes, "eu1").active, of(&sums.nodes, "eu1").amount, sums.refused), (0, used(2), 1));
+    }
+
+    #[test]
+    fn what_may_come_to_belong_to_a_version_does_not_count_for_none_meanwhile() {
+        let ledger = Ledger::new();
+        let none = || {
+            let tally = ledger.tallies().versions[0].amount;
+            assert_eq!(tally, of(&ledger.sums().versions, "none").amount);
+            tally.requests
+        };
+        let entry = ledger.open(address(1), "proxy");
+        for refused in 1..=2 {
+            pass(&entry, 10, 0);
+            entry.count_request();
+            assert_eq!(none(), refused - 1, "under way");
+            entry.attribute_to(ClientAddr::from(address(1)), 10);
+            entry.count_refusal(End::RejectedPassword);
+            assert_eq!(none(), refused);
+            assert_adds_up(&ledger);
+        }
+        pass(&entry, 10, 0);
+        entry.count_request();
+        assert_eq!(none(), 2);
+        entry.note_request(Some(Lavalink::V4), &"v4".into(), &"127.0.0.1:1".into(), ClientInfo::default());
+        assert_eq!((none(), of(&ledger.sums().versions, "v4").amount.requests), (2, 1));
+        assert_adds_up(&ledger);
+        drop(entry);
+        assert_eq!((none(), of(&ledger.sums().versions, "v4").amount.requests), (2, 1));
     }
 
     #[test]

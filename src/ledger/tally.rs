@@ -4,7 +4,8 @@
 //! saved figures would look to Prometheus as if it had begun anew from zero.
 //!
 //! A connection's bytes count for the version it uses; when that changes, what it used so far stays with the old one.
-//! All of this happens under the ledger's lock, so that no sum ever decreases.
+//! Before its first request is routed, what it uses counts once a request is refused or the connection ends: until then it
+//! may belong to a version. All of this happens under the ledger's lock, so that no sum ever decreases.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,7 +163,7 @@ impl Ledger {
         for connection in state.live.values() {
             let notes = connection.notes.lock();
             let tally = &mut versions[index(notes.version)];
-            tally.amount.add(connection.amount().less(notes.counted_by_version));
+            tally.amount.add(notes.open_by_version(connection.amount()));
             match connection.websocket.load(Relaxed) {
                 true => tally.websockets += 1,
                 false => tally.http += 1,
@@ -195,5 +196,17 @@ impl Ledger {
             notes.counted_by_version = notes.counted_by_version.at_least(so_far);
         }
         notes.version = version;
+    }
+
+    /// Counts for none what a connection used so far, because a request was refused before any was routed.
+    pub(super) fn count_unrouted(&self, connection: &Live) {
+        if connection.notes.lock().version.is_some() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let mut notes = connection.notes.lock();
+        let so_far = connection.amount();
+        state.versions.add(notes.version, so_far.less(notes.counted_by_version));
+        notes.counted_by_version = so_far;
     }
 }
