@@ -436,6 +436,8 @@ fn a_page_of_another_site_can_neither_read_nor_act() {
         (format!("Origin: http://{here}\r\n"), 200),
         (format!("Origin: http://{here}\r\nSec-Fetch-Site: same-origin\r\n"), 200),
         ("Sec-Fetch-Site: none\r\n".to_owned(), 200),
+        // A front has changed Host, and the browser knows better.
+        ("Origin: https://lava.example\r\nSec-Fetch-Site: same-origin\r\n".to_owned(), 200),
         ("Origin: null\r\n".to_owned(), 403),
         ("Origin: http://evil.example\r\n".to_owned(), 403),
         (format!("Origin: http://evil.example\r\nX: http://{here}\r\n"), 403),

@@ -233,6 +233,16 @@ fn a_node_that_moves_to_another_address_is_a_new_one() {
         is_served(proxy.address(), PASSWORD, bot);
     }
     assert_eq!(row(web, "eu1")["sessions"], 1);
+
+    // Both have gone, and both have a session: still no name comes twice.
+    reload(&proxy, &list(&[("eu2", nodes.named("eu2").address())]), &[]);
+    for bot in [&mut old, &mut new] {
+        is_served(proxy.address(), PASSWORD, bot);
+    }
+    let rows = health(web)["nodes"].as_array().unwrap().iter().filter(|row| row["name"] == "eu1").count();
+    let metrics = nodes::metrics(web);
+    let samples = metrics.lines().filter(|line| line.starts_with("lavaproxy_node_sessions{node=\"eu1\"}")).count();
+    assert_eq!((rows, samples), (1, 1), "{metrics}");
     loses_nothing(load);
 }
 

@@ -18,7 +18,9 @@ pub fn is_loopback(host: &str) -> bool {
 
 /// True when a request that changes something comes from one of our own pages, or from no page at all.
 ///
-/// The origin's authority must be `host`. Its scheme may be http or https, as a front may terminate TLS.
+/// A browser says so itself in Sec-Fetch-Site, which no page can set (W3C Fetch Metadata), and it knows the host that it asked
+/// where a front has put another one into the request. Without it, as at http beyond loopback, the origin's authority must
+/// be `host`. Its scheme may be http or https, as a front may terminate TLS.
 pub fn is_same_origin(host: &str, origin: Option<&str>, fetch_site: Option<&str>) -> bool {
     let same = |origin: &str| {
         ["http://", "https://"]
@@ -26,7 +28,7 @@ pub fn is_same_origin(host: &str, origin: Option<&str>, fetch_site: Option<&str>
             .find_map(|scheme| origin.strip_prefix(scheme))
             .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
     };
-    origin.is_none_or(same) && fetch_site.is_none_or(|site| matches!(site, "same-origin" | "none"))
+    fetch_site.map_or_else(|| origin.is_none_or(same), |site| matches!(site, "same-origin" | "none"))
 }
 
 /// The value of a field, if the request has it.
@@ -71,7 +73,10 @@ mod tests {
             (None, Some("none"), true),
             (Some("http://lava.example"), None, false),
             (Some("http://evil.example"), None, false),
-            (Some("http://evil.example"), Some("same-origin"), false),
+            (Some("https://behind.a.front.example"), Some("same-origin"), true),
+            (Some("https://behind.a.front.example"), None, false),
+            (Some("http://evil.example"), Some("cross-site"), false),
+            (Some("http://evil.example"), Some(""), false),
             (Some("null"), None, false),
             (Some(""), None, false),
             (Some("ftp://lava.example:6980"), None, false),

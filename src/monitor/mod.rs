@@ -23,6 +23,7 @@ mod socket;
 mod status;
 mod window;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
@@ -113,9 +114,9 @@ impl Setup {
 
     /// The nodes of the settings, and those that a reload removed and that still have sessions. No name comes twice.
     fn shown(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        let is_alone = |node: &&Arc<Backend>| self.nodes.iter().all(|other| other.name() != node.name());
-        let leaving = self.leaving.iter().filter(|node| node.load().sessions() > 0).filter(is_alone);
-        self.nodes.iter().chain(leaving)
+        let leaving = self.leaving.iter().filter(|node| node.load().sessions() > 0);
+        let mut names = HashSet::new();
+        self.nodes.iter().chain(leaving).filter(move |node| names.insert(node.name()))
     }
 }
 

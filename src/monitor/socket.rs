@@ -4,6 +4,7 @@
 //! of them can be written, as in a read-only container, it gets an abstract address, and a warning is logged.
 
 use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -32,10 +33,8 @@ impl PrivateSocket {
     /// When not even an abstract address can be bound.
     pub fn bind() -> io::Result<(Self, UnixListener)> {
         let name = format!("lavaproxy-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
-        for parent in parents() {
-            if let Ok(found) = Self::bind_in(&parent.join(&name)) {
-                return Ok(found);
-            }
+        if let Some(found) = parents().find_map(|parent| Self::bind_under(&parent, &name)) {
+            return Ok(found);
         }
         warn!(
             "event=monitor-exposed hint=\"no directory can be written: set RUNTIME_DIRECTORY to one, or any local user can reach the pages without WEB_PASSWORD\""
@@ -43,6 +42,13 @@ impl PrivateSocket {
         let address = SocketAddr::from_abstract_name(&name)?;
         let listener = UnixListener::bind_addr(&address)?;
         Ok((Self { directory: None, address: SockAddr::unix(format!("\0{name}"))? }, listener))
+    }
+
+    /// In the directory of this name. Another user may have made it first, to have the abstract address taken: then in one
+    /// whose name nobody can know.
+    fn bind_under(parent: &Path, name: &str) -> Option<(Self, UnixListener)> {
+        let unknown = format!("{name}-{:016x}", RandomState::new().hash_one(name));
+        [name, &unknown].into_iter().find_map(|name| Self::bind_in(&parent.join(name)).ok())
     }
 
     fn bind_in(directory: &Path) -> io::Result<(Self, UnixListener)> {
@@ -125,6 +131,18 @@ mod tests {
         let _again = socket.listen_again().unwrap();
         drop(socket);
         assert!(!directory.exists());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_leads_to_another_one() {
+        let name = format!("lavaproxy-taken-{}", process::id());
+        let taken = env::temp_dir().join(&name);
+        fs::create_dir(&taken).unwrap();
+        let (socket, _listener) = PrivateSocket::bind_under(&env::temp_dir(), &name).unwrap();
+        let directory = socket.directory.clone().unwrap();
+        assert!(directory != taken && !socket.is_abstract(), "{directory:?}");
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::remove_dir(&taken).unwrap();
     }
 
     #[test]
