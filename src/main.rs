@@ -15,10 +15,10 @@ use lavaproxy::process::notify::{Notify, State, Watchdog};
 use lavaproxy::process::sockets::{Inherited, LISTENERS};
 use lavaproxy::process::upgrade::{Binary, Follower, Predecessor};
 use lavaproxy::server::Server;
-use lavaproxy::signals::{FURTHER, Running, Signals};
+use lavaproxy::signals::{FURTHER, Running, Signals, log_warnings};
 use lavaproxy::state::file::StateFile;
 use lavaproxy::state::saver::{self, Saver};
-use log::{error, info, warn};
+use log::{error, info};
 
 /// The exit code for wrong flags or settings.
 const EXIT_USAGE: u8 = 2;
@@ -126,17 +126,12 @@ fn parse(mut flags: lexopt::Parser) -> Result<(Command, Option<PathBuf>), lexopt
 
 /// Starts the logger, and logs the version, the env file and the warnings.
 fn begin(loaded: &Loaded) {
-    let Loaded { settings, file, warnings, .. } = loaded;
+    let Loaded { settings, file, .. } = loaded;
     logfmt::init(&settings.log_level);
     panic::set_hook(Box::new(|panic| error!("event=panic what={}", Quoted(panic))));
     let source = file.as_ref().map_or("none".to_owned(), |file| file.display().to_string());
     info!("event=start version={} pid={} env_file={}", env!("CARGO_PKG_VERSION"), process::id(), Quoted(source));
-    for warning in warnings {
-        warn!("event=settings warning={}", Quoted(warning));
-    }
-    if settings.default_password_stands() {
-        warn!("event=settings warning=\"PROXY_PASSWORD is the default, which the manual shows: set another\"");
-    }
+    log_warnings(loaded);
 }
 
 /// What a start leads to.
@@ -202,8 +197,9 @@ fn run(
         }
     };
     let Started { mut signals, server, saver, predecessor } = started;
-    let settings = loaded.settings;
-    Running { server: &server, settings, env_file, binary, notify: &notify, saver, predecessor }.run(&mut signals);
+    let Loaded { settings, file: read_file, .. } = loaded;
+    Running { server: &server, settings, env_file, read_file, binary, notify: &notify, saver, predecessor }
+        .run(&mut signals);
     drop(server);
     info!("event=stopped");
     Ok(())

@@ -51,6 +51,16 @@ fn log_stop(signal: Option<i32>) {
     info!("event=stopping signal={}", signal.and_then(signal_name).unwrap_or("none"));
 }
 
+/// Logs what is probably a mistake in the settings.
+pub fn log_warnings(loaded: &config::Loaded) {
+    for warning in &loaded.warnings {
+        warn!("event=settings warning={}", Quoted(warning));
+    }
+    if loaded.settings.default_password_stands() {
+        warn!("event=settings warning=\"PROXY_PASSWORD is the default, which the manual shows: set another\"");
+    }
+}
+
 /// The signals that a running lavaproxy handles besides SIGTERM and SIGINT. The demo does not handle them.
 pub const FURTHER: [i32; 2] = [SIGHUP, SIGUSR2];
 
@@ -62,6 +72,8 @@ pub struct Running<'r> {
     pub settings: Settings,
     /// The env file that the command named, if it named one.
     pub env_file: Option<PathBuf>,
+    /// The env file that was read last, if there was one.
+    pub read_file: Option<PathBuf>,
     /// The command to start again, or the reason why it is not known.
     pub binary: io::Result<Binary>,
     /// The supervisor, if there is one.
@@ -96,7 +108,7 @@ impl Running<'_> {
     /// Takes the new settings if all of them are valid, else none.
     fn reload(&mut self) {
         self.notify.say(State::Reloading);
-        match config::reload(self.env_file.as_deref(), &self.settings) {
+        match config::reload(self.env_file.as_deref(), self.read_file.as_deref(), &self.settings) {
             Err(faults) => {
                 for fault in faults.iter() {
                     error!(
@@ -117,14 +129,13 @@ impl Running<'_> {
         logfmt::set_filter(&loaded.settings.log_level);
         let changed = loaded.settings.differences(&self.settings);
         info!("event=reload changed={}", Quoted(changed.join(",")));
-        for warning in &loaded.warnings {
-            warn!("event=settings warning={}", Quoted(warning));
-        }
+        log_warnings(&loaded);
         if !loaded.need_restart.is_empty() {
             let settings = loaded.need_restart.join(",");
             warn!("event=restart-needed settings={settings} hint=\"listeners and the state move only in a restart\"");
         }
         self.settings = loaded.settings;
+        self.read_file = loaded.file;
     }
 
     /// Starts the successor, which goes on from the state of this moment. Returns it once it serves.
@@ -147,6 +158,9 @@ impl Running<'_> {
     fn try_successor(&self) -> Result<Successor, String> {
         let binary = self.binary.as_ref();
         let binary = binary.map_err(|error| format!("the path of this process's binary is not known: {error}"))?;
+        if let Some(file) = self.read_file.as_ref().filter(|file| !file.exists()) {
+            return Err(format!("the env file {} is gone: put it back", file.display()));
+        }
         if let Some(saver) = &self.saver {
             saver.pause().map_err(|error| error.to_string())?;
         }

@@ -514,3 +514,32 @@ fn a_player_that_the_next_node_refuses_is_dropped_alone() {
     assert_eq!(made.len(), 2, "each is tried once: {made:?}");
     assert!(made.iter().all(|request| request.starts_with("PATCH /v4/sessions/second/players/")));
 }
+
+#[test]
+fn a_player_whose_replay_is_never_answered_is_dropped_alone() {
+    let script = |client: &mut support::Client, request: &[u8]| {
+        let text = String::from_utf8_lossy(request).into_owned();
+        if text.starts_with("GET /v4/websocket") {
+            let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#);
+            return client.try_send(&[SWITCHING, &ready].concat()).is_ok();
+        }
+        match text.contains("/players/1 ") {
+            // As a Lavalink whose voice server cannot be reached.
+            true => client.rest_or_error().1.is_some(),
+            false => client.try_send(&ok("{}")).is_ok(),
+        }
+    };
+    let (first, second) = (Node::start_named("eu1", V4, PASSWORD).unwrap(), FakeNode::start(script));
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    for guild in 1..=9 {
+        bot.play(guild, "song", json!({}));
+    }
+    first.die(Close::Fin);
+    assert_eq!(bot.rest("GET", "/players", "").text(), "{}");
+    assert!(bot.is_open());
+    let requests = second.requests();
+    assert_eq!(requests.iter().filter(|request| request.starts_with("GET /v4/websocket")).count(), 1, "{requests:?}");
+    let made: BTreeSet<_> = requests.into_iter().filter(|request| request.starts_with("PATCH ")).collect();
+    assert_eq!(made.len(), 9, "{made:?}");
+}

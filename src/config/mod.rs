@@ -73,12 +73,14 @@ pub fn load_without_accounts(env_file: Option<&Path>) -> Result<Loaded, Faults> 
     load_from(environment, env_file, &DEFAULT_FILES.map(Path::new), None)
 }
 
-/// The same as [`load`] for a running process: the listeners keep the addresses that `present` has.
+/// The same as [`load`] for a running process: the listeners keep the addresses that `present` has, and the file that was
+/// `read` last must still be there. Without it every setting would have its default, the password too.
 ///
 /// # Errors
 /// All faults at once, including those that the new settings have only together with the present listeners.
-pub fn reload(env_file: Option<&Path>, present: &Settings) -> Result<Loaded, Faults> {
-    load_from(|name| std::env::var_os(name), env_file, &DEFAULT_FILES.map(Path::new), Some(present))
+pub fn reload(env_file: Option<&Path>, read: Option<&Path>, present: &Settings) -> Result<Loaded, Faults> {
+    let wanted = env_file.or(read.filter(|file| !file.exists()));
+    load_from(|name| std::env::var_os(name), wanted, &DEFAULT_FILES.map(Path::new), Some(present))
 }
 
 fn load_from(

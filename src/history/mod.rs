@@ -11,6 +11,8 @@ mod saved;
 mod series;
 mod uptime;
 
+use std::time::{Duration, Instant};
+
 use parking_lot::Mutex;
 
 use crate::config::Lavalink;
@@ -31,6 +33,9 @@ const MAX_VERSIONS: usize = 3;
 const SLOT: u64 = 10_000;
 /// A clock that was set back by no more than this many slots is waited for.
 const PATIENCE: u64 = 6;
+/// For so long after the figures were restored, a clock that is behind them is waited for, however far: a machine whose clock
+/// has no battery sets it only once it has reached the network.
+const PATIENCE_OF_START: Duration = Duration::from_secs(600);
 
 const OF_ALL: &[Figure] = &[Figure::Refusals];
 const OF_VERSION: &[Figure] =
@@ -108,6 +113,7 @@ pub struct History {
 struct State {
     /// The slot that was measured last. `None` before the first.
     newest: Option<u64>,
+    restored: Option<Instant>,
     all: Group,
     versions: Group,
     nodes: Group,
@@ -120,6 +126,7 @@ impl Default for History {
     fn default() -> Self {
         let state = State {
             newest: None,
+            restored: None,
             all: Group::new(OF_ALL, 1),
             versions: Group::new(OF_VERSION, MAX_VERSIONS),
             nodes: Group::new(OF_NODE, MAX_NODES),
@@ -135,11 +142,7 @@ impl History {
     /// epoch.
     pub fn tick(&self, now: u64, sample: impl FnOnce() -> Sample) {
         let Some(slot) = (now / SLOT).checked_sub(1) else { return };
-        let is_due = match self.state.lock().newest {
-            Some(newest) => slot > newest || slot.saturating_add(PATIENCE) < newest,
-            None => true,
-        };
-        if is_due {
+        if self.state.lock().is_due(slot) {
             // The lock is not held while the other modules are read.
             let sample = sample();
             self.state.lock().put(slot, &sample, now);
@@ -195,6 +198,7 @@ impl History {
         let mut state = self.state.lock();
         let newest = saved.newest;
         state.newest = (newest > 0).then_some(newest);
+        state.restored = Some(Instant::now());
         for (group, saved) in
             state.groups().into_iter().zip([&saved.all, &saved.versions, &saved.nodes, &saved.accounts])
         {
@@ -206,6 +210,12 @@ impl History {
 }
 
 impl State {
+    fn is_due(&self, slot: u64) -> bool {
+        let Some(newest) = self.newest else { return true };
+        let is_waited_for = self.restored.is_some_and(|restored| restored.elapsed() < PATIENCE_OF_START);
+        slot > newest || (!is_waited_for && slot.saturating_add(PATIENCE) < newest)
+    }
+
     fn groups(&mut self) -> [&mut Group; 4] {
         [&mut self.all, &mut self.versions, &mut self.nodes, &mut self.accounts]
     }

@@ -174,10 +174,36 @@ fn whatever_a_file_holds_does_no_harm() {
         saved.newest = newest;
         let next = History::default();
         next.restore(&saved);
+        started_long_ago(&next);
         assert!(Range::ALL.into_iter().all(|range| next.view(range, By::Version, 0).series.len() == MAX_VERSIONS));
         (100..110).for_each(|slot| tick(&next, START + slot, sample(10 * slot)));
         assert_eq!(values(&next, Range::Hour, By::Node, "eu1", Figure::Connections)[359], Some(5.0));
         next.save();
+    }
+}
+
+/// No clock is waited for any more.
+fn started_long_ago(history: &History) {
+    history.state.lock().restored = None;
+}
+
+#[test]
+fn a_clock_that_is_behind_at_the_start_is_waited_for() {
+    let history = History::default();
+    (0..100).for_each(|slot| tick(&history, START + slot, sample(10 * slot)));
+    for behind in [START - 5, START - 300 * 360, 1] {
+        let next = History::default();
+        next.restore(&history.save());
+        (0..5).for_each(|slot| tick(&next, behind + slot, sample(1000)));
+        assert_eq!(next.save(), history.save(), "{behind}");
+        tick(&next, START + 102, sample(1000));
+        let connections = values(&next, Range::Hour, By::Node, "eu1", Figure::Connections);
+        assert_eq!(connections[356..], [Some(5.0), None, None, Some(5.0)], "what was before is there");
+
+        // It was set back for good.
+        started_long_ago(&next);
+        tick(&next, behind, sample(1000));
+        assert_eq!(next.save().newest, behind);
     }
 }
 

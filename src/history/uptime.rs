@@ -64,6 +64,10 @@ impl Uptime {
             Answering::Down => false,
             Answering::Unknown => return,
         };
+        if self.last.is_some_and(|last| slot <= last) {
+            self.forget_from(slot);
+            self.state = self.state.filter(|(_, since)| *since <= now);
+        }
         let missed = self.last.map_or(0, |last| slot.saturating_sub(last).saturating_sub(1));
         let was_away = missed > BRIDGED;
         let most = SLOTS * DAYS as u64;
@@ -77,12 +81,19 @@ impl Uptime {
         self.last = Some(slot);
     }
 
+    /// The clock was set back: this slot and those after it come again. Which of a day's slots were up is not known, so that
+    /// as many as possible stay up.
+    fn forget_from(&mut self, slot: u64) {
+        let number = slot / SLOTS;
+        self.days.retain(|day| day.number <= number);
+        if let Some(day) = self.days.back_mut().filter(|day| day.number == number) {
+            day.of = day.of.min(slot % SLOTS);
+            day.up = day.up.min(day.of);
+        }
+    }
+
     fn count(&mut self, slot: u64, is_up: bool) {
         let number = slot / SLOTS;
-        // A clock that was set back: these days come again.
-        while self.days.back().is_some_and(|day| day.number > number) {
-            self.days.pop_back();
-        }
         if self.days.back().is_none_or(|day| day.number != number) {
             self.days.push_back(Day { number, up: 0, of: 0 });
         }
@@ -184,6 +195,22 @@ mod tests {
         assert_eq!(days(&uptime), [(7, 1, 1)]);
         uptime.note(u64::MAX, Down, 0);
         assert_eq!(uptime.days().count(), DAYS);
+    }
+
+    #[test]
+    fn hours_that_come_again_count_once() {
+        let mut uptime = Uptime::default();
+        note_all(&mut uptime, 0..1000, Up);
+        // An hour ahead, and back.
+        uptime.note(1360, Up, 0);
+        assert_eq!(days(&uptime), [(0, 1001, 1361)]);
+        note_all(&mut uptime, 1001..SLOTS, Up);
+        assert_eq!(days(&uptime), [(0, SLOTS, SLOTS)]);
+        // Back over a day's end.
+        note_all(&mut uptime, SLOTS..SLOTS + 10, Down);
+        note_all(&mut uptime, SLOTS - 20..SLOTS, Up);
+        assert_eq!(days(&uptime), [(0, SLOTS, SLOTS)]);
+        assert_eq!(days(&Uptime::restored(&uptime.save())), [(0, SLOTS, SLOTS)]);
     }
 
     #[test]

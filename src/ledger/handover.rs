@@ -28,6 +28,10 @@ impl Ledger {
     /// Adds saved figures. To be called before the first connection: all rates are zero afterwards.
     pub fn restore(&self, saved: Saved) {
         let mut state = self.state.lock();
+        // Also where the clock of this process is still behind.
+        if saved.since > 0 {
+            state.since = saved.since;
+        }
         state.add(saved);
         state.level_rates();
     }

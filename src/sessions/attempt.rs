@@ -2,6 +2,7 @@
 //! node fails, and leaves what is kept of the session as it was.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,6 +55,14 @@ impl Stop {
     }
 }
 
+/// A replay whose answer is awaited.
+struct InFlight {
+    link: Link,
+    replay: Replay,
+    until: Instant,
+    _pass: Pass,
+}
+
 /// An attempt on one node.
 pub(super) struct Attempt<'a> {
     kept: &'a Kept,
@@ -65,7 +74,7 @@ pub(super) struct Attempt<'a> {
     deadline: Instant,
     /// The session's id on this node.
     id: String,
-    in_flight: VecDeque<(Link, Replay, Pass)>,
+    in_flight: VecDeque<InFlight>,
     /// Connections that can carry another replay.
     free: Vec<Link>,
     made: Made,
@@ -225,11 +234,42 @@ impl<'a> Attempt<'a> {
                 waiting.pop_front();
                 self.send_replay(guild, pass)?;
             }
-            match self.in_flight.pop_front() {
-                Some((link, replay, pass)) => self.finish_replay(link, &replay, pass)?,
-                None => return Ok(()),
+            if self.in_flight.is_empty() {
+                return Ok(());
+            }
+            match self.answered()? {
+                Some(answered) => self.finish_replay(answered)?,
+                None => self.leave_silent()?,
             }
         }
+    }
+
+    /// Waits for the answer to a replay. `None` when the time of the oldest one is over.
+    fn answered(&mut self) -> Result<Option<InFlight>, Stop> {
+        loop {
+            self.check()?;
+            self.read_frames()?;
+            let Some(oldest) = self.in_flight.front() else { return Ok(None) };
+            let failed = |error: &io::Error| Stop::node("the node does not answer", error);
+            oldest.link.wait_for_news(TURN).map_err(|error| failed(&error))?;
+            if let Some(at) = self.in_flight.iter().position(|replay| replay.link.has_news()) {
+                return Ok(self.in_flight.remove(at));
+            }
+            if Instant::now() >= oldest.until {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Gives up the oldest replay, which a node may never answer: Lavalink waits without end where a voice server cannot be
+    /// reached. A node that has answered none at all has failed.
+    fn leave_silent(&mut self) -> Result<(), Stop> {
+        let Some(InFlight { replay, .. }) = self.in_flight.pop_front() else { return Ok(()) };
+        if self.made.made + self.made.refused == 0 {
+            return Err(Stop::Node(format!("{} does not answer within {}s", self.node, ANSWER_TIME.as_secs())));
+        }
+        self.drop_player(replay.guild, "none");
+        Ok(())
     }
 
     /// The wait is long, because a thousand sessions may wait here: no answer is under way, and the gate wakes in turn.
@@ -255,11 +295,12 @@ impl<'a> Attempt<'a> {
         let target = format!("/{}/sessions/{}/players/{guild}", self.kept.version(), self.id);
         let request = patch(&self.node, &target, &replay.body);
         (&link).write_all(&request).map_err(|error| Stop::node("the node takes no request", &error))?;
-        self.in_flight.push_back((link, replay, pass));
+        self.in_flight.push_back(InFlight { link, replay, until: Instant::now() + ANSWER_TIME, _pass: pass });
         Ok(())
     }
 
-    fn finish_replay(&mut self, link: Link, replay: &Replay, pass: Pass) -> Result<(), Stop> {
+    fn finish_replay(&mut self, answered: InFlight) -> Result<(), Stop> {
+        let InFlight { link, replay, _pass: pass, .. } = answered;
         let (reply, _) = self.ask(b"", Some(&link))?;
         drop(pass);
         if reply.keep_alive {
@@ -274,16 +315,14 @@ impl<'a> Attempt<'a> {
         if is_session_gone(&reply) {
             return Err(Stop::Node(format!("{} has lost the session again", self.node)));
         }
-        self.made.refused += 1;
-        self.kept.with_players(|players| players.remove(replay.guild));
-        warn!(
-            "event=player-refused {} session={} guild={} status={}",
-            self.node.label(),
-            self.id,
-            replay.guild,
-            reply.status
-        );
+        self.drop_player(replay.guild, reply.status);
         Ok(())
+    }
+
+    fn drop_player(&mut self, guild: u64, status: impl Display) {
+        self.made.refused += 1;
+        self.kept.with_players(|players| players.remove(guild));
+        warn!("event=player-refused {} session={} guild={guild} status={status}", self.node.label(), self.id);
     }
 
     /// The starts that the replays have caused come before their answers, but on another connection.

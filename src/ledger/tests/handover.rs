@@ -41,6 +41,13 @@ fn successor_of(ledger: &Ledger, bound: usize) -> Arc<Ledger> {
 }
 
 #[test]
+fn figures_began_when_they_did_also_for_a_clock_that_is_behind() {
+    let ledger = Ledger::new();
+    ledger.restore(Saved { since: u64::MAX / 2, ..Saved::default() });
+    assert_eq!(ledger.snapshot().since, u64::MAX / 2);
+}
+
+#[test]
 fn figures_go_on_in_the_next_process() {
     let before = Ledger::new();
     before.state.lock().since = 1_700_000_000_000;
