@@ -112,8 +112,16 @@ fn faulty_settings_change_nothing_and_all_faults_are_reported() {
         }
         assert_eq!(ask(&mut Client::connect(bots), "secret-one", "/v4/info", "").text(), "node");
     }
+    // Without the file every setting would have its default, the password too: no reload and no upgrade.
     fs::remove_file(&site.file).unwrap();
+    for (signal, refused) in [("HUP", "event=reload-refused"), ("USR2", "event=upgrade-failed")] {
+        site.running.signal(signal);
+        site.running.line(&["level=error", refused, "lavaproxy.env"]);
+        assert_eq!(ask(&mut Client::connect(bots), "secret-one", "/v4/info", "").text(), "node");
+    }
+    fs::write(&site.file, "").unwrap();
     site.running.signal("HUP");
+    site.running.line(&["level=warn", "event=settings", "PROXY_PASSWORD is the default"]);
     site.running.line(&["event=restart-needed"]);
     site.running.signal("TERM");
     assert!(!site.running.end().1.contains("secret-"));

@@ -245,7 +245,7 @@ pub fn size(text: &str) -> Parsed<u64> {
         );
     };
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(*length)) {
-        Some(0) => Err("it would refuse every body (write 1B or more, such as 8MiB)".to_owned()),
+        Some(0) => Err("it is nothing (write 1B or more, such as 8MiB)".to_owned()),
         Some(bytes) => Ok(bytes),
         None => Err("it is too large (write at most 17179869183GiB)".to_owned()),
     }

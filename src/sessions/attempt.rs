@@ -288,7 +288,7 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let replay = self.kept.with_players(|players| {
             let replay = replay::request(players, guild, now)?;
-            players.begin_replay(guild, replay.position, now);
+            players.begin_replay(guild, replay.place, now);
             Some(replay)
         });
         let Some(replay) = replay else { return Ok(()) };
@@ -309,7 +309,7 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         if reply.status == 200 {
             self.made.made += 1;
-            self.kept.with_players(|players| players.end_replay(replay.guild, replay.position, &reply.body, now));
+            self.kept.with_players(|players| players.end_replay(replay.guild, replay.place.position, &reply.body, now));
             return Ok(());
         }
         if is_session_gone(&reply) {

@@ -92,6 +92,13 @@ struct Settling {
     start: Option<TrackId>,
 }
 
+/// Where a player that is made anew goes on and where it must stop, in milliseconds of what the new node will report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub(super) position: u64,
+    pub(super) end: Option<u64>,
+}
+
 /// A request that changes a player.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -177,6 +184,33 @@ impl PlayerObject<'_> {
             Lavalink::V4 => self.state.is_some_and(|state| state.connected),
         }
     }
+}
+
+/// The filters that change how much of a track passes while it is played.
+#[derive(Deserialize)]
+struct Filters {
+    #[serde(default)]
+    timescale: Option<Timescale>,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Timescale {
+    speed: f64,
+    rate: f64,
+}
+
+impl Default for Timescale {
+    fn default() -> Self {
+        Self { speed: 1.0, rate: 1.0 }
+    }
+}
+
+/// How much of a track passes while a second of it is played with these filters.
+fn pace(filters: &str) -> f64 {
+    let timescale = serde_json::from_str::<Filters>(filters).ok().and_then(|filters| filters.timescale);
+    let Timescale { speed, rate } = timescale.unwrap_or_default();
+    Some(speed * rate).filter(|pace| (0.01..=100.0).contains(pace)).unwrap_or(1.0)
 }
 
 impl Voice<'_> {
@@ -291,11 +325,14 @@ impl Players {
     }
 
     /// This player is being made anew at this position, on a node that knows nothing of it.
-    pub fn begin_replay(&mut self, guild: u64, position: u64, now: Instant) {
+    pub fn begin_replay(&mut self, guild: u64, place: Place, now: Instant) {
         if let Some(player) = self.of.get_mut(&guild) {
             player.connected = false;
             // Should this node fail too, the next one makes up for the time that it took.
-            player.position = Position::asked(position, player.position.runs(), now);
+            player.position = player.position.asked_again(place.position, player.position.runs(), now);
+            if let Some(track) = &mut player.track {
+                track.end = place.end;
+            }
             let heard = player.track.as_ref().filter(|track| track.is_heard);
             player.settling = Some(Settling { since: now, start: heard.map(|track| track.id) });
         }
@@ -308,7 +345,7 @@ impl Players {
         if let Some(answer) = read::<PlayerObject>(answer) {
             player.connected |= answer.is_connected(version);
         }
-        player.position = Position::asked(position, player.runs(), now);
+        player.position = player.position.asked_again(position, player.runs(), now);
         if let Some(settling) = &mut player.settling {
             settling.since = now;
         }
@@ -358,7 +395,7 @@ impl Player {
         let starts = change.names_track() && is_replaced;
         let changes = !change.names_track();
         let runs = track.is_some() && !answer.paused && connected;
-        let position = match &track {
+        let mut position = match &track {
             None => Position::asked(0, false, now),
             Some(track) => match change.position.filter(|_| starts || changes) {
                 Some(asked) => Position::asked(millis(asked), runs, now),
@@ -384,6 +421,7 @@ impl Player {
         };
         let settling = settling.filter(|_| !starts).map(|settling| Settling { since: now, ..settling });
         let filters = answer.filters.map(RawValue::get).filter(|json| *json != "{}" && *json != "null");
+        position.set_pace(filters.map_or(1.0, pace), now);
         Self {
             track: track.map(|track| Playing::new(&track, end, is_heard)),
             volume: answer.volume,
@@ -436,13 +474,13 @@ impl Player {
             Some(known) if known.id == track.id => known.is_heard = true,
             _ => self.track = Some(Playing::new(track, None, true)),
         }
-        self.position = Position::asked(track.position, self.runs(), now);
+        self.position = self.position.asked_again(track.position, self.runs(), now);
         false
     }
 
     fn note_end(&mut self, id: TrackId, now: Instant) {
         if self.track.take_if(|track| track.id == id).is_some() {
-            self.position = Position::asked(0, false, now);
+            self.position = self.position.asked_again(0, false, now);
             self.settling = None;
         }
     }

@@ -1,5 +1,6 @@
 //! Where a player is. A node's reports are not always true: after a seek, after a start and while a player is paused it
-//! may report an old position or 0. Pure; the caller has the clock.
+//! may report an old position or 0. And a node counts what it plays: with the filter timescale, more or less of the track
+//! passes in that time, so that the place in the track is another one. Pure; the caller has the clock.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ pub struct Position {
     /// True while it plays: it has a track, is not paused, and has its voice server.
     runs: bool,
     doubt: Option<Doubt>,
+    /// How much of the track passes while a second of it is played.
+    pace: f64,
+    /// How far the track is beyond `base`, in milliseconds.
+    ahead: f64,
 }
 
 /// A position that was asked for, and that no report has confirmed yet.
@@ -31,13 +36,37 @@ impl Position {
     /// A position that was asked for: by a start, a seek or a replay.
     pub fn asked(position: u64, runs: bool, now: Instant) -> Self {
         let doubt = Doubt { asked: position, since: runs.then_some(now) };
-        Self { base: position, since: now, runs, doubt: Some(doubt) }
+        Self { base: position, since: now, runs, doubt: Some(doubt), pace: 1.0, ahead: 0.0 }
     }
 
-    /// Where the player is now, in milliseconds.
+    /// The same at the pace of before.
+    pub fn asked_again(&self, position: u64, runs: bool, now: Instant) -> Self {
+        Self { pace: self.pace, ..Self::asked(position, runs, now) }
+    }
+
+    /// Where the player is now as the node reports it, in milliseconds.
     pub fn at(&self, now: Instant) -> u64 {
         let played = if self.runs { now.saturating_duration_since(self.since) } else { Duration::ZERO };
         self.base.saturating_add(u64::try_from(played.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// How far the place in the track is beyond what the node reports now, in milliseconds.
+    pub fn ahead(&self, now: Instant) -> i64 {
+        self.ahead_at(self.at(now)) as i64
+    }
+
+    fn ahead_at(&self, position: u64) -> f64 {
+        self.ahead + (position as f64 - self.base as f64) * (self.pace - 1.0)
+    }
+
+    /// Notes how much of the track passes while a second is played, from now on.
+    pub fn set_pace(&mut self, pace: f64, now: Instant) {
+        self.go_on_from(self.at(now), now);
+        self.pace = pace;
+    }
+
+    fn go_on_from(&mut self, position: u64, now: Instant) {
+        (self.ahead, self.base, self.since) = (self.ahead_at(position), position, now);
     }
 
     /// True while it plays.
@@ -50,7 +79,8 @@ impl Position {
         if runs == self.runs {
             return;
         }
-        (self.base, self.since, self.runs) = (self.at(now), now, runs);
+        self.go_on_from(self.at(now), now);
+        self.runs = runs;
         if let Some(doubt) = &mut self.doubt {
             doubt.since = runs.then_some(now);
         }
@@ -62,11 +92,22 @@ impl Position {
         if let Some(Doubt { asked, since }) = self.doubt {
             let Some(since) = since else { return false };
             let fits = position >= asked && position <= self.at(now).saturating_add(SLACK);
-            if !fits && now.saturating_duration_since(since) < LONGEST_DOUBT {
-                return false;
+            if !fits {
+                if now.saturating_duration_since(since) < LONGEST_DOUBT {
+                    return false;
+                }
+                *self = self.asked_again(position, runs, now);
             }
         }
-        *self = Self { base: position, since: now, runs, doubt: None };
+        // A node whose filters have gone may report the place in the track again.
+        let expected = self.at(now);
+        let place = expected.saturating_add_signed(self.ahead(now));
+        let jumps = position.abs_diff(expected) > SLACK && position.abs_diff(place) <= SLACK;
+        self.go_on_from(position, now);
+        if jumps {
+            self.ahead = 0.0;
+        }
+        self.doubt = None;
         true
     }
 }
@@ -123,6 +164,40 @@ mod tests {
         assert!(position.report(5000, true, after(start, 5000)));
         assert!(position.report(7000, false, after(start, 7100)));
         assert_eq!(position.at(after(start, 20_000)), 7000);
+    }
+
+    #[test]
+    fn a_track_that_is_played_faster_is_ahead_of_its_reports() {
+        let start = Instant::now();
+        let mut position = Position::asked(10_000, true, start);
+        assert!(position.report(20_000, true, after(start, 10_000)));
+        assert_eq!(position.ahead(after(start, 10_000)), 0);
+        position.set_pace(1.5, after(start, 10_000));
+        assert!(position.report(30_100, true, after(start, 20_000)));
+        assert_eq!((position.at(after(start, 20_900)), position.ahead(after(start, 20_900))), (31_000, 5500));
+        // A pause, and a report during it.
+        position.set_runs(false, after(start, 21_900));
+        assert_eq!(position.ahead(after(start, 60_000)), 6000);
+        assert!(position.report(32_000, false, after(start, 60_000)));
+        assert_eq!((position.at(after(start, 70_000)), position.ahead(after(start, 70_000))), (32_000, 6000));
+        // Back at the usual pace it stays ahead.
+        position.set_pace(1.0, after(start, 70_000));
+        assert!(position.report(42_000, true, after(start, 80_000)));
+        assert_eq!(position.ahead(after(start, 90_000)), 6000);
+        // The node looks at the track's own time again.
+        assert!(position.report(58_100, true, after(start, 90_000)));
+        assert_eq!((position.at(after(start, 90_000)), position.ahead(after(start, 90_000))), (58_100, 0));
+    }
+
+    #[test]
+    fn a_track_that_is_played_slower_is_behind_its_reports_until_a_seek() {
+        let start = Instant::now();
+        let mut position = Position::asked(0, true, start);
+        position.set_pace(0.5, start);
+        assert!(position.report(8000, true, after(start, 8000)));
+        assert_eq!(position.ahead(after(start, 10_000)), -5000);
+        let seeked = position.asked_again(60_000, true, after(start, 10_000));
+        assert_eq!((seeked.at(after(start, 14_000)), seeked.ahead(after(start, 14_000))), (64_000, -2000));
     }
 
     #[test]

@@ -18,7 +18,11 @@ const HISTORIES: u64 = 3000;
 struct Model {
     /// Its number, and where to stop.
     track: Option<(u64, Option<u64>)>,
+    /// What the node reports.
     position: u64,
+    /// How far the place in the track is beyond that, and by how much of a second played it grows.
+    ahead: f64,
+    gain: f64,
     since: u64,
     paused: bool,
     volume: i64,
@@ -35,8 +39,18 @@ impl Model {
         self.position + if self.runs() { now - self.since } else { 0 }
     }
 
+    fn ahead(&self, now: u64) -> f64 {
+        self.ahead + (self.at(now) - self.position) as f64 * self.gain
+    }
+
     fn hold(&mut self, now: u64) {
-        (self.position, self.since) = (self.at(now), now);
+        (self.ahead, self.position, self.since) = (self.ahead(now), self.at(now), now);
+    }
+
+    fn set_filters(&mut self, filters: Value) {
+        let of = |name: &str| filters["timescale"][name].as_f64().unwrap_or(1.0);
+        self.gain = of("speed") * of("rate") - 1.0;
+        self.filters = filters;
     }
 }
 
@@ -128,7 +142,7 @@ impl Stage {
         model.voice |= body.get("voice").is_some();
         model.volume = body["volume"].as_i64().unwrap_or(model.volume);
         if let Some(filters) = body.get("filters") {
-            model.filters = filters.clone();
+            model.set_filters(filters.clone());
         }
         let named = match version {
             V4 => body.get("track").and_then(|track| track.get("encoded")),
@@ -148,7 +162,7 @@ impl Stage {
                     said.push(("TrackEndEvent", old, old_position, reason));
                 }
                 model.track = number.map(|number| (number, end));
-                (model.position, model.since) = (body["position"].as_u64().unwrap_or(0), now);
+                (model.position, model.ahead, model.since) = (body["position"].as_u64().unwrap_or(0), 0.0, now);
                 model.paused = body["paused"].as_bool().unwrap_or(false);
                 reported = model.position;
                 said.extend(number.map(|number| ("TrackStartEvent", number, reported, "")));
@@ -156,7 +170,7 @@ impl Stage {
             None => {
                 model.paused = body["paused"].as_bool().unwrap_or(model.paused);
                 if let (Some((_, own)), Some(position)) = (&mut model.track, body["position"].as_u64()) {
-                    model.position = position;
+                    (model.position, model.ahead) = (position, 0.0);
                     // The answer to a seek has the old position.
                     reported = old_position;
                     if body.get("endTime").is_some() {
@@ -219,7 +233,13 @@ fn random_body(random: &mut Random, version: Lavalink) -> Value {
     let end = 1 + random.below(290_000) as u64;
     set("paused", 4, (random.below(3) == 0).into(), random);
     set("volume", 4, (random.below(1000) as u64).into(), random);
-    set("filters", 5, random.pick(&[json!({}), json!({"volume": 0.5})]).clone(), random);
+    let filters = [
+        json!({}),
+        json!({"volume": 0.5}),
+        json!({"timescale": {"speed": 1.25}}),
+        json!({"timescale": {"rate": 0.75}}),
+    ];
+    set("filters", 5, random.pick(&filters).clone(), random);
     set("position", 3, position.into(), random);
     set("voice", 3, json!({"token": "t", "endpoint": "e", "sessionId": "s"}), random);
     set("endTime", 5, if random.below(4) == 0 { Value::Null } else { end.into() }, random);
@@ -262,10 +282,14 @@ fn check(stage: &Stage, seed: u64) {
         assert_eq!(body.get("filters").cloned().unwrap_or(json!({})), model.filters, "{context}");
         assert_eq!(body.get("voice").is_some(), model.voice, "{context}");
         let Some((number, end)) = model.track else { continue };
-        assert_eq!(body.get("endTime").and_then(Value::as_u64), end, "{context}");
-        let at = model.at(stage.now);
-        let end = end.unwrap_or(u64::MAX);
-        assert!(request.position.abs_diff(at.min(end)) <= SLACK, "{context} but it is at {at}");
+        // The new node counts from the place in the track on.
+        let ahead = model.ahead(stage.now).round() as i64;
+        let end = end.map(|end| end.saturating_add_signed(ahead));
+        let (asked, expected) = (request.place.end, end);
+        assert_eq!(body.get("endTime").and_then(Value::as_u64), asked, "{context}");
+        assert!(asked.unwrap_or(0).abs_diff(expected.unwrap_or(0)) <= SLACK, "{context} but its end is {expected:?}");
+        let at = model.at(stage.now).saturating_add_signed(ahead).min(end.unwrap_or(u64::MAX));
+        assert!(request.place.position.abs_diff(at) <= SLACK, "{context} but it is at {at}");
         if stage.version == V4 {
             assert_eq!(body["track"]["userData"], json!({"number": number}), "{context}");
         }
@@ -309,8 +333,8 @@ fn playing(position: u64, paused: bool) -> Stage {
 fn replayed(stage: &mut Stage) -> u64 {
     let now = stage.time();
     let request = replay::request(&stage.players, 1, now).unwrap();
-    stage.players.begin_replay(1, request.position, now);
-    request.position
+    stage.players.begin_replay(1, request.place, now);
+    request.place.position
 }
 
 #[test]
@@ -456,7 +480,7 @@ fn the_players_of_a_list_are_known() {
     assert_eq!(playing["voice"], json!({"token": "t", "endpoint": "e", "sessionId": "s"}));
     assert_eq!((&paused["position"], &paused["paused"]), (&json!(30_000), &json!(true)));
     // The client has heard of the start before.
-    stage.players.begin_replay(1, 64_000, stage.time());
+    stage.players.begin_replay(1, Place { position: 64_000, end: None }, stage.time());
     assert!(stage.event(1, "TrackStartEvent", 5, 64_000, ""));
 }
 
