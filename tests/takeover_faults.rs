@@ -491,18 +491,25 @@ fn a_session_is_not_kept_when_the_memory_is_used_up() {
     assert_eq!(other.player(1)["track"]["info"]["identifier"], "song");
 }
 
-#[test]
-fn a_player_that_the_next_node_refuses_is_dropped_alone() {
-    let script = |client: &mut support::Client, request: &[u8]| {
+/// A node that opens the session `second`; `answer` serves all other requests.
+fn second_node(answer: impl Fn(&mut support::Client, &str) -> bool + Send + Sync + 'static) -> FakeNode {
+    FakeNode::start(move |client, request| {
         let text = String::from_utf8_lossy(request).into_owned();
         if text.starts_with("GET /v4/websocket") {
             let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#);
             return client.try_send(&[SWITCHING, &ready].concat()).is_ok();
         }
+        answer(client, &text)
+    })
+}
+
+#[test]
+fn a_player_that_the_next_node_refuses_is_dropped_alone() {
+    let second = second_node(|client, request| {
         let refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec();
-        client.try_send(&if text.contains("/players/1 ") { refused } else { ok("{}") }).is_ok()
-    };
-    let (first, second) = (Node::start_named("eu1", V4, PASSWORD).unwrap(), FakeNode::start(script));
+        client.try_send(&if request.contains("/players/1 ") { refused } else { ok("{}") }).is_ok()
+    });
+    let first = Node::start_named("eu1", V4, PASSWORD).unwrap();
     let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     bot.play(1, "song", json!({}));
@@ -517,19 +524,12 @@ fn a_player_that_the_next_node_refuses_is_dropped_alone() {
 
 #[test]
 fn a_player_whose_replay_is_never_answered_is_dropped_alone() {
-    let script = |client: &mut support::Client, request: &[u8]| {
-        let text = String::from_utf8_lossy(request).into_owned();
-        if text.starts_with("GET /v4/websocket") {
-            let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#);
-            return client.try_send(&[SWITCHING, &ready].concat()).is_ok();
-        }
-        match text.contains("/players/1 ") {
-            // As a Lavalink whose voice server cannot be reached.
-            true => client.rest_or_error().1.is_some(),
-            false => client.try_send(&ok("{}")).is_ok(),
-        }
-    };
-    let (first, second) = (Node::start_named("eu1", V4, PASSWORD).unwrap(), FakeNode::start(script));
+    let second = second_node(|client, request| match request.contains("/players/1 ") {
+        // As a Lavalink whose voice server cannot be reached.
+        true => client.rest_or_error().1.is_some(),
+        false => client.try_send(&ok("{}")).is_ok(),
+    });
+    let first = Node::start_named("eu1", V4, PASSWORD).unwrap();
     let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     for guild in 1..=9 {

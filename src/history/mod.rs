@@ -113,6 +113,7 @@ pub struct History {
 struct State {
     /// The slot that was measured last. `None` before the first.
     newest: Option<u64>,
+    /// When the figures of an earlier process were taken over.
     restored: Option<Instant>,
     all: Group,
     versions: Group,

@@ -118,8 +118,7 @@ impl State {
             let so_far = connection.amount();
             let mut notes = connection.notes.lock();
             let notes = &mut *notes;
-            self.versions.add(notes.version, so_far.less(notes.counted_by_version));
-            notes.counted_by_version = so_far;
+            self.versions.count(notes, so_far);
             self.addresses.close_open(&mut notes.address, so_far);
             self.bots.close_open(&mut notes.bot, so_far);
             self.accounts.close_open(&mut notes.account, so_far);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::entry::Live;
+use super::entry::{Live, Notes};
 use super::{Amount, Ledger, millis};
 use crate::config::Lavalink;
 use crate::error::End;
@@ -25,6 +25,12 @@ pub(super) struct Versions([Amount; 3]);
 impl Versions {
     pub(super) fn add(&mut self, version: Option<Lavalink>, amount: Amount) {
         self.0[index(version)].add(amount);
+    }
+
+    /// Counts what a connection used so far for the version that it has.
+    pub(super) fn count(&mut self, notes: &mut Notes, so_far: Amount) {
+        self.add(notes.version, so_far.less(notes.counted_by_version));
+        notes.counted_by_version = notes.counted_by_version.at_least(so_far);
     }
 
     pub(super) fn by_name(&self) -> BTreeMap<String, Amount> {
@@ -188,12 +194,10 @@ impl Ledger {
     pub(super) fn change_version(&self, connection: &Live, version: Option<Lavalink>) {
         let mut state = self.state.lock();
         let mut notes = connection.notes.lock();
-        let known = notes.version;
-        if known.is_some() {
+        if notes.version.is_some() {
             let mut so_far = connection.amount();
             so_far.requests = so_far.requests.saturating_sub(1);
-            state.versions.add(known, so_far.less(notes.counted_by_version));
-            notes.counted_by_version = notes.counted_by_version.at_least(so_far);
+            state.versions.count(&mut notes, so_far);
         }
         notes.version = version;
     }
@@ -204,9 +208,6 @@ impl Ledger {
             return;
         }
         let mut state = self.state.lock();
-        let mut notes = connection.notes.lock();
-        let so_far = connection.amount();
-        state.versions.add(notes.version, so_far.less(notes.counted_by_version));
-        notes.counted_by_version = so_far;
+        state.versions.count(&mut connection.notes.lock(), connection.amount());
     }
 }

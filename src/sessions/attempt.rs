@@ -53,6 +53,10 @@ impl Stop {
     fn node(what: &str, error: &io::Error) -> Self {
         Self::Node(format!("{what}: {error}"))
     }
+
+    fn silent(node: &Backend) -> Self {
+        Self::Node(format!("{node} does not answer within {}s", ANSWER_TIME.as_secs()))
+    }
 }
 
 /// A replay whose answer is awaited.
@@ -60,7 +64,7 @@ struct InFlight {
     link: Link,
     replay: Replay,
     until: Instant,
-    _pass: Pass,
+    pass: Pass,
 }
 
 /// An attempt on one node.
@@ -249,15 +253,15 @@ impl<'a> Attempt<'a> {
         loop {
             self.check()?;
             self.read_frames()?;
-            let Some(oldest) = self.in_flight.front() else { return Ok(None) };
-            let failed = |error: &io::Error| Stop::node("the node does not answer", error);
-            oldest.link.wait_for_news(TURN).map_err(|error| failed(&error))?;
             if let Some(at) = self.in_flight.iter().position(|replay| replay.link.has_news()) {
                 return Ok(self.in_flight.remove(at));
             }
-            if Instant::now() >= oldest.until {
-                return Ok(None);
-            }
+            match self.in_flight.front() {
+                Some(oldest) if Instant::now() < oldest.until => {
+                    oldest.link.wait_for_news(TURN).map_err(|error| Stop::node("the node does not answer", &error))?
+                }
+                _ => return Ok(None),
+            };
         }
     }
 
@@ -266,7 +270,7 @@ impl<'a> Attempt<'a> {
     fn leave_silent(&mut self) -> Result<(), Stop> {
         let Some(InFlight { replay, .. }) = self.in_flight.pop_front() else { return Ok(()) };
         if self.made.made + self.made.refused == 0 {
-            return Err(Stop::Node(format!("{} does not answer within {}s", self.node, ANSWER_TIME.as_secs())));
+            return Err(Stop::silent(&self.node));
         }
         self.drop_player(replay.guild, "none");
         Ok(())
@@ -288,19 +292,19 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let replay = self.kept.with_players(|players| {
             let replay = replay::request(players, guild, now)?;
-            players.begin_replay(guild, replay.place, now);
+            players.begin_replay(guild, replay.span, now);
             Some(replay)
         });
         let Some(replay) = replay else { return Ok(()) };
         let target = format!("/{}/sessions/{}/players/{guild}", self.kept.version(), self.id);
         let request = patch(&self.node, &target, &replay.body);
         (&link).write_all(&request).map_err(|error| Stop::node("the node takes no request", &error))?;
-        self.in_flight.push_back(InFlight { link, replay, until: Instant::now() + ANSWER_TIME, _pass: pass });
+        self.in_flight.push_back(InFlight { link, replay, until: Instant::now() + ANSWER_TIME, pass });
         Ok(())
     }
 
     fn finish_replay(&mut self, answered: InFlight) -> Result<(), Stop> {
-        let InFlight { link, replay, _pass: pass, .. } = answered;
+        let InFlight { link, replay, pass, .. } = answered;
         let (reply, _) = self.ask(b"", Some(&link))?;
         drop(pass);
         if reply.keep_alive {
@@ -309,7 +313,7 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         if reply.status == 200 {
             self.made.made += 1;
-            self.kept.with_players(|players| players.end_replay(replay.guild, replay.place.position, &reply.body, now));
+            self.kept.with_players(|players| players.end_replay(replay.guild, replay.span.position, &reply.body, now));
             return Ok(());
         }
         if is_session_gone(&reply) {
@@ -383,7 +387,7 @@ impl<'a> Attempt<'a> {
                 break;
             }
             if Instant::now() >= until {
-                return Err(Stop::Node(format!("{} does not answer within {}s", self.node, ANSWER_TIME.as_secs())));
+                return Err(Stop::silent(&self.node));
             }
         }
         let mut peer = Peer::new(link.unwrap_or(&self.link));

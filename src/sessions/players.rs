@@ -92,9 +92,10 @@ struct Settling {
     start: Option<TrackId>,
 }
 
-/// Where a player that is made anew goes on and where it must stop, in milliseconds of what the new node will report.
+/// What a player that is made anew still plays: where it goes on and where it must stop, in milliseconds of what the new node
+/// will report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Span {
     pub(super) position: u64,
     pub(super) end: Option<u64>,
 }
@@ -210,7 +211,8 @@ impl Default for Timescale {
 fn pace(filters: &str) -> f64 {
     let timescale = serde_json::from_str::<Filters>(filters).ok().and_then(|filters| filters.timescale);
     let Timescale { speed, rate } = timescale.unwrap_or_default();
-    Some(speed * rate).filter(|pace| (0.01..=100.0).contains(pace)).unwrap_or(1.0)
+    let pace = speed * rate;
+    if (0.01..=100.0).contains(&pace) { pace } else { 1.0 }
 }
 
 impl Voice<'_> {
@@ -325,13 +327,13 @@ impl Players {
     }
 
     /// This player is being made anew at this position, on a node that knows nothing of it.
-    pub fn begin_replay(&mut self, guild: u64, place: Place, now: Instant) {
+    pub fn begin_replay(&mut self, guild: u64, span: Span, now: Instant) {
         if let Some(player) = self.of.get_mut(&guild) {
             player.connected = false;
             // Should this node fail too, the next one makes up for the time that it took.
-            player.position = player.position.asked_again(place.position, player.position.runs(), now);
+            player.position = player.position.asked_again(span.position, player.position.runs(), now);
             if let Some(track) = &mut player.track {
-                track.end = place.end;
+                track.end = span.end;
             }
             let heard = player.track.as_ref().filter(|track| track.is_heard);
             player.settling = Some(Settling { since: now, start: heard.map(|track| track.id) });

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::players::{Place, Player, Players};
+use super::players::{Player, Players, Span};
 use crate::config::{Lavalink, Secret};
 
 /// A track whose end was missed starts so many milliseconds before it: the node then tells the client of its end.
@@ -16,7 +16,7 @@ pub struct Replay {
     /// The player's guild.
     pub guild: u64,
     /// Where it goes on.
-    pub place: Place,
+    pub span: Span,
     /// The body of the PATCH.
     pub body: Secret,
 }
@@ -61,34 +61,34 @@ fn plays_now(player: &Player) -> bool {
 /// The request that makes this player as it is now. `None` when there is no such player.
 pub fn request(players: &Players, guild: u64, now: Instant) -> Option<Replay> {
     let player = players.of.get(&guild)?;
-    let place = place(player, now);
+    let span = span(player, now);
     let track = player.track.as_ref();
     let of_v4 = track.filter(|_| players.version() == Lavalink::V4);
     let body = Body {
         track: of_v4.map(|track| TrackBody { encoded: &track.encoded, user_data: json(track.user_data.as_deref()) }),
         encoded_track: track.filter(|_| players.version() == Lavalink::V3).map(|track| &*track.encoded),
-        position: track.filter(|track| !track.is_stream).map(|_| place.position),
-        end_time: place.end.filter(|end| *end > 0),
+        position: track.filter(|track| !track.is_stream).map(|_| span.position),
+        end_time: span.end.filter(|end| *end > 0),
         volume: player.volume,
         paused: player.paused,
         filters: json(player.filters.as_deref()),
         voice: json(player.voice.as_ref().map(Secret::expose)),
     };
     let body = Secret::new(serde_json::to_string(&body).ok()?);
-    Some(Replay { guild, place, body })
+    Some(Replay { guild, span, body })
 }
 
 /// Where the player goes on: its place in the track, but never behind the place where it must stop. The new node begins to
 /// count there, so that the end moves along.
-fn place(player: &Player, now: Instant) -> Place {
+fn span(player: &Player, now: Instant) -> Span {
     let ahead = player.position.ahead(now);
     let position = player.position.at(now).saturating_add_signed(ahead);
     match player.track.as_ref().and_then(|track| track.end).filter(|end| *end > 0) {
         Some(end) => {
             let end = end.saturating_add_signed(ahead);
-            Place { position: position.min(end.saturating_sub(BEFORE_END)), end: Some(end) }
+            Span { position: position.min(end.saturating_sub(BEFORE_END)), end: Some(end) }
         }
-        None => Place { position, end: None },
+        None => Span { position, end: None },
     }
 }
 

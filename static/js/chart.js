@@ -116,6 +116,7 @@ function timeAxis(data, width) {
     const at = EDGE.left + ((time - start) / span) * room;
     marks.push(svg("path", { class: "axis", d: `M${at.toFixed(1)} ${HEIGHT - EDGE.bottom}v4` }));
     const anchor = width - at < LABEL / 3 ? "end" : "middle";
+    // The clocks may have changed since the start.
     marks.push(svg("text", { x: anchor === "end" ? width : at.toFixed(1), y: HEIGHT - 3, "text-anchor": anchor }, interval < 1440 * MINUTE ? hourMinute(time) : dayMonth(time + 120 * MINUTE)));
   }
   return marks;

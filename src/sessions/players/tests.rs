@@ -285,11 +285,11 @@ fn check(stage: &Stage, seed: u64) {
         // The new node counts from the place in the track on.
         let ahead = model.ahead(stage.now).round() as i64;
         let end = end.map(|end| end.saturating_add_signed(ahead));
-        let (asked, expected) = (request.place.end, end);
+        let (asked, expected) = (request.span.end, end);
         assert_eq!(body.get("endTime").and_then(Value::as_u64), asked, "{context}");
         assert!(asked.unwrap_or(0).abs_diff(expected.unwrap_or(0)) <= SLACK, "{context} but its end is {expected:?}");
         let at = model.at(stage.now).saturating_add_signed(ahead).min(end.unwrap_or(u64::MAX));
-        assert!(request.place.position.abs_diff(at) <= SLACK, "{context} but it is at {at}");
+        assert!(request.span.position.abs_diff(at) <= SLACK, "{context} but it is at {at}");
         if stage.version == V4 {
             assert_eq!(body["track"]["userData"], json!({"number": number}), "{context}");
         }
@@ -333,8 +333,8 @@ fn playing(position: u64, paused: bool) -> Stage {
 fn replayed(stage: &mut Stage) -> u64 {
     let now = stage.time();
     let request = replay::request(&stage.players, 1, now).unwrap();
-    stage.players.begin_replay(1, request.place, now);
-    request.place.position
+    stage.players.begin_replay(1, request.span, now);
+    request.span.position
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn the_players_of_a_list_are_known() {
     assert_eq!(playing["voice"], json!({"token": "t", "endpoint": "e", "sessionId": "s"}));
     assert_eq!((&paused["position"], &paused["paused"]), (&json!(30_000), &json!(true)));
     // The client has heard of the start before.
-    stage.players.begin_replay(1, Place { position: 64_000, end: None }, stage.time());
+    stage.players.begin_replay(1, Span { position: 64_000, end: None }, stage.time());
     assert!(stage.event(1, "TrackStartEvent", 5, 64_000, ""));
 }
 
