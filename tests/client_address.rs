@@ -317,6 +317,8 @@ fn only_a_trusted_front_may_send_a_proxy_header_and_it_must() {
             let says = answer.json()["message"].to_string();
             assert!(says.contains("PROXY_PROTOCOL=on") && says.contains("TRUSTED_PROXIES"), "{says}");
         }
+        // A refused connection is counted until the proxy has seen its client close.
+        site.proxy.wait_until_empty();
         assert_eq!(site.backend.accepted(), 0);
         let mut client = Client::connect_from(ip, site.proxy.address());
         assert_eq!(client.get("/v4/info", "").status, 200);
