@@ -1,4 +1,5 @@
-//! Clients that leave while the next node keeps a takeover waiting: they are let go at once, and the node keeps nothing.
+//! Clients that leave, or must, while the next node keeps a takeover waiting: they are let go at once, and the node keeps
+//! nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/music.rs"]
@@ -179,6 +180,36 @@ fn account(connections: usize) -> Account {
         expires: None,
         enabled: true,
     }
+}
+
+#[test]
+fn a_client_whose_account_is_disabled_while_its_node_hangs_is_let_go() {
+    let (first, (second, open)) = (Node::start_named("eu1", V4, PASSWORD).unwrap(), waiting_node(b"", None));
+    let list = list(&[("eu1", first.address()), ("eu2", second.address())]);
+    let set = [
+        ("PROXY_PASSWORD", "another"),
+        ("LAVALINK_V4_PASSWORD", PASSWORD),
+        ("HEALTH_INTERVAL", "1s"),
+        ("FAILOVER_AFTER", "1s"),
+        ("TAKEOVER_TIMEOUT", "60s"),
+    ];
+    let mut settings = nodes::settings(&nodes::of(V4, &list, &set));
+    settings.accounts = vec![account(8)];
+    let proxy = Proxy { server: Server::start(&settings).unwrap() };
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu1", "up");
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({}));
+    first.hang();
+    eventually("the takeover is under way", || open.load(SeqCst) == 1);
+    settings.accounts[0].enabled = false;
+    are_let_go_soon(&proxy, "disabled", || {
+        proxy.server.reload(&settings).unwrap();
+        assert_eq!(bot.await_end(), Some(1008));
+        drop(bot);
+    });
+    first.resume();
 }
 
 #[test]

@@ -265,12 +265,13 @@ impl Admission {
     /// Ends the tunnels to the node with this number with close 1012, so that their clients connect again. Returns how
     /// many it has ended.
     pub fn end_tunnels_of(&self, node: u64) -> usize {
-        self.end_where(SERVICE_RESTART, |slot| slot.tunnel.lock().as_ref().is_some_and(|tunnel| tunnel.node == node))
+        self.slots().iter().filter(|slot| slot.end_if_at(node)).count()
     }
 
     /// Ends the connections of holders that may not go on, tunnels with close 1008. Returns how many it has ended.
     pub fn end_those(&self, may_not_go_on: impl Fn(Holder) -> bool) -> usize {
-        self.end_where(POLICY_VIOLATION, |slot| !slot.is_kicked() && slot.holder.lock().is_some_and(&may_not_go_on))
+        let is_meant = |slot: &&Arc<Slot>| !slot.is_kicked() && slot.holder.lock().is_some_and(&may_not_go_on);
+        self.slots().iter().filter(is_meant).inspect(|slot| slot.end(POLICY_VIOLATION)).count()
     }
 
     /// Cuts the connections that [`end_those`](Self::end_those) has ended and whose clients go on. To be called once a
@@ -281,12 +282,9 @@ impl Admission {
         overdue.filter(|slot| slot.is_overdue.swap(true, SeqCst)).for_each(|slot| slot.cut());
     }
 
-    fn end_where(&self, code: u16, is_meant: impl Fn(&Slot) -> bool) -> usize {
-        let table = self.table.lock();
-        let ended: Vec<_> = table.slots.values().filter(|slot| is_meant(slot)).cloned().collect();
-        drop(table);
-        ended.iter().for_each(|slot| slot.end(code));
-        ended.len()
+    /// All slots, to be gone through without the lock.
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.table.lock().slots.values().cloned().collect()
     }
 
     /// Makes a [`drain`](Self::drain) that is under way end its tunnels now.

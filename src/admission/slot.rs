@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering::Se
 use parking_lot::Mutex;
 use socket2::{SockRef, Socket};
 
-use super::POLICY_VIOLATION;
+use super::{POLICY_VIOLATION, SERVICE_RESTART};
 use crate::nodes::backend;
 
 /// What a connection is doing, as far as stopping it is concerned.
@@ -103,7 +103,9 @@ impl Slot {
 
     /// Ends a tunnel from its backend's side, so that the client still gets a close frame. Ends anything else at once.
     pub(super) fn end(&self, code: u16) {
-        let _ = self.close_code.compare_exchange(0, code, SeqCst, SeqCst);
+        // A tunnel whose node is lost may get another one. That must not save it from any other end.
+        let replaced = |present| matches!(present, 0 | SERVICE_RESTART).then_some(code);
+        let _ = self.close_code.fetch_update(SeqCst, SeqCst, replaced);
         let backend = self.tunnel.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.backend));
         match backend.filter(|_| self.is(Phase::Tunnel)) {
             Some(backend) => {
@@ -111,6 +113,16 @@ impl Slot {
             }
             None => self.cut(),
         }
+    }
+
+    /// Ends a tunnel from its backend's side if it leads to the node with this number, and says whether it does. The
+    /// tunnel cannot get another node meanwhile.
+    pub(super) fn end_if_at(&self, node: u64) -> bool {
+        let tunnel = self.tunnel.lock();
+        let Some(tunnel) = tunnel.as_ref().filter(|tunnel| tunnel.node == node) else { return false };
+        let _ = self.close_code.compare_exchange(0, SERVICE_RESTART, SeqCst, SeqCst);
+        let _ = tunnel.backend.shutdown(Shutdown::Read);
+        true
     }
 
     pub(super) fn cut(&self) {
