@@ -218,6 +218,7 @@ fn when_both_nodes_fail_the_first_answer_is_relayed_byte_for_byte() {
             b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec(),
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_vec(),
             b"nonsense\r\n\r\n".to_vec(),
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense".to_vec(),
         ] {
             let first = [
                 format!("HTTP/1.1 200 OK\r\nX-First: yes\r\nContent-Length: {}\r\n\r\n", failed.len()).as_bytes(),
@@ -231,6 +232,37 @@ fn when_both_nodes_fail_the_first_answer_is_relayed_byte_for_byte() {
             assert_eq!(got, first, "{}", got.escape_ascii());
             assert_eq!(pair.requests(), [1, 1], "{}", second.escape_ascii());
         }
+    }
+}
+
+#[test]
+fn the_first_answer_is_relayed_when_the_other_node_breaks_off_or_hangs() {
+    for (begun, hangs) in [
+        ("", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", true),
+        ("", false),
+        ("HTTP/1.1 200", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"loadTy", false),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"loa", false),
+    ] {
+        let turn = Arc::new(AtomicUsize::new(0));
+        let start = || {
+            let turn = Arc::clone(&turn);
+            FakeNode::start(move |client, _| {
+                if turn.fetch_add(1, SeqCst) == 0 {
+                    return client.try_send(&ok(FAILED[0].1)).is_ok();
+                }
+                client.try_send(begun.as_bytes()).unwrap();
+                while hangs && client.try_fill().is_some() {}
+                false
+            })
+        };
+        let nodes = [start(), start()];
+        let list = list(&[("a", nodes[0].address()), ("b", nodes[1].address())]);
+        let proxy = nodes::proxy(V4, &list, &[UNASKED, ("RESPONSE_TIMEOUT", "10m")]);
+        assert_eq!(proxy.connect().get(&target(V4), "").text(), FAILED[0].1, "{begun}");
+        assert_eq!(turn.load(SeqCst), 2);
     }
 }
 

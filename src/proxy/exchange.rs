@@ -34,6 +34,8 @@ const TURN: Duration = Duration::from_millis(100);
 const NOTICE: Duration = Duration::from_millis(100);
 /// The least average rate of a request body, in bytes per second. Besides, it must never pause for HEAD_TIMEOUT.
 const MIN_BODY_RATE: u64 = 1024;
+/// The longest wait for the answer of another node to a load that has failed. The bot waits for the first answer.
+const SECOND_LOAD: Duration = Duration::from_secs(10);
 /// The most interim answers (1xx) to one request.
 const MAX_INTERIM: usize = 16;
 
@@ -392,15 +394,18 @@ impl Exchange<'_, '_> {
         Ok(None)
     }
 
-    /// If the load failed, tries another node in rotation. If that fails too, the first answer is relayed: until then
-    /// its unread part stays in its socket.
+    /// If the load failed, tries another node in rotation. If that fails too, or answers nothing for [`SECOND_LOAD`], the
+    /// first answer is relayed: until then its unread part stays in its socket.
     fn retry_load(&mut self, retry: &LoadRetry, first: Answer) -> Answer {
-        if !self.has_failed_to_load(&first) {
+        if self.loaded(&first) != Loaded::Failed {
             return first;
         }
         let other = retry.pool.choose(Purpose::Request, &[self.backend.id()]);
         let Some(other) = other.filter(|other| other.is_in_rotation()) else { return first };
-        let Ok(link) = other.link(other.connect_timeout()) else { return first };
+        let Ok(link) = other.fresh_link(other.connect_timeout()) else { return first };
+        if link.read_until(Instant::now() + SECOND_LOAD.min(other.response_timeout())).is_err() {
+            return first;
+        }
         self.backend.load().count_load_retried();
         let _under_way = UnderWay::at(other.load());
         let first_head = std::mem::take(&mut self.buffers.head);
@@ -412,7 +417,7 @@ impl Exchange<'_, '_> {
         let written = retry.write_request(head, load_head, &self.backend, &body);
         let second = written.and_then(|()| self.run());
         match second {
-            Ok(second) if second.status == 200 && !self.has_failed_to_load(&second) => second,
+            Ok(second) if second.status == 200 && self.has_loaded(&second) => second,
             _ => {
                 (self.link, self.backend) = (first_link, first_node);
                 (self.buffers.head, self.buffers.backend) = (first_head, first_body);
@@ -421,11 +426,18 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// Reads the start of the body and returns whether the load failed.
-    fn has_failed_to_load(&mut self, answer: &Answer) -> bool {
+    /// True when the answer to the second load may be relayed. From then on its node has the usual time.
+    fn has_loaded(&mut self, second: &Answer) -> bool {
+        let usual = Instant::now() + self.backend.response_timeout();
+        self.loaded(second) == Loaded::Fine && self.link.read_until(usual).is_ok()
+    }
+
+    /// Reads the start of the body and returns whether the load failed. `Undecided` when the body breaks off before
+    /// that is known.
+    fn loaded(&mut self, answer: &Answer) -> Loaded {
         const WINDOW: usize = 512;
         if answer.status != 200 {
-            return false;
+            return Loaded::Fine;
         }
         loop {
             let data = self.buffers.backend.data();
@@ -433,16 +445,17 @@ impl Exchange<'_, '_> {
             let count = data.len().min(WINDOW);
             start[..count].copy_from_slice(&data[..count]);
             let body = Body::new(answer.framing, u64::MAX).map(|body| body.of_response().unchunked());
-            let Ok(mut body) = body else { return false };
-            let Ok(step) = body.step(&mut start[..count]) else { return false };
+            let Ok(mut body) = body else { return Loaded::Undecided };
+            let Ok(step) = body.step(&mut start[..count]) else { return Loaded::Undecided };
             match load::loaded(&start[..step.produced]) {
-                Loaded::Failed => return true,
-                Loaded::Fine => return false,
-                Loaded::Undecided if count == WINDOW || body.is_done() => return false,
+                Loaded::Undecided if count == WINDOW || body.is_done() => return Loaded::Fine,
                 Loaded::Undecided => {}
+                decided => return decided,
             }
-            if !matches!(self.buffers.backend.fill(&mut &self.link, HEAD_BUFFER), Ok(1..)) {
-                return false;
+            match self.buffers.backend.fill(&mut &self.link, HEAD_BUFFER) {
+                Ok(1..) => {}
+                Ok(0) if body.may_end_here() => return Loaded::Fine,
+                _ => return Loaded::Undecided,
             }
         }
     }
