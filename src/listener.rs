@@ -32,7 +32,7 @@ use crate::proxy::service::{Rules, Service};
 
 /// The stack of a worker. Its deepest frames are in the head parser and the logger.
 const STACK: usize = 128 * 1024;
-/// Idle workers that stay for the next client; more leave.
+/// Idle workers that stay for the next client, at all listeners with the same slots together; more leave.
 const MAX_IDLE: usize = 256;
 /// Idle workers that stay when no client has connected for a while.
 const MIN_IDLE: usize = 2;
@@ -58,6 +58,8 @@ pub struct Listener {
     /// `None` once the listener is closed.
     socket: Mutex<Option<Arc<TcpListener>>>,
     workers: AtomicUsize,
+    /// Its share of [`MAX_IDLE`].
+    max_idle: usize,
     idle: AtomicUsize,
     arriving: AtomicUsize,
     shortages: LogLimit,
@@ -76,11 +78,11 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Listener {
-    /// A listener without workers.
+    /// A listener without workers. It is one of `sharing` listeners with the same slots.
     ///
     /// # Errors
     /// When the socket's options cannot be set.
-    pub fn new(socket: TcpListener, service: Arc<Service>) -> io::Result<Arc<Self>> {
+    pub fn new(socket: TcpListener, service: Arc<Service>, sharing: usize) -> io::Result<Arc<Self>> {
         let address = socket.local_addr()?;
         // On Linux accepted connections inherit the listener's options, which saves system calls on each.
         let options = SockRef::from(&socket);
@@ -94,6 +96,7 @@ impl Listener {
             address,
             socket: Mutex::new(Some(Arc::new(socket))),
             workers: AtomicUsize::new(0),
+            max_idle: MAX_IDLE / sharing.max(1),
             idle: AtomicUsize::new(0),
             arriving: AtomicUsize::new(0),
             shortages: LogLimit::default(),
@@ -235,7 +238,7 @@ impl Listener {
             self.log_shortage("no-thread", &error);
         }
         self.idle.fetch_add(1, SeqCst);
-        !self.leave(MAX_IDLE)
+        !self.leave(self.max_idle)
     }
 
     fn serve(

@@ -175,12 +175,14 @@ impl Server {
         }
 
         let addresses = addresses(&sockets)?;
+        let proxies = proxy_listeners(&addresses);
+        let sharing = proxies.len();
         let monitor = Monitor::start(Sources {
             ledger: Arc::clone(&ledger),
             web_ledger: Arc::clone(&web_ledger),
             proxy: Arc::clone(&proxy),
             limits: Arc::clone(&limits),
-            listeners: proxy_listeners(&addresses),
+            listeners: proxies,
             loopback: addresses.iter().all(|(name, address)| *name != WEB || address.ip().is_loopback()),
             sessions: Arc::clone(&sessions),
             history: Arc::clone(&history),
@@ -192,17 +194,19 @@ impl Server {
 
         let mut listeners = Vec::new();
         for (name, socket) in sockets {
-            let service = match name {
+            listeners.push(match name {
                 WEB => {
                     let rules = web_rules(settings, &pages, &proxy);
-                    Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger, None, &carriers)
+                    let service = Service::new(name, rules, ErrorFormat::Plain, &web, &web_ledger, None, &carriers);
+                    open(socket, service, 1)?
                 }
                 _ => {
                     let rules = proxy_rules(name, settings, &current, &sessions);
-                    Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger, Some(&limits), &carriers)
+                    let limits = Some(&limits);
+                    let service = Service::new(name, rules, ErrorFormat::Lavalink, &proxy, &ledger, limits, &carriers);
+                    open(socket, service, sharing)?
                 }
-            };
-            listeners.push(open(socket, service)?);
+            });
         }
         let lasting = Lasting { ledger, limits, sessions, history, current: Arc::new(Mutex::new(current)) };
         let housekeeper = Housekeeper { lasting: lasting.clone(), proxy: Arc::clone(&proxy), watchdog };
@@ -451,7 +455,8 @@ fn addresses(sockets: &[(&'static str, TcpListener)]) -> Result<Vec<(&'static st
     sockets.iter().map(|(name, socket)| Ok((*name, socket.local_addr().map_err(lacking(name))?))).collect()
 }
 
-fn open(socket: TcpListener, service: Arc<Service>) -> Result<Arc<Listener>, StartError> {
+/// Starts a listener, one of `sharing` with the same slots.
+fn open(socket: TcpListener, service: Arc<Service>, sharing: usize) -> Result<Arc<Listener>, StartError> {
     let name = service.name();
     let rules = service.rules();
     let details = match (&rules.routes, &rules.auth) {
@@ -459,7 +464,7 @@ fn open(socket: TcpListener, service: Arc<Service>) -> Result<Arc<Listener>, Sta
         (_, Auth::Basic { password, .. }) => format!("password={}", password.is_some()),
         _ => String::new(),
     };
-    let listener = Listener::new(socket, service).map_err(lacking(name))?;
+    let listener = Listener::new(socket, service, sharing).map_err(lacking(name))?;
     listener.open().map_err(lacking(name))?;
     info!("event=listening listener={name} address={} {details}", listener.address());
     Ok(listener)

@@ -384,16 +384,18 @@ fn inside_again_is_served(client: &mut Client, proxy: &Proxy) -> bool {
     false
 }
 
+/// The workers of the proxy listeners.
+fn workers() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.starts_with("proxy")).count()
+}
+
 #[test]
 fn idle_workers_end() {
     in_a_process_of_its_own("idle_workers_end", As::Me, || {
         let backend = Backend::answering(OK);
         let proxy = Proxy::before(backend.address, backend.address, &[]);
-        let workers = || {
-            let tasks = fs::read_dir("/proc/self/task").unwrap();
-            let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
-            names.filter(|name| name.trim() == "proxy").count()
-        };
         let mut crowd: Vec<Client> = (0..40).map(|_| proxy.connect()).collect();
         assert!(crowd.iter_mut().all(|client| client.get("/v4/info", "").status == 200));
         assert!(workers() >= 41);
@@ -402,5 +404,24 @@ fn idle_workers_end() {
         assert!(workers() >= 40, "they stay for the next clients");
         eventually("they end when no client comes", || workers() == 2);
         assert_eq!(proxy.connect().get("/v4/info", "").status, 200);
+    });
+}
+
+#[test]
+fn idle_workers_are_as_many_at_three_listeners_as_at_one() {
+    in_a_process_of_its_own("idle_workers_are_as_many_at_three_listeners_as_at_one", As::Me, || {
+        const MOST: usize = 256;
+        let backend = Backend::answering(OK);
+        let proxy = Proxy::before(backend.address, backend.address, &[("PROXY_V3_PORT", "0"), ("PROXY_V4_PORT", "0")]);
+        let listeners = ["proxy", "proxy-v3", "proxy-v4"].map(|name| proxy.listener(name));
+        let mut crowd: Vec<Client> =
+            listeners.iter().flat_map(|listener| (0..MOST / 2).map(|_| Client::connect(*listener))).collect();
+        assert!(crowd.iter_mut().all(|client| client.get("/info", "").status == 200));
+        assert!(workers() > MOST);
+        drop(crowd);
+        proxy.wait_until_empty();
+        // Sooner than those that nobody needs leave.
+        eventually_within(Duration::from_secs(5), "those beyond the limit have left", || workers() <= MOST);
+        assert!(workers() >= MOST / 2, "the others stay for the next clients");
     });
 }
