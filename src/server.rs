@@ -235,7 +235,9 @@ impl Server {
         for node in &leaving {
             node.backend.set_draining(true, "a reload that removed it");
         }
-        let next = Current::new(settings, nodes, leaving, Some(&self.lasting.current.lock()));
+        // Held to the end: the housekeeper must not end connections of an account that the listeners know already.
+        let mut current = self.lasting.current.lock();
+        *current = Current::new(settings, nodes, leaving, Some(&current));
         let capacity = capacity(self.machine, settings);
         self.proxy.change_capacity(capacity);
         self.lasting.limits.change(&settings.limits, &settings.trusted_proxies, capacity.connections);
@@ -243,13 +245,12 @@ impl Server {
         for listener in &self.listeners {
             listener.change_rules(match listener.name() {
                 WEB => web_rules(settings, &self.pages, &self.proxy),
-                name => proxy_rules(name, settings, &next, &self.lasting.sessions),
+                name => proxy_rules(name, settings, &current, &self.lasting.sessions),
             });
         }
-        self.monitor.change_setup(setup(settings, &next));
-        let is_kept = |old: &NodeHandle| next.nodes.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
+        self.monitor.change_setup(setup(settings, &current));
+        let is_kept = |old: &NodeHandle| current.nodes.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
         before.iter().filter(|old| !is_kept(old)).for_each(|old| old.backend.retire());
-        *self.lasting.current.lock() = next;
         Ok(())
     }
 
