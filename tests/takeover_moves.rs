@@ -104,6 +104,30 @@ fn a_session_stays_where_it_is_when_it_cannot_move() {
     bot.await_message(heard, "what the node says", |message| is_event(message, "TrackEndEvent"));
 }
 
+#[test]
+fn a_session_does_not_move_to_a_node_that_refuses_all_its_players() {
+    let nodes = Nodes::start(V4, &["eu1"]);
+    let refusing = FakeNode::start(|client, request| {
+        let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#);
+        let refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        let answer = if request.starts_with(b"GET ") { [SWITCHING, &ready].concat() } else { refused.to_vec() };
+        client.try_send(&answer).is_ok()
+    });
+    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
+    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    assert_eq!(bot.rest("PATCH", "", r#"{"resuming":true,"timeout":60}"#).status, 200);
+    bot.play(1, "song", json!({"position": 20_000}));
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("it has been tried", || row(web, "eu1")["movesFailed"] == 1);
+    assert!(position(&bot.player(1)) >= 20_000, "the player plays on where it was");
+    assert_eq!(nodes.named("eu1").players(), 1);
+    // That node would keep the session for a client that never comes.
+    assert!(!refusing.requests().iter().any(|request| request.starts_with("PATCH /v4/sessions/second HTTP")));
+}
+
 /// A node whose first answers to handshakes are errors. Later sessions have no players.
 fn node_that_refuses_first(count: usize) -> FakeNode {
     let handshakes = AtomicUsize::new(0);

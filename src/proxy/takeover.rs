@@ -116,7 +116,7 @@ fn find_node(
         pool: &pool,
         is_over: &is_over,
         client_left: &client_left,
-        outlives_client: !is_move,
+        is_move,
         let_client_go: &|| admitted.let_client_go(ending.client_end()),
     };
     if !is_move {

@@ -239,12 +239,22 @@ impl<'a> Attempt<'a> {
                 self.send_replay(guild, pass)?;
             }
             if self.in_flight.is_empty() {
-                return Ok(());
+                return self.check_moved();
             }
             match self.answered()? {
                 Some(answered) => self.finish_replay(answered)?,
                 None => self.leave_silent()?,
             }
+        }
+    }
+
+    /// A session stays where its players play rather than move to a node that takes none of them.
+    fn check_moved(&self) -> Result<(), Stop> {
+        match self.made {
+            Made { made: 0, refused: 1.. } if self.context.is_move => {
+                Err(Stop::Node(format!("{} refuses all players", self.node)))
+            }
+            _ => Ok(()),
         }
     }
 

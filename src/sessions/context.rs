@@ -24,8 +24,9 @@ pub struct Context<'t> {
     pub is_over: &'t (dyn Fn() -> bool + Sync),
     /// True when the client has ended its side or has broken the connection off.
     pub client_left: &'t (dyn Fn() -> bool + Sync),
-    /// True when a session that can be resumed is brought to a node also after its client has left.
-    pub outlives_client: bool,
+    /// True for a move, which ends when the client leaves or the node takes no player. The takeover of a session that can be
+    /// resumed goes on then.
+    pub is_move: bool,
     /// Gives back what such a client has taken. It may be called more than once.
     pub let_client_go: &'t (dyn Fn() + Sync),
 }
@@ -39,7 +40,7 @@ impl Context<'_> {
         if kept.is_refused() || (self.is_over)() {
             return true;
         }
-        if kept.client_left() && self.outlives_client && kept.can_be_resumed() {
+        if kept.client_left() && !self.is_move && kept.can_be_resumed() {
             kept.answer_pings(self.client);
             self.client.close();
             (self.let_client_go)();

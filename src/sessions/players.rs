@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::events::{Event, State, Track, TrackId, TrackObject, millis, or_default};
@@ -112,6 +113,14 @@ struct Change {
     position: Option<i64>,
     #[serde(deserialize_with = "maybe")]
     end_time: Option<Option<i64>>,
+    voice: Option<ChangeOfVoice>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeOfVoice {
+    #[serde(default)]
+    channel_id: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -213,6 +222,15 @@ fn pace(filters: &str) -> f64 {
     let Timescale { speed, rate } = timescale.unwrap_or_default();
     let pace = speed * rate;
     if (0.01..=100.0).contains(&pace) { pace } else { 1.0 }
+}
+
+/// The voice channel that the client has named. Nodes before 4.2 answer none, and later ones want it.
+fn channel<'m>(change: &Change, before: Option<Secret>) -> Option<Cow<'m, str>> {
+    let named = match &change.voice {
+        Some(voice) => voice.channel_id.as_str().map(str::to_owned),
+        None => serde_json::from_str::<Voice>(before?.expose()).ok()?.channel_id.map(Cow::into_owned),
+    };
+    named.map(Cow::Owned)
 }
 
 impl Voice<'_> {
@@ -388,10 +406,12 @@ impl Player {
         let reported = answer.state.map(|state| millis(state.position));
         let connected = answer.is_connected(version);
         let track = answer.track.map(|track| track.read(version)).filter(|track| ended != Some(track.id));
-        let (was_at, old_track, settling) = match before {
-            Some(Self { position, track, settling, .. }) => (Some(position), track, settling),
-            None => (None, None, None),
+        let (was_at, old_track, old_voice, settling) = match before {
+            Some(Self { position, track, voice, settling, .. }) => (Some(position), track, voice, settling),
+            None => (None, None, None, None),
         };
+        let voice =
+            Voice { channel_id: answer.voice.channel_id.or_else(|| channel(change, old_voice)), ..answer.voice };
         let is_replaced =
             !no_replace || old_track.is_none() || track.as_ref().is_some_and(|track| started == Some(track.id));
         let starts = change.names_track() && is_replaced;
@@ -429,7 +449,7 @@ impl Player {
             volume: answer.volume,
             paused: answer.paused,
             filters: filters.map(Into::into),
-            voice: answer.voice.to_request(),
+            voice: voice.to_request(),
             position,
             connected,
             settling,

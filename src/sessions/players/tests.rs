@@ -440,6 +440,30 @@ fn what_is_too_large_or_not_understood_is_not_kept() {
 }
 
 #[test]
+fn the_channel_that_a_node_does_not_answer_is_the_one_that_the_client_has_named() {
+    let mut stage = Stage::new(V4);
+    let answer = |stage: &Stage| {
+        let mut answer = stage.object(1, 0);
+        answer["voice"].as_object_mut().unwrap().remove("channelId");
+        answer.to_string()
+    };
+    stage.request(&mut Random(1), 1, &json!({"voice": {}}), false);
+    for (request, channel) in [
+        (json!({"voice": {"token": "t", "endpoint": "e", "sessionId": "s", "channelId": "7"}}), json!("7")),
+        (json!({"volume": 20}), json!("7")),
+        (json!({"voice": {"token": "t", "endpoint": "e", "sessionId": "s", "channelId": 8}}), Value::Null),
+        (json!({"voice": {"token": "t", "endpoint": "e", "sessionId": "s", "channelId": "9"}}), json!("9")),
+        (json!({"voice": {"token": "t", "endpoint": "e", "sessionId": "s"}}), Value::Null),
+        (json!({}), Value::Null),
+    ] {
+        let (answer, now) = (answer(&stage), stage.time());
+        assert!(stage.players.answered(1, request.to_string().as_bytes(), false, answer.as_bytes(), now));
+        let body = replayed_body(&stage, 1);
+        assert_eq!((&body["voice"]["channelId"], &body["voice"]["token"]), (&channel, &json!("t")), "{request}");
+    }
+}
+
+#[test]
 fn a_missed_end_is_made_up_for() {
     let mut stage = Stage::new(V4);
     let body = json!({"track": {"encoded": encoded(5, 0)}, "endTime": 10_000, "voice": {}});
