@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
@@ -64,6 +65,9 @@ pub fn log_warnings(loaded: &config::Loaded) {
 /// The signals that a running lavaproxy handles besides SIGTERM and SIGINT. The demo does not handle them.
 pub const FURTHER: [i32; 2] = [SIGHUP, SIGUSR2];
 
+/// The longest wait, in a stop, for a predecessor that is stopped too and reports what its last connections have used.
+const LAST_REPORTS: Duration = Duration::from_secs(3);
+
 /// A running lavaproxy, with all that acting on signals needs.
 pub struct Running<'r> {
     /// The server.
@@ -99,6 +103,7 @@ impl Running<'_> {
                     log_stop(signal);
                     self.notify.say(State::Stopping);
                     self.server.stop();
+                    self.predecessor.iter().for_each(|predecessor| predecessor.wait_for(LAST_REPORTS));
                     return self.saver.into_iter().for_each(Saver::finish);
                 }
             }

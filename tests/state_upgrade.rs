@@ -9,7 +9,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -206,6 +206,29 @@ fn a_predecessor_carries_its_tunnels_on_when_the_successor_is_killed() {
     assert!(old.is_at_end());
     let (status, log) = site.running.end();
     assert!(status.success() && log.matches("event=report-failed").count() == 1, "{log}");
+}
+
+#[test]
+fn a_stop_of_both_processes_loses_nothing() {
+    let (node, folder, used) = (node(), folder("both-stop"), Used::default());
+    let port = node.address.port().to_string();
+    let mut site = Site::start(&folder, &[("LAVALINK_V4_PORT", &port), ("DRAIN_TIMEOUT", "1h")]);
+    let mut old = tunnel(site.bots);
+    let predecessor = site.running.child.id();
+    let next = upgrade(&mut site.running, predecessor);
+    talk(&mut old);
+    signal(next.0, "TERM");
+    eventually("it serves no pages any more", || TcpStream::connect(site.web).is_err());
+    // A stop by systemd reaches the predecessor too.
+    signal(predecessor, "TERM");
+    while old.try_fill().is_some() {
+        old.half_close();
+    }
+    used.count(old.sent, old.received);
+    eventually("both end", || has_ended(next.0) && has_ended(predecessor));
+    let restarted = Site::start(&folder, &[]);
+    let stats = restarted.stats();
+    assert!(used.is(&stats["totals"]), "{} {}: {}", old.sent, old.received, stats["totals"]);
 }
 
 #[test]

@@ -323,6 +323,11 @@ impl Follower {
         let _ = self.ended.lock().recv();
     }
 
+    /// The same, for so long at the most.
+    pub fn wait_for(&self, time: Duration) {
+        let _ = self.ended.lock().recv_timeout(time);
+    }
+
     /// Makes a [`wait`](Self::wait) that is under way return now.
     pub fn give_up(&self) {
         // Fails when the stream has ended.
