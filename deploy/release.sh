@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds fully static binaries for the named targets (all three, if none is named) into target/dist/, with their
 # SHA-256 sums: `make release`. Each target is built in one of two ways, and the one taken is said:
-#   rustup  where rustup has the target: with its std, its musl and its linker; nothing else is needed
+#   rustup  where rustup has the target: with its std, its musl and its linker; cc links what runs during the build
 #   zig     where it has not: with Debian's Rust, which builds std from its source, and with zig's musl and linker
 # The same commit and tools make the same bytes in any folder: no path of this machine gets into a binary.
 # A target that can be built in neither way is left out: the others are built, then this fails and names it.
