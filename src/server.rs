@@ -170,7 +170,7 @@ impl Server {
         let (ledger, web_ledger) = (Ledger::new(), Ledger::new());
         let history = Arc::new(History::default());
         if let Some(state) = state {
-            history.restore(&state.history);
+            state.history.iter().for_each(|saved| history.restore(saved));
             lasting::restore(state, &ledger, &limits, &sessions, &current.nodes);
         }
 

@@ -44,6 +44,7 @@ fn the_figures_go_on_after_a_stop() {
     let port = node.address.port().to_string();
     let set = [("LAVALINK_V4_PORT", &*port)];
     let first = Site::start(&folder, &set);
+    assert!(!first.running.seen.contains("event=state-read"), "there is no file yet: {}", first.running.seen);
     use_it(&first);
     let before = first.figures_at_rest();
     assert_eq!((&before["totals"]["connections"], &before["totals"]["requests"]), (&json!(5), &json!(5)));
@@ -53,6 +54,7 @@ fn the_figures_go_on_after_a_stop() {
     assert!(saved(&folder)["savedAt"].as_u64().unwrap().abs_diff(now()) < 60_000);
 
     let second = Site::start(&folder, &set);
+    assert!(second.running.seen.contains("event=state-read"), "{}", second.running.seen);
     assert_eq!(figures(&second.stats()), before);
     for line in counters(&second) {
         assert!(line.ends_with(" 0"), "metrics count the process alone: {line}");

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 const DAYS: usize = 90;
 /// Slots of 10 s in a day.
 const SLOTS: u64 = 24 * 3600 / 10;
-/// Up to this many slots without a measurement count like the next one: a restart or a busy machine, and no outage.
-const BRIDGED: u64 = 3;
+/// Up to this many slots without a measurement count like the next one: a restart of half a minute after a crash, which leaves a
+/// state that may be a minute old, or a busy machine, and no outage.
+const BRIDGED: u64 = 9;
 
 /// Whether a version is up now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,11 +169,11 @@ mod tests {
     fn time_without_lavaproxy_is_down_and_a_restart_is_not() {
         let mut uptime = Uptime::default();
         note_all(&mut uptime, 0..10, Up);
-        uptime.note(13, Up, 140_000);
-        assert_eq!((days(&uptime), uptime.state()), (vec![(0, 14, 14)], Some((true, 10_000))));
+        uptime.note(19, Up, 200_000);
+        assert_eq!((days(&uptime), uptime.state()), (vec![(0, 20, 20)], Some((true, 10_000))));
         let later = 2 * SLOTS + 99;
         uptime.note(later, Up, 7);
-        assert_eq!(days(&uptime), [(0, 14, SLOTS), (1, 0, SLOTS), (2, 1, 100)]);
+        assert_eq!(days(&uptime), [(0, 20, SLOTS), (1, 0, SLOTS), (2, 1, 100)]);
         assert_eq!(uptime.state(), Some((true, 7)));
     }
 

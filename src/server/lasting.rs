@@ -75,7 +75,7 @@ impl Lasting {
         drop(current);
         let (keys, moved) = (self.sessions.save_keys(), self.sessions.save_moved());
         let mut state = State::new(ledger, self.limits.bans().save(), draining, keys, moved);
-        state.history = self.history.save();
+        state.history = Some(self.history.save());
         state
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use log::{error, info};
+use log::{error, info, warn};
 
 use super::{MAX_SIZE, ParseError, State};
 use crate::logfmt::Quoted;
@@ -70,10 +70,30 @@ impl StateFile {
 
     /// The state that it holds. `None` when there is no file, or when it cannot be read and was set aside.
     pub fn read(&mut self) -> Option<State> {
-        let state = self.check();
-        let saved_at = state.as_ref().map_or("never".to_owned(), |state| state.saved_at.to_string());
-        info!("event=state-read file={} saved_at={saved_at}", Quoted(self.path.display()));
-        state
+        let state = self.check()?;
+        let (file, age) = (Quoted(self.path.display()), unix_millis().saturating_sub(state.saved_at) / 1000);
+        info!("event=state-read file={file} age={age}s");
+        if state.history.is_none() {
+            self.keep_copy();
+        }
+        Some(state)
+    }
+
+    /// The damaged history is lost with the next save.
+    fn keep_copy(&self) {
+        let aside = self.aside();
+        let (file, to) = (Quoted(self.path.display()), Quoted(aside.display()));
+        match fs::copy(&self.path, &aside) {
+            Ok(_) => warn!("event=state-copied file={file} to={to} hint=\"the damaged history is kept there\""),
+            Err(error) => {
+                warn!("event=state-not-copied file={file} to={to} error={} hint=\"{}\"", Quoted(&error), hint(&error));
+            }
+        }
+    }
+
+    /// A name that no file has.
+    fn aside(&self) -> PathBuf {
+        self.folder.join(format!("{UNREADABLE}{}", unix_millis()))
     }
 
     /// The same for a successor, which has its state from its predecessor.
@@ -82,7 +102,7 @@ impl StateFile {
             self.is_blocked = true;
             if let Err(error) = self.set_aside(&reason) {
                 let (file, reason, error) = (Quoted(self.path.display()), Quoted(reason), Quoted(error));
-                let hint = "no state is saved until this file is moved away";
+                let hint = "correct the rights and restart, or move this file away; no state is saved until then";
                 error!("event=state-unreadable file={file} reason={reason} error={error} hint=\"{hint}\"");
             }
             None
@@ -110,7 +130,7 @@ impl StateFile {
 
     /// Gives the file that could not be read another name, so that it is not overwritten.
     fn set_aside(&mut self, reason: &dyn fmt::Display) -> io::Result<()> {
-        let aside = self.folder.join(format!("{UNREADABLE}{}", unix_millis()));
+        let aside = self.aside();
         match fs::rename(&self.path, &aside) {
             // It was moved by hand.
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -43,18 +43,23 @@ pub struct State {
     /// Sessions that a predecessor is taking over. The file has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changing_sessions: Vec<Changing>,
-    /// What was used over time. A form without it, or with another thing in its place, has none.
-    #[serde(default, deserialize_with = "history_or_none")]
-    pub history: history::Saved,
+    /// What was used over time. A form without it has an empty one. `None` where it cannot be read.
+    #[serde(default = "no_history", deserialize_with = "history_or_none")]
+    pub history: Option<history::Saved>,
+}
+
+fn no_history() -> Option<history::Saved> {
+    Some(history::Saved::default())
 }
 
 /// Charts are worth less than all the rest: where they cannot be read, the rest still is.
-fn history_or_none<'d, D: Deserializer<'d>>(from: D) -> Result<history::Saved, D::Error> {
+fn history_or_none<'d, D: Deserializer<'d>>(from: D) -> Result<Option<history::Saved>, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
-    Ok(serde_json::from_value(value).unwrap_or_else(|error| {
-        warn!("event=history-unreadable error={} hint=\"the charts begin again\"", Quoted(error));
-        history::Saved::default()
-    }))
+    let read = serde_json::from_value(value).map_err(|error| {
+        let hint = "the charts and the days of the status page begin again";
+        warn!("event=history-unreadable error={} hint=\"{hint}\"", Quoted(error));
+    });
+    Ok(read.ok())
 }
 
 /// What a predecessor reports to its successor while its last connections go on.
@@ -109,7 +114,7 @@ impl State {
         resume_keys: Vec<(String, Arc<str>)>,
         moved_sessions: Vec<Moved>,
     ) -> Self {
-        let (changing_sessions, history) = (Vec::new(), history::Saved::default());
+        let (changing_sessions, history) = (Vec::new(), no_history());
         Self {
             version: VERSION,
             saved_at: 0,
