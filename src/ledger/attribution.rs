@@ -21,10 +21,17 @@ impl Ledger {
                 return;
             }
         }
+        let now = unix_millis();
         let mut state = self.state.lock();
         let mut notes = connection.notes.lock();
+        let notes = &mut *notes;
+        if notes.client.address != client.address && so_far.requests > 0 {
+            // The bot and the account were those of the client before.
+            state.bots.detach(&mut notes.bot, so_far, now);
+            state.accounts.detach(&mut notes.account, so_far, now);
+        }
         notes.client = client;
-        state.addresses.attribute(&mut notes.address, client.address, so_far, unix_millis());
+        state.addresses.attribute(&mut notes.address, client.address, so_far, now);
     }
 
     /// Attributes the current request of a connection and what follows it to this bot, or to the one that it has.
@@ -147,6 +154,50 @@ mod tests {
         check(1);
         drop(entry);
         check(0);
+    }
+
+    #[test]
+    fn a_request_of_another_client_counts_neither_for_the_account_nor_for_the_bot_before_it() {
+        let ledger = Ledger::new();
+        let entry = ledger.open(address(1), "proxy");
+        let request = |number, bytes_in, account: Option<&str>, user_id: &str| {
+            pass(&entry, bytes_in, 0);
+            entry.count_request();
+            entry.attribute_to(client(number), bytes_in);
+            if let Some(account) = account {
+                entry.note_account(&account.into());
+                let info = ClientInfo { user_id: user_id.as_bytes(), client_name: b"", user_agent: b"" };
+                entry.note_request(Some(Lavalink::V4), &"v4".into(), &"127.0.0.1:2333".into(), info);
+            }
+            pass(&entry, 0, 100);
+        };
+        request(9, 70_000, None, "");
+        request(2, 100, Some("al"), "111");
+        request(3, 60_000, None, "");
+        request(3, 60_000, None, "");
+        request(4, 7, Some("bo"), "");
+        request(4, 7, Some("bo"), "");
+        request(2, 100, Some("al"), "");
+        request(2, 100, Some("al"), "111");
+        let used = |bytes_in, requests| (bytes_in, requests, 100 * requests);
+        let accounts = |active| {
+            let mut rows: Vec<_> = (ledger.accounts().into_iter())
+                .map(|row: AccountUsageRow| {
+                    let Amount { requests, bytes_in, bytes_out } = row.used.traffic.amount;
+                    let connections = (row.used.active, row.used.connections);
+                    (row.account.to_string(), connections, (bytes_in, requests, bytes_out))
+                })
+                .collect();
+            rows.sort_unstable();
+            let expected = [("al".to_owned(), (active, 1), used(300, 3)), ("bo".to_owned(), (0, 0), used(14, 2))];
+            assert_eq!(rows, expected);
+            // The request of 2 that named no bot may be another one's.
+            assert_eq!(bots(&ledger), [("111".to_owned(), active, 1, 2, 200, 200)]);
+            assert_adds_up(&ledger);
+        };
+        accounts(1);
+        drop(entry);
+        accounts(0);
     }
 
     #[test]

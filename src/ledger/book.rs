@@ -73,11 +73,16 @@ pub(super) struct Share<K> {
     attributed: Amount,
     /// True when a successor counts the connection for its key, which it cannot leave as a whole any more.
     handed_over: bool,
+    /// True once the connection itself counts for a key.
+    is_counted: bool,
+    /// True while what the connection uses counts for no key.
+    is_detached: bool,
 }
 
 impl<K> Share<K> {
     pub fn new() -> Self {
-        Self { key: None, attributed: Amount::default(), handed_over: false }
+        let attributed = Amount::default();
+        Self { key: None, attributed, handed_over: false, is_counted: false, is_detached: false }
     }
 }
 
@@ -103,15 +108,27 @@ impl<K: Clone + Eq + Hash> Book<K> {
             self.fold_oldest();
         }
         // Bytes before the first request are a PROXY protocol header, which belongs to that request's client.
-        let moves_whole = share.key.is_none() || (so_far.requests == 0 && !share.handed_over);
+        let moves_whole = !share.is_counted || (so_far.requests == 0 && !share.handed_over);
         if let Some(known) = share.key.take() {
             self.leave(&known, share, so_far, moves_whole, now);
         }
+        if share.is_detached {
+            share.attributed = share.attributed.at_least(so_far);
+        }
+        (share.is_counted, share.is_detached) = (true, false);
         let after = self.rows.entry(key.clone()).or_default();
         after.active += 1;
         after.counted.connections = after.counted.connections.saturating_add(u64::from(moves_whole));
         after.last_seen = now;
         share.key = Some(key);
+    }
+
+    /// What a connection uses after `so_far` counts for no key until it has one again.
+    pub fn detach(&mut self, share: &mut Share<K>, so_far: Amount, now: u64) {
+        if let Some(known) = share.key.take() {
+            self.leave(&known, share, so_far, false, now);
+        }
+        share.is_detached = true;
     }
 
     fn leave(&mut self, key: &K, share: &mut Share<K>, so_far: Amount, moves_whole: bool, now: u64) {

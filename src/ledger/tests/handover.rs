@@ -309,11 +309,14 @@ fn a_head_that_is_read_during_the_handover_is_counted_once() {
     entry.attribute_to(ClientAddr::from(address(2)), 10);
     entry.note_account(&"second".into());
     pass(&entry, 0, 100);
+    entry.count_request();
     entry.attribute_to(ClientAddr::from(address(3)), 0);
+    let mut whole = used(1, 2);
+    whole.amount.requests += 1;
     for _ in 0..2 {
         successor.set_predecessor(ledger.remainder());
         assert_adds_up(&successor);
-        assert_eq!(total(&successor), used(1, 2));
+        assert_eq!(total(&successor), whole);
         assert_eq!(sum(successor.accounts().iter().map(|row| &row.used)), used(1, 2));
     }
 }

@@ -22,6 +22,10 @@ struct Part {
     /// Read, and still of the current key, but of the next one if the request that it belongs to has another.
     pending: Amount,
     handed_over: bool,
+    /// The connection itself counts for a key.
+    is_counted: bool,
+    /// What is used counts for no key.
+    is_detached: bool,
 }
 
 struct Connection {
@@ -72,6 +76,9 @@ impl Part {
     }
 
     fn count(&mut self, amount: Amount, figures: &mut Figures) {
+        if self.is_detached {
+            return;
+        }
         self.own.amount.add(amount);
         if let Some(key) = &self.key {
             figures.get_mut(key).unwrap().amount.add(amount);
@@ -80,7 +87,7 @@ impl Part {
 
     fn attribute(&mut self, key: String, is_first_request: bool, unread: usize, figures: &mut Figures) {
         if self.key.as_ref() != Some(&key) {
-            let moves_whole = self.key.is_none() || (is_first_request && !self.handed_over);
+            let moves_whole = !self.is_counted || (is_first_request && !self.handed_over);
             let to = figures.entry(key.clone()).or_default();
             if moves_whole {
                 to.add(self.own);
@@ -90,8 +97,16 @@ impl Part {
                 }
             }
             self.key = Some(key);
+            (self.is_counted, self.is_detached) = (true, false);
         }
         self.flush(unread, figures);
+    }
+
+    /// Another client's request begins. What is pending is of that request.
+    fn detach(&mut self) {
+        self.key = None;
+        self.own.amount = Amount::default();
+        self.is_detached = true;
     }
 }
 
@@ -263,6 +278,9 @@ impl Model {
             }
         }
         let is_first = connection.requests == 1;
+        if book == 0 && !is_first && connection.parts[0].key.as_ref() != Some(&name) {
+            connection.parts[1..].iter_mut().for_each(Part::detach);
+        }
         connection.parts[book].attribute(name, is_first, connection.unread, &mut self.figures[book]);
     }
 
