@@ -126,6 +126,7 @@ fn a_version_that_is_off_is_a_503() {
     let says = ["no Lavalink v4", "LAVALINK_V4_HOST", "use the other version"];
     assert_refusal(&bot.get("/v4/info", ""), 503, "Service Unavailable", "/v4/info", &says);
     assert_refusal(&bot.upgrade("/v4/websocket"), 503, "Service Unavailable", "/v4/websocket", &says);
+    assert_eq!(bot.get("/version", "").text(), "ok", "it is not the version that the connection has used");
     assert_eq!(bot.get("/v3/info", "").text(), "ok");
 }
 

@@ -76,6 +76,18 @@ fn the_version_comes_from_path_then_field_then_connection_then_listener() {
 }
 
 #[test]
+fn what_a_client_of_a_front_used_says_nothing_of_the_next_one() {
+    let (v3, v4) = (named("three"), named("four"));
+    let proxy = Proxy::before(v3.address, v4.address, &[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let requests = [
+        ("/v4/info", "X-Forwarded-For: 203.0.113.7\r\n"),
+        ("/loadtracks?identifier=x", "X-Forwarded-For: 203.0.113.8\r\n"),
+        ("/loadtracks?identifier=x", "X-Forwarded-For: 203.0.113.7\r\n"),
+    ];
+    assert_eq!(answers(&proxy, "proxy", &requests), ["four", "three", "three"]);
+}
+
+#[test]
 fn a_version_that_is_off_is_a_503_that_says_what_to_set() {
     let backend = named("other");
     for (off, listener, target, other, setting) in [

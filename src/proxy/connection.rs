@@ -298,15 +298,17 @@ impl<'s> Connection<'s> {
         let info = client_info(&request);
         let (ready, cuts) = match &rules.routes {
             Routes::Lavalink(routes) => {
-                let version = route::version(&request, routes, *last_version)?;
-                *last_version = Some(version);
+                // The last request on a front's connection may have been another client's.
+                let version = route::version(&request, routes, last_version.filter(|_| !trail.is_fronted))?;
                 if let Some(account) = &account {
                     let holds = if trail.is_fronted { request_holds } else { holds };
                     limits::count_for(account, version, &trail, request.upgrade.is_some(), holds, permit, entry)?;
                 }
-                choose::for_node(routes, version, &request, &trail, rules.max_body, |node| {
+                let chosen = choose::for_node(routes, version, &request, &trail, rules.max_body, |node| {
                     entry.note_request(Some(version), node.name(), node.address(), info);
-                })?
+                })?;
+                *last_version = Some(version);
+                chosen
             }
             Routes::Monitor { pages, .. } => {
                 entry.note_request(None, pages.name(), pages.address(), info);
