@@ -250,7 +250,10 @@ impl Server {
         }
         self.monitor.change_setup(setup(settings, &current));
         let is_kept = |old: &NodeHandle| current.nodes.iter().any(|new| Arc::ptr_eq(&new.backend, &old.backend));
-        before.iter().filter(|old| !is_kept(old)).for_each(|old| old.backend.retire());
+        for old in before.iter().filter(|old| !is_kept(old)) {
+            self.lasting.sessions.note_former(old.backend.name());
+            old.backend.retire();
+        }
         Ok(())
     }
 

@@ -79,6 +79,27 @@ pub fn for_monitor(pages: &Arc<Backend>, request: &Request<'_, '_>, max_body: u6
     Ok(Ready { plan, upload, backend: Arc::clone(pages), link, followup })
 }
 
+/// The names that the ids of sessions may begin with.
+struct Names<'p> {
+    pool: Option<&'p Pool>,
+    former: Vec<Arc<str>>,
+}
+
+impl<'p> Names<'p> {
+    fn of(pool: &'p Pool, sessions: &Sessions) -> Self {
+        Self { pool: Some(pool).filter(|pool| pool.has_named_sessions()), former: sessions.former_names() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let present = self.pool.into_iter().flat_map(Pool::names);
+        present.chain(self.former.iter().map(|name| &**name))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pool.is_none() && self.former.is_empty()
+    }
+}
+
 /// Which node a request is for.
 struct Choice {
     wanted: Wanted,
@@ -112,20 +133,21 @@ impl Choice {
         let purpose = if request.upgrade.is_some() { Purpose::Session } else { Purpose::Request };
         let (wanted, cuts) = (Wanted::Any, Cuts::default());
         let mut choice = Self { wanted, purpose, key: None, cuts, is_about_session: false, session: None, visit: None };
-        if routes.takeover.on && purpose == Purpose::Session {
-            await_takeover(request, version, pool, sessions);
+        let names = Names::of(pool, sessions);
+        if purpose == Purpose::Session {
+            await_takeover(request, version, pool, &names, sessions);
+        }
+        if !names.is_empty() {
+            choice.find_session(request, pool, &names, sessions);
+            choice.find_session_field(request, pool, &names, sessions);
         }
         if pool.has_named_sessions() {
-            choice.find_session(request, pool, sessions);
-            choice.find_session_field(request, pool, sessions);
             if version == Lavalink::V3 && purpose == Purpose::Session {
                 choice.find_key(request, pool, sessions);
             }
             choice.find_named(request, pool)?;
         }
-        if routes.takeover.on {
-            choice.find_kept(request, pool, sessions)?;
-        }
+        choice.find_kept(request, pool, &names, sessions)?;
         Ok(choice)
     }
 
@@ -134,13 +156,19 @@ impl Choice {
     ///
     /// # Errors
     /// 504 when that takes too long.
-    fn find_kept(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) -> Result<(), Fault> {
-        let names = || pool.names().filter(|_| pool.has_named_sessions());
+    fn find_kept(
+        &mut self,
+        request: &Request<'_, '_>,
+        pool: &Pool,
+        names: &Names<'_>,
+        sessions: &Sessions,
+    ) -> Result<(), Fault> {
         let is_of_another_node = |node: Option<&str>| match &self.wanted {
             Wanted::Only(wanted) if self.cuts.node_field => node != Some(wanted.name()),
             _ => false,
         };
-        if let Some(found) = id::in_target(request.target.path, names()).filter(|found| !is_of_another_node(found.node))
+        if let Some(found) =
+            id::in_target(request.target.path, names.iter()).filter(|found| !is_of_another_node(found.node))
         {
             let own = &request.target.path.as_bytes()[found.own.clone()];
             let range = found.prefix.start..found.own.end;
@@ -156,7 +184,7 @@ impl Choice {
             }
         }
         let Some(sent) = head::values(request.fields, "session-id").next() else { return Ok(()) };
-        let (node, own) = id::split(sent, names());
+        let (node, own) = id::split(sent, names.iter());
         let place = sessions.kept(own, node).and_then(|kept| kept.seat().last_place());
         let place = place.filter(|place| place.number > 0).map(|place| (place.node, place.id));
         let Some((node, id)) = place.or_else(|| moved_before(sessions, pool, own, node)) else { return Ok(()) };
@@ -187,17 +215,17 @@ impl Choice {
         Ok(())
     }
 
-    fn find_session(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) {
-        let Some(found) = id::in_target(request.target.path, pool.names()) else { return };
+    fn find_session(&mut self, request: &Request<'_, '_>, pool: &Pool, names: &Names<'_>, sessions: &Sessions) {
+        let Some(found) = id::in_target(request.target.path, names.iter()) else { return };
         self.is_about_session = found.own.end == request.path().len();
         let own = &request.target.path.as_bytes()[found.own];
         self.wanted = Wanted::Only(node_of(own, found.node, pool, sessions));
         self.cuts.target = found.prefix;
     }
 
-    fn find_session_field(&mut self, request: &Request<'_, '_>, pool: &Pool, sessions: &Sessions) {
+    fn find_session_field(&mut self, request: &Request<'_, '_>, pool: &Pool, names: &Names<'_>, sessions: &Sessions) {
         let Some(sent) = head::values(request.fields, "session-id").next().filter(|id| !id.is_empty()) else { return };
-        let (node, own) = id::split(sent, pool.names());
+        let (node, own) = id::split(sent, names.iter());
         self.cuts.session_id = sent.len() - own.len();
         if let Wanted::Any = self.wanted {
             self.wanted = Wanted::First(node_of(own, node, pool, sessions));
@@ -294,10 +322,9 @@ fn node_of(own: &[u8], named: Option<&str>, pool: &Pool, sessions: &Sessions) ->
 }
 
 /// A session that is being taken over is resumed after that, at the node that has it then.
-fn await_takeover(request: &Request<'_, '_>, version: Lavalink, pool: &Pool, sessions: &Sessions) {
+fn await_takeover(request: &Request<'_, '_>, version: Lavalink, pool: &Pool, names: &Names<'_>, sessions: &Sessions) {
     let sent = |name| head::values(request.fields, name).next();
-    let (node, id) =
-        id::split(sent("session-id").unwrap_or_default(), pool.names().filter(|_| pool.has_named_sessions()));
+    let (node, id) = id::split(sent("session-id").unwrap_or_default(), names.iter());
     let with_key = || {
         let key = sent("resume-key").filter(|_| version == Lavalink::V3).and_then(KeyHash::of)?;
         sessions.changing_with_key(key)

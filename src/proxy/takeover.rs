@@ -74,6 +74,13 @@ pub fn take_over(
     if ending.is_over() || ending.client_left() {
         return None;
     }
+    if !is_on(service) {
+        match kept.is_asked_to_move() {
+            true => kept.end_move(),
+            false => kept.refuse("SESSION_TAKEOVER is off"),
+        }
+        return None;
+    }
     let taken = find_node(service, admitted, ending, kept, watch);
     match &taken {
         Some((socket, place)) => {
@@ -90,6 +97,11 @@ pub fn take_over(
         routes.sessions.announce();
     }
     taken.map(|(socket, _)| socket)
+}
+
+/// False once a reload has turned takeovers off.
+fn is_on(service: &Service) -> bool {
+    matches!(&service.rules().routes, Routes::Lavalink(routes) if routes.takeover.on)
 }
 
 /// The socket to the node that has the session now, and the session's place there if that is another one.

@@ -21,6 +21,8 @@ use crate::nodes::backend::Backend;
 const MAX_IDS: usize = 20_000;
 /// The most sessions without a client that are kept.
 const MAX_PARKED: usize = 10_000;
+/// The most names of removed nodes that are remembered; then the oldest is forgotten.
+const MAX_FORMER: usize = 64;
 /// How much longer than its node a session without a client is kept.
 const PARKED_LONGER: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,8 @@ pub struct Sessions {
     kept: Mutex<KeptSessions>,
     /// Those that an earlier process has taken over, by their first ids.
     moved: Mutex<HashMap<Box<[u8]>, Moved>>,
+    /// The names of nodes that were removed, oldest first: a session that has left such a node keeps its id.
+    former: Mutex<Vec<Arc<str>>>,
     predecessor: Mutex<OfPredecessor>,
     predecessor_changed: Condvar,
     has_successor: AtomicBool,
@@ -219,8 +223,25 @@ impl Sessions {
 
     /// Notes what [`save_moved`](Self::save_moved) returned in another process.
     pub fn restore_moved(&self, saved: Vec<Moved>) {
+        saved.iter().for_each(|session| self.note_former(&session.node));
         let mut moved = self.moved.lock();
         moved.extend(saved.into_iter().take(MAX_IDS).map(|session| (session.id.as_bytes().into(), session)));
+    }
+
+    /// Notes that the node of this name is removed, or may be.
+    pub fn note_former(&self, name: &Arc<str>) {
+        let mut former = self.former.lock();
+        if !former.contains(name) {
+            former.push(Arc::clone(name));
+        }
+        if former.len() > MAX_FORMER {
+            former.remove(0);
+        }
+    }
+
+    /// The names of removed nodes that ids may still have.
+    pub fn former_names(&self) -> Vec<Arc<str>> {
+        self.former.lock().clone()
     }
 
     /// Notes where the sessions of a predecessor are, by its newest report: those that it has taken over, and those that it
