@@ -16,11 +16,14 @@ use super::memory::Memory;
 use super::resume::{KeyHash, ResumeKeys};
 use super::seat::Overdue;
 use crate::nodes::backend::Backend;
+use crate::unix_time::unix_millis;
 
 /// The most ids that are remembered; then the oldest is forgotten.
 const MAX_IDS: usize = 20_000;
 /// The most sessions without a client that are kept.
 const MAX_PARKED: usize = 10_000;
+/// For so long the next processes know where a session is that no client has resumed: longer than nodes keep one.
+const MOVED_KEPT: Duration = Duration::from_secs(3600);
 /// The most names of removed nodes that are remembered; then the oldest is forgotten.
 const MAX_FORMER: usize = 64;
 /// How much longer than its node a session without a client is kept.
@@ -36,7 +39,8 @@ pub struct Sessions {
     moved: Mutex<HashMap<Box<[u8]>, Moved>>,
     /// The names of nodes that were removed, oldest first: a session that has left such a node keeps its id.
     former: Mutex<Vec<Arc<str>>>,
-    predecessor: Mutex<OfPredecessor>,
+    /// Those that a predecessor is taking over.
+    predecessor: Mutex<Vec<Changing>>,
     predecessor_changed: Condvar,
     has_successor: AtomicBool,
     /// Where the end of a takeover is announced.
@@ -57,6 +61,9 @@ pub struct Moved {
     pub present_id: Arc<str>,
     /// The name of the present node.
     pub present_node: Arc<str>,
+    /// When it was last known to live, in milliseconds since the epoch. 0 in a form without it.
+    #[serde(default)]
+    pub seen: u64,
 }
 
 /// A session that is being taken over, for the next process.
@@ -67,15 +74,6 @@ pub struct Changing {
     pub id: Arc<str>,
     /// The name of that node.
     pub node: Arc<str>,
-}
-
-/// The sessions whose tunnels a predecessor still has.
-#[derive(Default)]
-struct OfPredecessor {
-    /// Those that it has taken over.
-    moved: Vec<Moved>,
-    /// Those that it is taking over.
-    changing: Vec<Changing>,
 }
 
 #[derive(Default)]
@@ -184,15 +182,22 @@ impl Sessions {
         }
     }
 
-    /// The sessions that this process has taken over, and those of its predecessor, for the next one.
+    /// The sessions that this process has taken over, and those of earlier ones, for the next one.
     pub fn save_moved(&self) -> Vec<Moved> {
-        let mut saved = self.predecessor.lock().moved.clone();
+        let now = unix_millis();
+        let mut saved = Vec::new();
         self.for_each(|id, node, kept| {
             let Some(place) = kept.seat().last_place().filter(|place| place.number > 0) else { return };
             let (node, present_node) = (Arc::clone(node), Arc::clone(place.node.name()));
-            saved.push(Moved { id: id.into(), node, present_id: place.id, present_node });
+            saved.push(Moved { id: id.into(), node, present_id: place.id, present_node, seen: now });
         });
-        saved.sort_unstable_by(|one: &Moved, other| one.id.cmp(&other.id));
+        let mut earlier = self.moved.lock();
+        earlier.retain(|_, moved| u128::from(now.saturating_sub(moved.seen)) < MOVED_KEPT.as_millis());
+        saved.extend(earlier.values().cloned());
+        drop(earlier);
+        // Of the same session, what this process knows comes first.
+        saved.sort_by(|one: &Moved, other| one.id.cmp(&other.id));
+        saved.dedup_by(|one, other| one.id == other.id && one.node == other.node);
         saved.truncate(MAX_IDS);
         saved
     }
@@ -200,7 +205,7 @@ impl Sessions {
     /// The sessions that this process is taking over, and those of its predecessor, for the next one. To be called before
     /// [`save_moved`](Self::save_moved): a takeover that ends in between is in both.
     pub fn save_changing(&self) -> Vec<Changing> {
-        let mut saved = self.predecessor.lock().changing.clone();
+        let mut saved = self.predecessor.lock().clone();
         self.for_each(|id, node, kept| {
             if kept.seat().is_away() {
                 saved.push(Changing { id: id.into(), node: Arc::clone(node) });
@@ -224,8 +229,13 @@ impl Sessions {
     /// Notes what [`save_moved`](Self::save_moved) returned in another process.
     pub fn restore_moved(&self, saved: Vec<Moved>) {
         saved.iter().for_each(|session| self.note_former(&session.node));
+        let now = unix_millis();
+        let known = |session: Moved| match session.seen {
+            0 => Moved { seen: now, ..session },
+            _ => session,
+        };
         let mut moved = self.moved.lock();
-        moved.extend(saved.into_iter().take(MAX_IDS).map(|session| (session.id.as_bytes().into(), session)));
+        moved.extend(saved.into_iter().take(MAX_IDS).map(known).map(|session| (session.id.as_bytes().into(), session)));
     }
 
     /// Notes that the node of this name is removed, or may be.
@@ -247,8 +257,8 @@ impl Sessions {
     /// Notes where the sessions of a predecessor are, by its newest report: those that it has taken over, and those that it
     /// is taking over. Its last one is empty.
     pub fn set_predecessor(&self, moved: Vec<Moved>, changing: Vec<Changing>) {
-        self.restore_moved(moved.clone());
-        *self.predecessor.lock() = OfPredecessor { moved, changing };
+        self.restore_moved(moved);
+        *self.predecessor.lock() = changing;
         self.predecessor_changed.notify_all();
         self.announce();
     }
@@ -260,7 +270,7 @@ impl Sessions {
     pub fn await_predecessor(&self, id: &[u8], node: Option<&str>, deadline: Instant) -> Result<(), Overdue> {
         let is_it = |one: &Changing| one.id.as_bytes() == id && node.is_none_or(|node| *one.node == *node);
         let mut predecessor = self.predecessor.lock();
-        while predecessor.changing.iter().any(is_it) {
+        while predecessor.iter().any(is_it) {
             if self.predecessor_changed.wait_until(&mut predecessor, deadline).timed_out() {
                 return Err(Overdue);
             }
@@ -402,10 +412,24 @@ mod tests {
 
     #[test]
     fn moved_sessions_are_known_in_the_next_process() {
-        let moved =
-            Moved { id: "abc".into(), node: "eu1".into(), present_id: "xyz".into(), present_node: "eu2".into() };
+        let moved = Moved {
+            id: "abc".into(),
+            node: "eu1".into(),
+            present_id: "xyz".into(),
+            present_node: "eu2".into(),
+            seen: 0,
+        };
+        let before = Sessions::default();
+        before.restore_moved(vec![moved]);
+        let saved = before.save_moved();
+        let moved = saved.first().unwrap();
+        assert!(moved.seen > 0);
         let next = Sessions::default();
-        next.restore_moved(vec![moved.clone()]);
+        next.restore_moved(saved.clone());
+        assert_eq!(next.save_moved(), saved, "the process after the next one needs it too");
+        let old = Moved { seen: moved.seen - MOVED_KEPT.as_millis() as u64 - 1, id: "old".into(), ..moved.clone() };
+        next.restore_moved(vec![old]);
+        assert_eq!(next.save_moved(), saved);
         for node in [None, Some("eu1")] {
             assert_eq!(next.moved(b"abc", node), Some(moved.clone()));
         }
