@@ -5,6 +5,8 @@ use super::frame::{BINARY, CLOSE, CONTINUATION, Head, PING, PONG, TEXT};
 
 /// A frame that is larger is passed on as it comes, and never left out.
 const MAX_HELD: u64 = 64 * 1024;
+/// The most bytes of a buffer that stays when a burst is over.
+const MAX_SPARE: usize = 4 * 1024;
 
 /// What happens to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,11 @@ impl NodeFrames {
             return Passed::First(bytes.len());
         }
         if self.held.is_empty() {
+            for spare in [&mut self.held, &mut self.out] {
+                if spare.capacity() > MAX_SPARE {
+                    *spare = Vec::new();
+                }
+            }
             let (end, is_edited) = self.walk(bytes, &mut judge);
             if end < bytes.len() {
                 self.held.extend_from_slice(&bytes[end..]);
@@ -270,6 +277,19 @@ mod tests {
             frames.restart();
             assert!(frames.finish().is_empty());
         }
+    }
+
+    #[test]
+    fn a_burst_leaves_no_large_buffers_behind() {
+        let small = frame(0x81, &[b'x'; 90]);
+        let burst = small.repeat(500);
+        let mut frames = NodeFrames::default();
+        // Each piece ends within a frame.
+        let mut got: usize = burst.chunks(16_000).map(|piece| frames.pass(piece, judge).of(piece).len()).sum();
+        assert!(frames.held.capacity() + frames.out.capacity() > MAX_SPARE);
+        got += frames.pass(&small, judge).of(&small).len();
+        assert_eq!(got, burst.len() + small.len());
+        assert!(frames.held.capacity() + frames.out.capacity() <= MAX_SPARE);
     }
 
     #[test]
