@@ -26,6 +26,11 @@ impl Memory {
         self.used.load(Relaxed)
     }
 
+    /// True when more than three quarters are in use.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.used() > self.limit.load(Relaxed) / 4 * 3
+    }
+
     /// Takes more bytes, or gives some back. False when they were to be taken and the limit allows no more.
     pub(super) fn change(&self, before: usize, after: usize) -> bool {
         let Some(more) = after.checked_sub(before) else {

@@ -1,7 +1,7 @@
 //! Which node has which session: ids that were seen in `ready`, v3's keys, and the sessions that can be taken over.
 //! Bounded, behind locks of its own; the byte path touches it once per session.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
@@ -28,6 +28,8 @@ const MOVED_KEPT: Duration = Duration::from_secs(3600);
 const MAX_FORMER: usize = 64;
 /// How much longer than its node a session without a client is kept.
 const PARKED_LONGER: Duration = Duration::from_secs(5);
+/// The longest time that it is kept. If it is resumed later, its node is asked for its players.
+const LONGEST_PARKED: Duration = Duration::from_secs(600);
 
 /// The sessions of all versions.
 #[derive(Default)]
@@ -126,6 +128,16 @@ impl KeptSessions {
         }
     }
 
+    /// Where a session is that was taken over.
+    fn moved(&self, kept: &Arc<Kept>) -> Option<Moved> {
+        let place = kept.seat().last_place().filter(|place| place.number > 0)?;
+        let first = kept.ids.lock().first().cloned()?;
+        let node = &self.by_id.get(&first)?.iter().find(|known| Arc::ptr_eq(kept, &known.kept))?.node;
+        let present_node = Arc::clone(place.node.name());
+        let id = std::str::from_utf8(&first).ok()?.into();
+        Some(Moved { id, node: Arc::clone(node), present_id: place.id, present_node, seen: unix_millis() })
+    }
+
     fn forget(&mut self, kept: &Arc<Kept>) {
         self.forget_ids(kept, 0);
         self.parked.retain(|(_, other)| !Arc::ptr_eq(kept, other));
@@ -185,12 +197,12 @@ impl Sessions {
     /// The sessions that this process has taken over, and those of earlier ones, for the next one.
     pub fn save_moved(&self) -> Vec<Moved> {
         let now = unix_millis();
-        let mut saved = Vec::new();
-        self.for_each(|id, node, kept| {
-            let Some(place) = kept.seat().last_place().filter(|place| place.number > 0) else { return };
-            let (node, present_node) = (Arc::clone(node), Arc::clone(place.node.name()));
-            saved.push(Moved { id: id.into(), node, present_id: place.id, present_node, seen: now });
-        });
+        let all = self.kept.lock();
+        let mut seen = HashSet::new();
+        let of_all_ids = all.by_id.values().flatten().map(|known| &known.kept);
+        let each = of_all_ids.filter(|kept| seen.insert(Arc::as_ptr(kept)));
+        let mut saved: Vec<Moved> = each.filter_map(|kept| all.moved(kept)).collect();
+        drop(all);
         let mut earlier = self.moved.lock();
         earlier.retain(|_, moved| u128::from(now.saturating_sub(moved.seen)) < MOVED_KEPT.as_millis());
         saved.extend(earlier.values().cloned());
@@ -344,13 +356,31 @@ impl Sessions {
         Registration { sessions: Arc::clone(self), kept: Arc::clone(kept) }
     }
 
-    /// Forgets the sessions that no client has resumed in time. Must be called every few seconds.
+    /// Forgets the sessions that no client has resumed in time, and others without a client while the memory is scarce:
+    /// it is worth more to those that have one. Must be called every few seconds.
     pub fn sweep(&self) {
         let now = Instant::now();
         let mut all = self.kept.lock();
         let expired: Vec<_> =
             all.parked.iter().filter(|(until, _)| *until <= now).map(|(_, kept)| Arc::clone(kept)).collect();
-        expired.iter().for_each(|kept| all.forget(kept));
+        expired.iter().for_each(|kept| self.forget_parked(&mut all, kept));
+        drop(expired);
+        while self.memory.is_scarce() {
+            let next = all.parked.iter().min_by_key(|(until, _)| *until).map(|(_, kept)| Arc::clone(kept));
+            let Some(next) = next else { return };
+            self.forget_parked(&mut all, &next);
+        }
+    }
+
+    /// Its node may keep it for longer: where it is stays known.
+    fn forget_parked(&self, all: &mut KeptSessions, kept: &Arc<Kept>) {
+        if let Some(moved) = all.moved(kept) {
+            let mut known = self.moved.lock();
+            if known.len() < MAX_IDS {
+                known.insert(moved.id.as_bytes().into(), moved);
+            }
+        }
+        all.forget(kept);
     }
 }
 
@@ -394,7 +424,8 @@ impl Drop for Registration {
         let resuming = self.kept.resuming().filter(|_| self.kept.seat().last_place().is_some());
         let mut all = self.sessions.kept.lock();
         let until = resuming.and_then(|resuming| {
-            Instant::now().checked_add(Duration::from_secs(resuming.seconds()))?.checked_add(PARKED_LONGER)
+            let time = Duration::from_secs(resuming.seconds()).saturating_add(PARKED_LONGER);
+            Instant::now().checked_add(time.min(LONGEST_PARKED))
         });
         match until.filter(|_| all.parked.len() < MAX_PARKED) {
             Some(until) => all.parked.push((until, Arc::clone(&self.kept))),
@@ -408,7 +439,11 @@ impl Drop for Registration {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use socket2::Socket;
+
     use super::*;
+    use crate::config::Lavalink;
+    use crate::sessions::opening::Opening;
 
     #[test]
     fn moved_sessions_are_known_in_the_next_process() {
@@ -434,6 +469,24 @@ mod tests {
             assert_eq!(next.moved(b"abc", node), Some(moved.clone()));
         }
         assert_eq!((next.moved(b"abc", Some("eu2")), next.moved(b"xyz", None)), (None, None));
+    }
+
+    #[test]
+    fn sessions_without_a_client_make_room() {
+        let sessions = Arc::new(Sessions::default());
+        sessions.memory().set_limit(100);
+        let socket = Arc::new(Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap());
+        let until = Instant::now() + Duration::from_secs(60);
+        for _ in 0..3 {
+            let kept = Kept::new(Lavalink::V4, Opening::of(b""), sessions.memory(), &socket);
+            sessions.kept.lock().parked.push((until, kept));
+        }
+        for (used, left) in [(75, 3), (76, 0)] {
+            assert!(sessions.memory().change(0, used));
+            sessions.sweep();
+            assert_eq!(sessions.kept.lock().parked.len(), left);
+            assert!(sessions.memory().change(used, 0));
+        }
     }
 
     #[test]
