@@ -8,6 +8,7 @@ mod nodes;
 mod support;
 
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use lavaproxy::config::Lavalink::{self, V3, V4};
 use lavaproxy::demo::{Close, Node};
@@ -92,6 +93,38 @@ fn a_bot_that_has_reset_its_connection_gets_its_session_back() {
     for (version, (resuming, field)) in [(V4, V4_RESUMING), (V3, V3_RESUMING)] {
         a_bot_gets_its_session_back(version, resuming, field, Musician::reset);
     }
+}
+
+#[test]
+fn a_player_whose_answer_comes_after_the_resume_is_known() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[]);
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.rest("PATCH", "", V4_RESUMING.0);
+    nodes.named("eu1").slow_down(Duration::from_secs(3));
+    let mut client = proxy.connect();
+    let body = json!({"track": {"identifier": "song"}, "volume": 30, "voice": music::voice(1)}).to_string();
+    let target = format!("/v4/sessions/{}/players/1", bot.id);
+    let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    client.send(
+        format!("PATCH {target} HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n{fields}\r\n{body}").as_bytes(),
+    );
+    eventually("the node has the player", || nodes.named("eu1").players() == 1);
+    let field = format!("Session-Id: {}\r\n", bot.id);
+    bot.reset();
+    // The node keeps the session once it has seen the end of its WebSocket.
+    let mut again = None;
+    eventually("it is resumed", || {
+        again = Some(Bot::open_with(proxy.address(), V4, &field)).filter(|bot| bot.resumed);
+        again.is_some()
+    });
+    let again = again.unwrap();
+    assert_eq!(client.response_to("PATCH").status, 200);
+    nodes.named("eu1").die(Close::Fin);
+    await_sessions(nodes.named("eu2"), 1);
+    let target = format!("/v4/sessions/{}/players/1", again.id);
+    let player = proxy.connect().get(&target, "").json();
+    assert_eq!((&player["volume"], &player["track"]["info"]["identifier"]), (&json!(30), &json!("song")), "{player}");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! moment, and the byte path takes one only for the messages that count.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use log::info;
@@ -55,6 +55,8 @@ pub struct Kept {
     seat: Arc<Seat>,
     debt: Debt,
     record: Mutex<Record>,
+    /// The same session after its client has resumed it: the record is there.
+    heir: OnceLock<Arc<Kept>>,
     /// It is not taken over, and nothing is kept of it.
     refused: AtomicBool,
     /// It is to be moved as soon as its tunnel can, or is moved now, and how often that was so.
@@ -76,6 +78,7 @@ impl Kept {
             seat: Seat::new(socket),
             debt: Debt::default(),
             record: Mutex::new(record),
+            heir: OnceLock::new(),
             refused: AtomicBool::new(false),
             move_wanted: AtomicBool::new(false),
             moves_tried: AtomicU32::new(0),
@@ -104,8 +107,10 @@ impl Kept {
     }
 
     /// The session was resumed: what was known of it goes on to be known.
-    pub(super) fn adopt(&self, before: &Self) {
+    pub(super) fn adopt(self: &Arc<Self>, before: &Self) {
         let mut old = before.record.lock();
+        // The answer to a request may come later.
+        let _ = before.heir.set(Arc::clone(self));
         let mut record = self.record.lock();
         record.players = std::mem::replace(&mut old.players, Players::new(self.version));
         (record.resuming, record.bytes) = (old.resuming.take(), std::mem::take(&mut old.bytes));
@@ -278,6 +283,10 @@ impl Kept {
     /// Works on the players, and accounts for the memory that they then take.
     pub(super) fn with_players<T>(&self, work: impl FnOnce(&mut Players) -> T) -> T {
         let mut record = self.record.lock();
+        if let Some(heir) = self.heir.get() {
+            drop(record);
+            return heir.with_players(work);
+        }
         let result = work(&mut record.players);
         if self.is_refused() {
             record.players.clear();
