@@ -163,7 +163,7 @@ function follow(plot, shown, moveTo) {
   };
   plot.addEventListener("pointerdown", under);
   plot.addEventListener("pointermove", under);
-  for (const end of ["pointerleave", "blur"]) plot.addEventListener(end, () => shown.data && moveTo(null));
+  for (const end of ["pointerleave", "blur"]) plot.addEventListener(end, ({ pointerType }) => shown.data && pointerType !== "touch" && moveTo(null));
   plot.addEventListener("keydown", (event) => {
     if (!shown.data || event.ctrlKey || event.metaKey || event.altKey) return;
     const all = count(shown.data);

@@ -150,7 +150,7 @@ function showNodes(sub, nodes) {
 function noConnections(ended, dialog) {
   return [
     el("h2", {}, ended ? "No connection at the moment" : "No bot has connected yet"),
-    el("p", {}, ended ? `There were ${plural(ended, "connection")} since the start. ` : "",
+    el("p", {}, ended ? `${plural(ended, "connection")} ended since the start. ` : "",
       "Point a bot's Lavalink settings at ", el("code", {}, dialog.address()), " and it appears here within seconds."),
     el("button", { type: "button", class: "primary", onclick: dialog.open }, "Show settings for my bot"),
   ];

@@ -13,9 +13,9 @@ export class History {
   places = []; // of the times in the drawing
   samples = new Map();
 
-  // Another start means another process, which numbers its connections anew.
+  // Another start means another process, which numbers its connections anew. A clock may go back.
   add({ now, startedAt }, rows) {
-    if (startedAt !== this.startedAt) Object.assign(this, { startedAt, times: [], samples: new Map() });
+    if (startedAt !== this.startedAt || now < this.times[0]) Object.assign(this, { startedAt, times: [], samples: new Map() });
     const isDue = !(now < this.times.at(-1) + LEAST);
     if (isDue) {
       this.times.push(now);
