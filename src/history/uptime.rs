@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 const DAYS: usize = 90;
 /// Slots of 10 s in a day.
 const SLOTS: u64 = 24 * 3600 / 10;
-/// Up to this many slots without a measurement count like the next one: a restart of half a minute after a crash, which leaves a
-/// state that may be a minute old, or a busy machine, and no outage.
+/// Up to this many slots without a measurement count like the next one: a restart, also after a crash, which leaves a state that
+/// may be a minute old.
 const BRIDGED: u64 = 9;
 
 /// Whether a version is up now.
