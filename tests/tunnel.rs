@@ -9,7 +9,7 @@ mod tunnels;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -51,17 +51,16 @@ fn the_101_is_a_segment_of_its_own_before_the_frames_that_came_with_it() {
         client.rest();
     });
     let proxy = Proxy::before(backend.address, backend.address, &[]);
-    let handshake = format!("GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n{HANDSHAKE}\r\n");
 
     let mut alone = proxy.connect();
-    alone.send(handshake.as_bytes());
+    alone.send(&handshake());
     let head = one_read_of(&alone.stream, 100);
     assert!(head.starts_with(b"HTTP/1.1 101 ") && head.ends_with(b"\r\n\r\n"));
     assert_eq!(data_segments_in(&alone.stream), 1);
 
     // With TCP_NODELAY and nothing under way, a write that fits is one segment, and the first is never held back.
     let mut together = proxy.connect();
-    together.send(handshake.as_bytes());
+    together.send(&handshake());
     let all = one_read_of(&together.stream, head.len() + frames.len());
     assert_same(&all[head.len()..], &frames, "the frames");
     assert_eq!(data_segments_in(&together.stream), 2, "head and frames are one write each");
@@ -83,14 +82,58 @@ fn bytes_behind_either_handshake_head_come_first_and_in_order() {
     });
     let proxy = Proxy::before(backend.address, backend.address, &[]);
     let mut client = proxy.connect();
-    let head = format!("GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n{HANDSHAKE}\r\n");
-    client.send(&[head.as_bytes(), &early].concat());
+    client.send(&[handshake(), early.clone()].concat());
     let handshake = taken.recv_timeout(PATIENCE).unwrap();
     assert!(handshake.ends_with(b"\r\n\r\n"), "what follows the handshake is held until the 101");
     assert_eq!(client.response().status, 101);
     client.send(&late);
     assert_same(&taken.recv_timeout(PATIENCE).unwrap(), &[early, late].concat(), "to the backend");
     assert_same(&client.exactly(14_000), &[pattern(3, 7000), pattern(4, 7000)].concat(), "to the client");
+}
+
+/// A bot's handshake.
+fn handshake() -> Vec<u8> {
+    format!("GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nAuthorization: {PASSWORD}\r\n{HANDSHAKE}\r\n").into()
+}
+
+#[test]
+fn a_client_that_gives_its_handshake_up_keeps_no_slot_while_the_node_is_silent() {
+    for begun in ["", "HTTP/1.1 1"] {
+        let node = Tap::answering(begun);
+        let proxy = Proxy::before(node.backend.address, node.backend.address, &[("RESPONSE_TIMEOUT", "10m")]);
+        let mut clients: Vec<Client> = (0..3).map(|_| proxy.connect()).collect();
+        for client in &mut clients {
+            client.send(&handshake());
+        }
+        eventually("the node has the handshakes", || node.seen().matches("\r\n\r\n").count() == 3);
+        clients.pop().unwrap().reset();
+        drop(clients.pop());
+        clients[0].half_close();
+        proxy.wait_until_empty();
+        node.wait_until_closed();
+        assert_eq!((proxy.ended("client-closed"), proxy.ended("client-reset")), (2, 1), "{begun}");
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_slow_node_gets_its_tunnel() {
+    let (answer, go) = mpsc::channel();
+    let go = Mutex::new(go);
+    let backend = Backend::start(move |mut client, _| {
+        client.next_head();
+        go.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        client.send(SWITCHING).echo();
+    });
+    let proxy = Proxy::before(backend.address, backend.address, &[("RESPONSE_TIMEOUT", "10m")]);
+    for early in ["", "early"] {
+        let mut client = proxy.connect();
+        client.send(&handshake()).send(early.as_bytes());
+        assert_eq!(client.silent_for(Duration::from_millis(2500)), Some(ErrorKind::WouldBlock), "{early}");
+        answer.send(()).unwrap();
+        assert_eq!(client.response().status, 101, "{early}");
+        client.send(b" and late");
+        assert_eq!(client.exactly(early.len() + 9), [early.as_bytes(), b" and late"].concat());
+    }
 }
 
 #[test]

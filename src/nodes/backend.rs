@@ -421,7 +421,7 @@ impl Link {
         self.socket.set_read_timeout(Some(time))?;
         let peeked = self.socket.peek(&mut [MaybeUninit::uninit()]);
         self.socket.set_read_timeout(usual)?;
-        Ok(!matches!(peeked, Err(error) if error::is_timeout(&error)))
+        Ok(!matches!(peeked, Err(error) if error::is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted))
     }
 
     /// Makes the next read wait until `deadline` at most.

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::error::is_timeout;
+use socket2::SockRef;
+
+use crate::error::{End, is_timeout};
 use crate::ledger::{Meter, Metered};
 use crate::nodes::backend;
 
@@ -65,6 +67,15 @@ impl<'s> Client<'s> {
     /// Waits for bytes or for the end of the stream. True when neither arrives within `time`.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.set_read_timeout(time).is_ok() && matches!(self.stream.peek(&mut [0]), Err(error) if is_timeout(&error))
+    }
+
+    /// How the client has ended its side. `None` also while bytes of it are unread.
+    pub fn end(&self) -> Option<End> {
+        match backend::peek(&SockRef::from(self.stream)) {
+            Ok(0) => Some(End::ClientClosed),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Some(End::of_client(&error)),
+            _ => None,
+        }
     }
 
     /// Ends our side, then reads until the client ends its side, for `time` and [`MAX_LINGER_BYTES`] at most. Closing a

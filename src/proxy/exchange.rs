@@ -30,6 +30,8 @@ const BODY_BUFFER: usize = 256 * 1024;
 const MAX_JOINED: usize = 16 * 1024;
 /// The longest wait for one side during a request body, before the other side is checked.
 const TURN: Duration = Duration::from_millis(100);
+/// How long the client of a handshake may be gone before that is noticed while the node is silent.
+const LOOK: Duration = Duration::from_secs(1);
 /// How much later than a 404 the end of the session's WebSocket may be noticed.
 const NOTICE: Duration = Duration::from_millis(100);
 /// The least average rate of a request body, in bytes per second. Besides, it must never pause for HEAD_TIMEOUT.
@@ -273,16 +275,23 @@ impl Exchange<'_, '_> {
     /// Reads one response head. Writes a final one into `Buffers::head`. Relays an interim one and returns `None`.
     fn read_response_head(&mut self, answered: bool) -> Result<Option<Answer>, Fault> {
         let mut deadline = None;
+        let mut ended = None;
         let bound = self.bounds.response;
-        let length = head::read(&mut &self.link, &mut self.buffers.backend, |_, partial| {
+        let read = head::read(&mut &self.link, &mut self.buffers.backend, |link, partial| {
             match deadline {
                 None if partial => deadline = Some(Instant::now() + bound),
                 Some(deadline) if Instant::now() > deadline => return Err(io::ErrorKind::TimedOut.into()),
                 _ => {}
             }
-            Ok(())
-        })
-        .map_err(|error| match error {
+            if self.plan.upgrade {
+                ended = await_news(link, self.client, bound)?;
+            }
+            if ended.is_some() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        });
+        if let Some(end) = ended {
+            return Err(Fault::Gone(end));
+        }
+        let length = read.map_err(|error| match error {
             ReadError::Head(error) => BackendFault::BadResponseHead(error),
             ReadError::Closed { partial: false } if !answered => BackendFault::NoResponse(End::BackendClosed),
             ReadError::Closed { .. } => BackendFault::BadResponse("it ends within its head"),
@@ -475,6 +484,28 @@ fn join(head: &mut Vec<u8>, body: &[u8]) -> usize {
     let joined = body.len().min(MAX_JOINED);
     head.extend_from_slice(&body[..joined]);
     joined
+}
+
+/// Waits for the node's answer to a handshake. Returns how the client has ended its side, if it has: without it there is
+/// no tunnel. Any other client may end its side after its request.
+///
+/// # Errors
+/// `TimedOut` after `time`.
+fn await_news(link: &Link, client: &Client<'_>, time: Duration) -> io::Result<Option<End>> {
+    let deadline = Instant::now() + time;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // An error means that the node is gone. The read of its answer finds that out.
+        if link.wait_for_news(left.min(LOOK)).unwrap_or(true) {
+            return Ok(None);
+        }
+        if let Some(end) = client.end() {
+            return Ok(Some(end));
+        }
+    }
 }
 
 fn gone(error: io::Error) -> Fault {
