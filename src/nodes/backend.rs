@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, take};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -22,8 +22,9 @@ use crate::error::{self, BackendFault, End, Fault};
 use crate::http::head::Field;
 use crate::log_limit::LogLimit;
 
-/// The age at which a sweep closes an idle connection. Lavalink closes it after 60 seconds.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
+/// The age from which a connection gets no further request. Lavalink closes one that is idle for 60 seconds. One that is
+/// never idle for long would stay for ever at an address that the backend's name may not have any more.
+const MAX_AGE: Duration = Duration::from_secs(30);
 /// The most idle connections of one backend.
 const MAX_IDLE: usize = 128;
 
@@ -75,12 +76,13 @@ enum Target {
 
 struct Idle {
     socket: Socket,
-    since: Instant,
+    made: Instant,
 }
 
 /// A connection to a backend, for one exchange or one tunnel.
 pub struct Link {
     socket: Socket,
+    made: Instant,
     reused: bool,
 }
 
@@ -231,9 +233,9 @@ impl Backend {
     /// # Errors
     /// 502, 503 or 504 as a [`Fault`], within `time`.
     pub fn link(&self, time: Duration) -> Result<Link, Fault> {
-        while let Some(socket) = self.take_idle() {
-            if stands(&socket) {
-                return Ok(Link { socket, reused: true });
+        while let Some(Idle { socket, made }) = self.take_idle() {
+            if made.elapsed() < MAX_AGE && stands(&socket) {
+                return Ok(Link { socket, made, reused: true });
             }
         }
         self.fresh_link(time)
@@ -254,7 +256,8 @@ impl Backend {
     pub fn fresh_link_while(&self, time: Duration, is_wanted: impl Fn() -> bool) -> Result<Link, Fault> {
         let started = Instant::now();
         let linked = self.connect(started + time, &is_wanted);
-        let linked = linked.map(|socket| Link { socket, reused: false }).map_err(|error| self.fault(error));
+        let linked = linked.map(|socket| Link { socket, made: started, reused: false });
+        let linked = linked.map_err(|error| self.fault(error));
         // The health of the monitor is not kept. A connect that was given up says nothing of the node.
         let counts = matches!(self.target, Target::Lavalink(..)) && (linked.is_ok() || is_wanted());
         if counts && self.health.note_connect(started.elapsed(), linked.as_ref().err()) {
@@ -265,35 +268,37 @@ impl Backend {
 
     /// Keeps a connection for a later request. Its last exchange must have ended cleanly.
     pub fn give_back(&self, link: Link) {
+        let Link { socket, made, .. } = link;
         if !self.keeps_connections() {
             return;
         }
         let mut idle = self.idle.lock();
         if idle.len() < MAX_IDLE && !self.retired.load(Relaxed) {
-            idle.push(Idle { socket: link.socket, since: Instant::now() });
+            idle.push(Idle { socket, made });
         }
     }
 
-    /// Closes idle connections before the backend closes them. Must be called every few seconds.
+    /// Closes the idle connections that get no further request. Must be called every few seconds.
     pub fn sweep(&self) {
-        let mut old = Vec::new();
         let mut idle = self.idle.lock();
-        let young = idle.partition_point(|idle| idle.since.elapsed() >= MAX_IDLE_AGE);
-        old.extend(idle.drain(..young));
+        let (young, old): (Vec<_>, Vec<_>) =
+            take(&mut *idle).into_iter().partition(|idle| idle.made.elapsed() < MAX_AGE);
+        *idle = young;
         drop(idle);
+        drop(old);
     }
 
     /// Closes the idle connections and keeps none from now on: the settings do not name this backend any more.
     pub fn retire(&self) {
         let mut idle = self.idle.lock();
         self.retired.store(true, Relaxed);
-        let closed = std::mem::take(&mut *idle);
+        let closed = take(&mut *idle);
         drop(idle);
         drop(closed);
     }
 
-    fn take_idle(&self) -> Option<Socket> {
-        self.idle.lock().pop().map(|idle| idle.socket)
+    fn take_idle(&self) -> Option<Idle> {
+        self.idle.lock().pop()
     }
 
     fn connect(&self, deadline: Instant, is_wanted: &dyn Fn() -> bool) -> io::Result<Socket> {
@@ -489,6 +494,7 @@ mod tests {
     use std::{iter, thread};
 
     use super::*;
+    use crate::config::Settings;
 
     const TIME: Duration = Duration::from_secs(2);
 
@@ -517,6 +523,29 @@ mod tests {
     fn connect(addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
         let connected = connect_to_any(&Resolver::knowing(addresses.to_vec()), Instant::now() + TIME, &|| true)?;
         connected.peer_addr().map(|address| address.as_socket().unwrap())
+    }
+
+    #[test]
+    fn an_idle_connection_serves_again_until_it_is_old() {
+        let (_listener, address) = open();
+        let port = address.port().to_string();
+        let settings = Settings::from_lookup(|name| (name == "LAVALINK_V4_PORT").then(|| port.clone().into())).unwrap();
+        let Settings { timeouts, health_interval, .. } = settings;
+        let node = Backend::lavalink(Lavalink::V4, &settings.nodes(Lavalink::V4)[0], timeouts, health_interval, None);
+        let link = node.link(TIME).unwrap();
+        let made = link.made;
+        node.give_back(link);
+        let mut link = node.link(TIME).unwrap();
+        assert_eq!((link.is_reused(), link.made), (true, made));
+        link.made = made.checked_sub(MAX_AGE).unwrap();
+        let old = link.made;
+        node.give_back(link);
+        let link = node.link(TIME).unwrap();
+        assert!(!link.is_reused());
+        node.give_back(link);
+        node.give_back(Link { made: old, ..node.fresh_link(TIME).unwrap() });
+        node.sweep();
+        assert_eq!(node.idle.lock().len(), 1, "a sweep closes the old one alone");
     }
 
     #[test]
