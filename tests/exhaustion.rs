@@ -202,6 +202,46 @@ fn lavaproxy_survives_without_free_descriptors() {
     });
 }
 
+/// A node that goes on after it could not accept a connection.
+fn patient_node() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        loop {
+            let Ok((stream, _)) = listener.accept() else {
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            let mut client = Client::over(stream);
+            while client.next_request().is_some() && client.try_send(OK).is_ok() {}
+        }
+    });
+    address
+}
+
+#[test]
+fn a_shortage_of_descriptors_makes_no_node_down() {
+    in_a_process_of_its_own("a_shortage_of_descriptors_makes_no_node_down", As::Me, || {
+        Resource::NOFILE.set(700, 700).unwrap();
+        let port = patient_node().port().to_string();
+        let proxy = Proxy::start(&[("LAVALINK_V3_HOST", ""), ("LAVALINK_V4_PORT", &port), ("HEALTH_INTERVAL", "1s")]);
+        eventually("the node is up", || !logged("node-up").is_empty());
+        // On a busy machine its first rounds may have failed.
+        let before = logged("node-down").len();
+        let waiting = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let mut taken = take_all_descriptors();
+        waiting.connect(&proxy.address().into()).unwrap();
+        // These lines come at most once a second, so that several health rounds are due meanwhile.
+        eventually("it goes on for a while", || {
+            taken.extend(take_all_descriptors());
+            logged(PROXY_FAILED).len() >= 5
+        });
+        assert_eq!(logged("node-down").len(), before);
+        drop(taken);
+        assert_eq!(Client::over(waiting.into()).get("/v4/info", "").status, 200);
+    });
+}
+
 /// Asks for a page with this many descriptors left: enough for the web listener to accept, but up to three not for
 /// all that the monitor behind it opens. Its listener ends for ever when it fails to accept.
 fn ask_with_few_descriptors(proxy: &Proxy, left: usize) {

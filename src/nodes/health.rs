@@ -157,6 +157,17 @@ pub(super) enum RoundError {
     Silent(String),
     /// The answer was a refusal.
     Refused(String),
+    /// The round lacked a descriptor or a thread of this process, which says nothing of the node.
+    Shortage,
+}
+
+impl From<Fault> for RoundError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NoDescriptor | Fault::NoThread => Self::Shortage,
+            fault => Self::Silent(fault.to_string()),
+        }
+    }
 }
 
 impl Default for Health {
@@ -224,8 +235,11 @@ impl Health {
                 }
             }
             Err(error) => {
-                (state.good_rounds, state.failed_rounds) = (0, state.failed_rounds + 1);
                 let (reason, at_once) = match error {
+                    RoundError::Shortage => {
+                        state.suspect |= was_suspect;
+                        return;
+                    }
                     RoundError::Silent(reason) => {
                         state.silent_since.get_or_insert_with(Instant::now);
                         (reason, was_suspect)
@@ -235,6 +249,7 @@ impl Health {
                         (reason, true)
                     }
                 };
+                (state.good_rounds, state.failed_rounds) = (0, state.failed_rounds + 1);
                 if at_once || state.failed_rounds >= ROUNDS {
                     state.turn(node, false, &reason);
                     state.seen = Seen { lavalink_version: state.seen.lavalink_version.take(), ..Seen::default() };
@@ -412,6 +427,22 @@ mod tests {
         assert_eq!(health.state(), NodeState::Down);
         assert!(!health.note_connect(Duration::ZERO, Some(&refused)), "a node that is down needs no further round");
         assert!(!health.note_connect(Duration::ZERO, Some(&Fault::NoDescriptor)));
+    }
+
+    #[test]
+    fn a_round_without_a_descriptor_or_a_thread_says_nothing_of_the_node() {
+        let lacking: [fn() -> Fault; 2] = [|| Fault::NoDescriptor, || Fault::NoThread];
+        for lacking in lacking {
+            let shortage = || Err(RoundError::from(lacking()));
+            assert_eq!(after(vec![shortage(), shortage()]).state(), NodeState::Unknown);
+            let health = after(vec![good(), shortage(), shortage(), silent(), shortage()]);
+            assert_eq!((health.state(), health.report().error.as_deref()), (NodeState::Up, Some("no answer")));
+            health.note_round("node=a", silent(), false);
+            assert_eq!(health.state(), NodeState::Down, "two failed rounds with none that says anything between them");
+            let health = after(vec![good()]);
+            health.note_round("node=a", shortage(), true);
+            assert!(health.begin_round(), "a failed connect still waits for its round");
+        }
     }
 
     #[test]

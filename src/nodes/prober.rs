@@ -64,7 +64,7 @@ impl Rounds {
         let was_suspect = health.begin_round();
         let started = Instant::now();
         let deadline = started + PATIENCE.min(self.backend.schedule().interval() / 2);
-        let found = self.ask("/version", deadline).map_err(RoundError::Silent);
+        let found = self.ask("/version", deadline);
         let found = found.and_then(|reply| self.judge(&reply, started.elapsed(), deadline));
         health.note_round(self.backend.label(), found, was_suspect);
     }
@@ -96,10 +96,10 @@ impl Rounds {
         Ok(finding)
     }
 
-    fn ask(&self, path: &str, deadline: Instant) -> Result<Reply, String> {
+    fn ask(&self, path: &str, deadline: Instant) -> Result<Reply, RoundError> {
         let backend = &self.backend;
         let time = deadline.saturating_duration_since(Instant::now());
-        let link = backend.fresh_link(time).map_err(|fault| fault.to_string())?;
+        let link = backend.fresh_link(time)?;
         let password = backend.password().map_or("", |password| password.expose());
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {password}\r\nUser-Agent: lavaproxy/{}\r\nConnection: close\r\n\r\n",
@@ -107,9 +107,11 @@ impl Rounds {
             env!("CARGO_PKG_VERSION"),
         );
         let asked = Peer::new(&link).ask(request.as_bytes(), MAX_ANSWER, |link| link.read_until(deadline));
-        asked.map_err(|error| match is_timeout(&error) {
-            true => format!("{backend} takes connections but did not answer within {}ms", time.as_millis()),
-            false => format!("{backend} takes connections but does not answer as Lavalink does: {error}"),
+        asked.map_err(|error| {
+            RoundError::Silent(match is_timeout(&error) {
+                true => format!("{backend} takes connections but did not answer within {}ms", time.as_millis()),
+                false => format!("{backend} takes connections but does not answer as Lavalink does: {error}"),
+            })
         })
     }
 }
