@@ -385,13 +385,19 @@ fn connect_to(address: SocketAddr, deadline: Instant, is_wanted: &dyn Fn() -> bo
             return Err(io::ErrorKind::TimedOut.into());
         }
         // It is the longest wait of a connect, too.
-        socket.set_write_timeout(Some(left.min(LOOK)))?;
+        socket.set_write_timeout(Some(measurable(left.min(LOOK))))?;
         match socket.connect(&address) {
             Ok(()) => return Ok(socket),
             Err(error) if is_under_way(&error) => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// This time, or a little more if it is very short: less than a microsecond is zero to the kernel, which is no limit at
+/// all.
+fn measurable(time: Duration) -> Duration {
+    time.max(Duration::from_millis(1))
 }
 
 fn is_under_way(error: &io::Error) -> bool {
@@ -423,7 +429,7 @@ impl Link {
     /// Waits for bytes from the backend, or its end, for at most `time`.
     pub fn wait_for_news(&self, time: Duration) -> io::Result<bool> {
         let usual = self.socket.read_timeout()?;
-        self.socket.set_read_timeout(Some(time))?;
+        self.socket.set_read_timeout(Some(measurable(time)))?;
         let peeked = self.socket.peek(&mut [MaybeUninit::uninit()]);
         self.socket.set_read_timeout(usual)?;
         Ok(!matches!(peeked, Err(error) if error::is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted))
@@ -436,7 +442,7 @@ impl Link {
     pub fn read_until(&self, deadline: Instant) -> io::Result<()> {
         match deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-            left => self.socket.set_read_timeout(Some(left)),
+            left => self.socket.set_read_timeout(Some(measurable(left))),
         }
     }
 
@@ -523,6 +529,16 @@ mod tests {
     fn connect(addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
         let connected = connect_to_any(&Resolver::knowing(addresses.to_vec()), Instant::now() + TIME, &|| true)?;
         connected.peer_addr().map(|address| address.as_socket().unwrap())
+    }
+
+    #[test]
+    fn the_shortest_wait_is_no_endless_one() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        for time in [Duration::from_nanos(1), Duration::from_nanos(999), Duration::from_micros(1)] {
+            socket.set_read_timeout(Some(measurable(time))).unwrap();
+            assert!(socket.read_timeout().unwrap().is_some(), "{time:?}");
+        }
+        assert_eq!(measurable(TIME), TIME);
     }
 
     #[test]
