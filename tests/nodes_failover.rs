@@ -209,6 +209,22 @@ fn a_load_that_failed_is_answered_by_the_other_node() {
 }
 
 #[test]
+fn the_other_node_gets_the_session_id_as_the_first_one_did() {
+    for (version, failed) in FAILED {
+        for sent in ["a.zz", "b.zz", "zz"] {
+            let pair = Pair::answering(version, [vec![ok(failed)], vec![ok("the other's")]], &[]);
+            let answer = pair.proxy.connect().get(&target(version), &format!("Session-Id: {sent}\r\n"));
+            assert_eq!(answer.text(), "the other's", "{sent}");
+            for node in &pair.nodes {
+                let requests = node.requests();
+                assert_eq!(requests.len(), 1, "{sent}");
+                assert!(requests[0].contains("\r\nSession-Id: zz\r\n"), "{sent}: {}", requests[0]);
+            }
+        }
+    }
+}
+
+#[test]
 fn when_both_nodes_fail_the_first_answer_is_relayed_byte_for_byte() {
     for (version, failed) in FAILED {
         for second in [

@@ -58,7 +58,10 @@ pub fn for_node(
     note(linked.as_ref().map_or(choice.expected(pool), |(backend, _)| backend));
     let (backend, link) = linked?;
     let may_retry = may_retry && pool.has_other(&backend);
-    let retry = may_retry.then(|| Box::new(LoadRetry { trail: trail.clone(), pool: Arc::clone(pool) }));
+    let retry = may_retry.then(|| {
+        let (trail, cuts, pool) = (trail.clone(), choice.cuts.clone(), Arc::clone(pool));
+        Box::new(LoadRetry { trail, cuts, pool })
+    });
     let keys = sets_key.then(|| Arc::clone(&routes.sessions));
     let plan = Plan::new(request, request.upgrade.is_some());
     Ok((Ready { plan, upload, backend, link, followup: Followup { retry, keys, session, visit } }, choice.cuts))

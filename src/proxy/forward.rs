@@ -33,7 +33,7 @@ pub fn check_loop(request: &Request<'_, '_>) -> Result<(), Fault> {
 pub const NODE_FIELD: &str = "lavalink-node";
 
 /// The parts of a request head that are for lavaproxy only. They are not forwarded, or something else takes their place.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cuts {
     /// The part of the path that names the node of a session; all of the session's id where `id` takes its place.
     pub target: Range<usize>,

@@ -20,6 +20,8 @@ pub const MAX_START: usize = 64;
 pub struct LoadRetry {
     /// How it came.
     pub trail: Trail,
+    /// What no node gets of its head.
+    pub cuts: Cuts,
     /// The nodes.
     pub pool: Arc<Pool>,
 }
@@ -38,7 +40,7 @@ impl LoadRetry {
     pub fn write_request(&self, out: &mut Vec<u8>, head: &[u8], node: &Backend, body: &[u8]) -> Result<(), Fault> {
         let mut slots = Slots::new();
         let request = Request::parse(head, &mut slots).map_err(Fault::Head)?;
-        forward::write_request_head(out, &request, node, &self.trail, &Cuts::default(), false)?;
+        forward::write_request_head(out, &request, node, &self.trail, &self.cuts, false)?;
         out.extend_from_slice(body);
         Ok(())
     }
