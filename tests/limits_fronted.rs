@@ -5,6 +5,8 @@
 #[path = "support/refused.rs"]
 mod refused;
 mod support;
+#[path = "support/web.rs"]
+mod web;
 
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -30,7 +32,8 @@ fn proxy_header(client: &str) -> String {
     format!("PROXY {family} {client} {own} 49152 6923\r\n")
 }
 
-/// A proxy before a node that answers each request, and holds one to `/v4/slow` until it is released.
+/// A proxy before a node that answers each request, and holds one to `/v4/slow` until it is released. It agrees to all
+/// handshakes but those to `/v4/refused`.
 struct Site {
     proxy: Proxy,
     node: Backend,
@@ -45,13 +48,15 @@ impl Site {
         let (arrive, released) = (Mutex::new(arrive), Mutex::new(released));
         let node = Backend::start(move |mut client, _| {
             while let Some(head) = client.next_head() {
-                if find(&head, b"Upgrade: websocket").is_some() {
-                    client.send(SWITCHING);
-                    return client.echo();
-                }
                 if find(&head, b" /v4/slow ").is_some() {
                     arrive.lock().unwrap().send(()).unwrap();
                     let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+                }
+                if find(&head, b"Upgrade: websocket").is_some() && find(&head, b" /v4/refused ").is_none() {
+                    if client.try_send(SWITCHING).is_ok() {
+                        client.echo();
+                    }
+                    return;
                 }
                 if client.try_send(OK).is_err() {
                     return;
@@ -78,6 +83,12 @@ impl Site {
         front.send(request(fields).replace("/v4/info", "/v4/slow").as_bytes());
         self.arrived.recv_timeout(PATIENCE).expect("the node got no request");
     }
+}
+
+/// Bans a client by hand.
+fn ban(proxy: &Proxy, client: &str) {
+    let answer = web::post(proxy, "/api/bans", "", &format!("{{\"address\":\"{client}\"}}"));
+    assert_eq!(answer.status, 201, "{}", answer.text());
 }
 
 /// Requests of one front on one connection, each for a client.
@@ -212,6 +223,36 @@ fn a_handshake_through_a_front_counts_as_a_new_connection_of_its_client() {
     assert!(!answer.closes(), "{}", answer.head);
     assert!((0..5).all(|_| front.ask(ONE).status == 200), "a request on a connection of the front is none");
     assert_eq!(handshake(&mut front, OTHER).status, 101);
+}
+
+#[test]
+fn a_client_whose_handshake_was_refused_does_not_own_the_fronts_connection() {
+    let site = Site::new(&[TRUSTED]);
+    let mut front = site.proxy.connect();
+    assert_eq!(front.get("/v4/refused", &format!("{HANDSHAKE}{}", named(ONE))).status, 200);
+    site.begin(&mut front, &named(OTHER));
+    ban(&site.proxy, ONE);
+    site.release.send(()).unwrap();
+    assert_eq!(front.response().status, 200, "the request of the other client is answered");
+    assert_forbidden(&front.ask(ONE), "banned");
+    assert_eq!(front.ask(OTHER).status, 200);
+}
+
+#[test]
+fn a_ban_ends_the_tunnel_of_a_client_behind_a_front_also_while_the_node_is_asked_for_it() {
+    let site = Site::new(&[TRUSTED]);
+    let mut tunnel = site.proxy.connect();
+    assert_eq!(tunnel.ask(OTHER).status, 200);
+    assert_eq!(tunnel.get("/v4/websocket", &format!("{HANDSHAKE}{}", named(ONE))).status, 101);
+    let mut pending = site.proxy.connect();
+    site.begin(&mut pending, &format!("{HANDSHAKE}{}", named(ONE)));
+    ban(&site.proxy, ONE);
+    assert_eq!(tunnel.rest(), [0x88, 2, 0x03, 0xf0], "a close frame with 1008");
+    site.release.send(()).unwrap();
+    assert!(pending.is_at_end(), "it gets no 101");
+    drop((tunnel, pending));
+    site.proxy.wait_until_empty();
+    assert_eq!(site.proxy.ended("kicked"), 2);
 }
 
 #[test]

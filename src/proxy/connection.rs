@@ -302,7 +302,7 @@ impl<'s> Connection<'s> {
                 let version = route::version(&request, routes, last_version.filter(|_| !trail.is_fronted))?;
                 if let Some(account) = &account {
                     let holds = if trail.is_fronted { request_holds } else { holds };
-                    limits::count_for(account, version, &trail, request.upgrade.is_some(), holds, permit, entry)?;
+                    limits::count_for(account, version, &trail, holds, permit, entry)?;
                 }
                 let chosen = choose::for_node(routes, version, &request, &trail, rules.max_body, |node| {
                     entry.note_request(Some(version), node.name(), node.address(), info);
@@ -336,6 +336,7 @@ impl<'s> Connection<'s> {
         let followed = Followed::at(&self.rules, &node, &backend, self.opening.take());
         let followed = followed.ok_or(BackendFault::NoResponse(End::InternalError))?;
         tunnel::without_deadlines(self.client.stream()).map_err(|error| Fault::Gone(End::of_client(&error)))?;
+        self.claim()?;
         self.permit.attach(Arc::clone(&backend), node.id());
         self.permit.enter(Phase::Tunnel);
         self.entry.upgraded();
@@ -343,6 +344,16 @@ impl<'s> Connection<'s> {
         let session = Session::at(node.load());
         let tunnel = Upgraded::new(self.service, self.admitted, &backend, session);
         tunnel.carry(backend, switch, followed).map_err(|_| Fault::NoThread)
+    }
+
+    /// A front's connection belongs to the client whose tunnel it becomes.
+    fn claim(&self) -> Result<(), Fault> {
+        let Some(account) = self.request_holds.account() else { return Ok(()) };
+        let address = self.entry.client().address;
+        self.permit.belongs_to(Holder { address, account });
+        // A ban ends what belongs to its clients at that moment. It may have come while the node was asked.
+        let is_banned = self.service.limits().is_some_and(|limits| limits.check(address).is_err());
+        if is_banned { Err(Fault::Gone(End::Kicked)) } else { Ok(()) }
     }
 
     /// Answers in the backend's stead. `None` when the connection goes on.

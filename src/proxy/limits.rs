@@ -39,9 +39,14 @@ impl Holds {
         Ok(Self { _address, account: None })
     }
 
+    /// The number of the account that they count for.
+    pub fn account(&self) -> Option<u64> {
+        self.account.as_ref().map(|hold| hold.account().id())
+    }
+
     /// True when they count for this account.
     fn are_of(&self, account: &Account) -> bool {
-        self.account.as_ref().is_some_and(|hold| hold.account().id() == account.id())
+        self.account() == Some(account.id())
     }
 
     /// Counts for this account from here on.
@@ -80,7 +85,6 @@ pub fn count_for(
     account: &Arc<Account>,
     version: Lavalink,
     trail: &Trail,
-    is_upgrade: bool,
     holds: &mut Holds,
     permit: &Permit,
     entry: &Entry,
@@ -92,8 +96,8 @@ pub fn count_for(
     }
     holds.count_for(account)?;
     entry.note_account(account.name());
-    // A front's connection may carry requests of other accounts next.
-    if !trail.is_fronted || is_upgrade {
+    // A front's connection may carry requests of other clients next, also after a handshake that the node refuses.
+    if !trail.is_fronted {
         permit.belongs_to(Holder { address: trail.client.address, account: account.id() });
     }
     Ok(())
