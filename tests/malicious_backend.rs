@@ -341,7 +341,8 @@ fn a_backend_that_does_not_read_a_request_is_a_504() {
     check_own(&response, 504, "RESPONSE_TIMEOUT", "a backend that does not read");
     assert!(response.closes());
     drop(done);
-    client.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    // It fails when lavaproxy has read enough of the flood, and has reset the connection.
+    let _ = client.stream.shutdown(std::net::Shutdown::Both);
     flood.join().unwrap();
 }
 
