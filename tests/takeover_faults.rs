@@ -266,6 +266,29 @@ fn the_next_node_may_die_during_the_takeover_and_after_it() {
 }
 
 #[test]
+fn a_next_node_that_closes_the_websocket_leaves_the_third_one() {
+    let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#);
+    for code in [1001_u16, 1011, 1000] {
+        let nodes = Nodes::start(V4, &["eu1", "eu3"]);
+        nodes.named("eu3").report_load(Some(lavaproxy::demo::ReportedLoad { playing_players: 500, ..nodes::IDLE }));
+        let answer = [SWITCHING, &ready, &[0x88, 2], &code.to_be_bytes()].concat();
+        let second = FakeNode::start(move |client, _| client.try_send(&answer).is_err());
+        let address = |name: &str| nodes.named(name).address();
+        let list = list(&[("eu1", address("eu1")), ("eu2", second.address()), ("eu3", address("eu3"))]);
+        let proxy = nodes::proxy(V4, &list, &[]);
+        nodes::wait_for_state(nodes::web(&proxy), "eu3", "up");
+        let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+        bot.play(1, "song", json!({"position": 20_000}));
+        nodes.named("eu1").die(Close::Reset);
+        await_sessions(nodes.named("eu3"), 1);
+        assert!(music::position(&bot.player(1)) >= 20_000);
+        bot.ping("alive");
+        assert!(bot.is_open(), "{code}");
+        assert!(!second.requests().is_empty());
+    }
+}
+
+#[test]
 fn a_node_that_hangs_is_taken_over_from() {
     let nodes = Nodes::start(V4, &["eu1", "eu2"]);
     let proxy = nodes.proxy(&[("HEALTH_INTERVAL", "2s"), ("FAILOVER_AFTER", "1s")]);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use lavaproxy::config::Lavalink::{V3, V4};
 use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
-use nodes::{FakeNode, Nodes, list, masked, row, text_frame, two_nodes};
+use nodes::{FakeNode, Nodes, list, masked, ok, row, text_frame, two_nodes};
 use serde_json::{Value, json};
 use support::{Client, SWITCHING, eventually};
 
@@ -126,6 +126,52 @@ fn a_session_does_not_move_to_a_node_that_refuses_all_its_players() {
     assert_eq!(nodes.named("eu1").players(), 1);
     // That node would keep the session for a client that never comes.
     assert!(!refusing.requests().iter().any(|request| request.starts_with("PATCH /v4/sessions/second HTTP")));
+}
+
+#[test]
+fn a_node_that_breaks_off_in_a_move_leaves_the_stream_of_the_present_one_alone() {
+    let close = |code: u16| [&[0x88, 2][..], &code.to_be_bytes()].concat();
+    for (what, piece) in [
+        ("a part of a frame", text_frame(&"x".repeat(200))[..50].to_vec()),
+        ("a part of a large frame", [&[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 1][..], b"begun"].concat()),
+        ("a binary frame", b"\x82\x01x".to_vec()),
+        ("a node that stops", close(1001)),
+        ("a node in trouble", close(1011)),
+        ("an end", close(1000)),
+    ] {
+        let nodes = Nodes::start(V4, &["eu1"]);
+        let handshakes = AtomicUsize::new(0);
+        let breaking = FakeNode::start(move |client, request| {
+            if !request.starts_with(b"GET /v4/websocket") {
+                return client.try_send(&ok("{}")).is_ok();
+            }
+            let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#);
+            if handshakes.fetch_add(1, SeqCst) < 3 {
+                let _ = client.try_send(&[SWITCHING, &ready, &piece].concat());
+                return false;
+            }
+            client.try_send(&[SWITCHING, &ready].concat()).is_ok() && client.rest_or_error().1.is_none()
+        });
+        let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", breaking.address())]);
+        let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+        let web = nodes::web(&proxy);
+        nodes::wait_for_state(web, "eu2", "up");
+        let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+        bot.play(1, "song", json!({"position": 20_000}));
+        let heard = bot.count();
+        assert_eq!(drain(web, "eu1"), 200);
+        eventually(&format!("{what}: the moves have ended"), || row(web, "eu1")["moving"] == false);
+        assert_eq!(row(web, "eu1")["movesFailed"], 1, "{what}");
+        bot.ping("alive");
+        assert!(position(&bot.player(1)) >= 20_000, "{what}");
+        assert_eq!(nodes.named("eu1").sessions(), 1, "{what}");
+        hears_nothing_of_it(&bot.since(heard), 20_000);
+        bot.play(2, "another", json!({}));
+        assert!(bot.is_open(), "{what}");
+        assert_eq!(drain(web, "eu1"), 200);
+        eventually(&format!("{what}: it moves"), || row(web, "eu1")["moved"] == 1);
+        assert!(bot.is_open(), "{what}");
+    }
 }
 
 /// A node whose first answers to handshakes are errors. Later sessions have no players.

@@ -14,6 +14,7 @@ use super::context::{Context, LOOK, Made};
 use super::events::{self, Event};
 use super::frame::{Head, TEXT};
 use super::kept::Kept;
+use super::next_frames::NextFrames;
 use super::ready;
 use super::replay::{self, Replay};
 use super::request::patch;
@@ -78,6 +79,7 @@ pub(super) struct Attempt<'a> {
     deadline: Instant,
     /// The session's id on this node.
     id: String,
+    next: NextFrames,
     in_flight: VecDeque<InFlight>,
     /// Connections that can carry another replay.
     free: Vec<Link>,
@@ -93,8 +95,9 @@ impl<'a> Attempt<'a> {
         link: Link,
         deadline: Instant,
     ) -> Self {
+        let (id, next, made) = (String::new(), NextFrames::default(), Made::default());
         let (in_flight, free) = (VecDeque::new(), Vec::new());
-        Self { kept, watch, context, node, link, deadline, id: String::new(), in_flight, free, made: Made::default() }
+        Self { kept, watch, context, node, link, deadline, id, next, in_flight, free, made }
     }
 
     pub(super) fn run(mut self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
@@ -105,7 +108,7 @@ impl<'a> Attempt<'a> {
         // The last request: until then the session ends with its WebSocket if the attempt does.
         self.set_resuming()?;
         self.wait_for_starts()?;
-        let Self { kept, watch, context, node, link, id, made, .. } = self;
+        let Self { kept, watch, context, node, link, id, next, made, .. } = self;
         let lost = |error: &io::Error| Stop::node("the node's WebSocket has ended", error);
         link.set_waiting(true).map_err(|error| lost(&error))?;
         let socket = link.into_tunnel().map_err(|end| Stop::Node(format!("the node's WebSocket has ended: {end}")))?;
@@ -113,9 +116,11 @@ impl<'a> Attempt<'a> {
         if context.is_over(kept) {
             return Err(Stop::Over);
         }
-        watch.moved(&node, &id);
+        let (frames, mut waiting) = next.into_parts();
+        watch.moved(&node, &id, frames);
         let place = Place { node, id: id.into(), number };
-        let owed = kept.end_takeover(place.clone(), &socket);
+        let mut owed = kept.end_takeover(place.clone(), &socket);
+        owed.append(&mut waiting);
         watch.note_key();
         // An error means that the client is gone, which the tunnel finds out.
         let _ = context.client.write_all(&owed);
@@ -177,9 +182,7 @@ impl<'a> Attempt<'a> {
         self.link.set_waiting(false).map_err(|error| Stop::node("the node's WebSocket has ended", &error))?;
         self.kept.drop_next_stats(!had_stats);
         rest.append(&mut bytes);
-        let passed = self.watch.pass(&rest).of(&rest);
-        self.kept.owe(passed, self.context.client);
-        Ok(())
+        self.take(&rest)
     }
 
     /// Looks at each whole frame up to `ready`; true when that has come. The client does not get it, nor the stats.
@@ -357,15 +360,19 @@ impl<'a> Attempt<'a> {
         while !self.kept.owes_too_much(self.context.client) {
             match (&self.link).read(&mut piece) {
                 Ok(0) => return Err(Stop::Node(format!("{} has closed the WebSocket", self.node))),
-                Ok(count) => {
-                    let passed = self.watch.pass(&piece[..count]).of(&piece);
-                    self.kept.owe(passed, self.context.client);
-                }
+                Ok(count) => self.take(&piece[..count])?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => return Ok(()),
                 Err(error) => return Err(Stop::node("the node's WebSocket has ended", &error)),
             }
         }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        let taken = self.next.take(bytes, |frame| self.kept.note_node_frame(frame));
+        taken.map_err(|error| Stop::Node(format!("{} {error}", self.node)))?;
+        self.kept.owe(&self.next.take_whole(), self.context.client);
         Ok(())
     }
 

@@ -9,7 +9,8 @@
 //! - `kept`: the session that a tunnel, its client's requests and a takeover share; `seat` is where it is, `client_side`
 //!   what its client is owed;
 //! - `ask_players`: asks a node for the players of a session that was resumed and is not known here;
-//! - `takeover`: how a session comes to another node, with one `attempt` on each; `moves`: all sessions of a node;
+//! - `takeover`: how a session comes to another node, with one `attempt` on each, whose frames `next_frames` follows;
+//!   `moves`: all sessions of a node;
 //! - `request`: the requests of our own that these send to nodes.
 
 mod ask_players;
@@ -26,6 +27,7 @@ pub mod kept;
 pub mod key_watch;
 pub mod memory;
 pub mod moves;
+mod next_frames;
 mod node_frames;
 pub mod opening;
 mod players;

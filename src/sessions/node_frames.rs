@@ -139,8 +139,8 @@ impl NodeFrames {
         &self.out
     }
 
-    /// Forgets what was held back: another node's stream begins.
-    pub fn restart(&mut self) {
+    /// Forgets what was held back.
+    pub fn forget_held(&mut self) {
         (self.held, self.kept) = (Vec::new(), Vec::new());
     }
 
@@ -274,7 +274,7 @@ mod tests {
             let (got, mut frames) = followed(&[&stream[..cut]]);
             assert!(got.is_empty() && frames.is_between_frames());
             assert_eq!(frames.finish(), &stream[..cut]);
-            frames.restart();
+            frames.forget_held();
             assert!(frames.finish().is_empty());
         }
     }

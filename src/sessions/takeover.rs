@@ -96,7 +96,7 @@ pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Pla
     }
     if taken.is_err() {
         // What the lost node said last is not for a client that is told to connect again.
-        watch.restart();
+        watch.forget_held();
         kept.end(context.client);
     }
     taken.map(|(place, socket, _)| (place, socket))
@@ -216,7 +216,6 @@ fn try_node(
         return Err(Stop::Over);
     }
     let link = attempt::connect(node, kept, context)?;
-    watch.restart();
     Attempt::new(kept, watch, context, Arc::clone(node), link, deadline).run(number)
 }
 

@@ -133,15 +133,16 @@ impl Watch {
         registration.kept().is_asked_to_move() && frames.holds_nothing() && frames.is_between_frames()
     }
 
-    /// The stream of another node begins.
-    pub(super) fn restart(&mut self) {
+    /// Forgets what was held back.
+    pub(super) fn forget_held(&mut self) {
         if let Looking::AtFrames(frames) = &mut self.looking {
-            frames.restart();
+            frames.forget_held();
         }
     }
 
-    /// This node has taken the session over, under this id.
-    pub(super) fn moved(&mut self, node: &Arc<Backend>, id: &str) {
+    /// This node has taken the session over, under this id. Its stream goes on behind these frames.
+    pub(super) fn moved(&mut self, node: &Arc<Backend>, id: &str, frames: NodeFrames) {
+        self.looking = Looking::AtFrames(frames);
         self.node = Arc::clone(node);
         self.sessions.note(id.as_bytes(), node.id());
         if let Some(registration) = &self.kept {
