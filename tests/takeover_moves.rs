@@ -174,6 +174,53 @@ fn a_node_that_breaks_off_in_a_move_leaves_the_stream_of_the_present_one_alone()
     }
 }
 
+/// A node whose sessions say these messages behind `ready`, and that answers each other request so, if at all.
+fn node_that_says(messages: &[Value], answer: &[u8]) -> FakeNode {
+    let ready = json!({"op": "ready", "resumed": false, "sessionId": "second"});
+    let frames: Vec<u8> = [&ready].into_iter().chain(messages).flat_map(|text| text_frame(&text.to_string())).collect();
+    let (opened, answer) = ([SWITCHING, &frames].concat(), answer.to_vec());
+    FakeNode::start(move |client, request| {
+        let is_handshake = request.starts_with(b"GET /v4/websocket");
+        if client.try_send(if is_handshake { &opened } else { &answer }).is_err() {
+            return false;
+        }
+        !is_handshake && !answer.is_empty() || client.rest_or_error().1.is_none()
+    })
+}
+
+#[test]
+fn a_bot_hears_the_new_node_once_its_session_has_moved_and_not_before() {
+    let song = json!({"encoded": "x", "info": {"identifier": "song", "sourceName": "demo", "position": 0}});
+    let end = json!({"op": "event", "type": "TrackEndEvent", "guildId": "1", "track": song, "reason": "loadFailed"});
+    let exception = json!({"op": "event", "type": "TrackExceptionEvent", "guildId": "1", "track": song});
+    let own = json!({"op": "event", "type": "Custom", "guildId": "1"});
+    let much = json!({"op": "event", "type": "Custom", "text": "x".repeat(60_000)});
+    let gone = b"HTTP/1.1 404 Not Found\r\nContent-Length: 17\r\n\r\nSession not found".to_vec();
+    let (too_much, two) = (vec![much; 40], vec![exception, end]);
+    for (moves, messages, answer) in [(false, two, gone), (false, too_much, Vec::new()), (true, vec![own], ok("{}"))] {
+        let nodes = Nodes::start(V4, &["eu1"]);
+        let second = node_that_says(&messages, &answer);
+        let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", second.address())]);
+        let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+        let web = nodes::web(&proxy);
+        nodes::wait_for_state(web, "eu2", "up");
+        let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+        bot.play(1, "song", json!({"position": 20_000}));
+        let heard = bot.count();
+        assert_eq!(drain(web, "eu1"), 200);
+        eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+        let figures = ["moved", "movesFailed"].map(|name| row(web, "eu1")[name] == 1);
+        assert_eq!(figures, [moves, !moves], "{}", messages[0]);
+        if moves {
+            bot.await_message(heard, "what the new node says", |message| is_event(message, "Custom"));
+        } else {
+            bot.ping("alive");
+            hears_nothing_of_it(&bot.since(heard), 20_000);
+            assert!(position(&bot.player(1)) >= 20_000);
+        }
+    }
+}
+
 /// A node whose first answers to handshakes are errors. Later sessions have no players.
 fn node_that_refuses_first(count: usize) -> FakeNode {
     let handshakes = AtomicUsize::new(0);

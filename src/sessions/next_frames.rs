@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::node_frames::{NodeFrame, NodeFrames, Verdict};
 
-/// The most bytes that wait for the end of a frame.
+/// The most bytes that wait: for the end of their frame, or for the success of a move.
 const MAX_WAITING: usize = 1024 * 1024;
 
 /// Why the node cannot have the session.
