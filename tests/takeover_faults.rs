@@ -546,6 +546,33 @@ fn a_player_that_the_next_node_refuses_is_dropped_alone() {
 }
 
 #[test]
+fn a_player_that_a_node_refuses_before_it_fails_plays_on_the_next_one() {
+    let second = second_node(|client, request| {
+        let answer: &[u8] = match request.contains("/players/1 ") {
+            true => b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+            false => b"HTTP/1.1 404 Not Found\r\nContent-Length: 17\r\n\r\nSession not found",
+        };
+        client.try_send(answer).is_ok()
+    });
+    let nodes = Nodes::start(V4, &["eu1", "eu3"]);
+    nodes.named("eu3").report_load(Some(lavaproxy::demo::ReportedLoad { playing_players: 500, ..nodes::IDLE }));
+    let address = |name: &str| nodes.named(name).address();
+    let list = list(&[("eu1", address("eu1")), ("eu2", second.address()), ("eu3", address("eu3"))]);
+    let proxy = nodes::proxy(V4, &list, &[]);
+    nodes::wait_for_state(nodes::web(&proxy), "eu3", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    for guild in 1..=9 {
+        bot.play(guild, "song", json!({"position": 20_000}));
+    }
+    nodes.named("eu1").die(Close::Reset);
+    await_sessions(nodes.named("eu3"), 1);
+    for guild in 1..=9 {
+        assert!(music::position(&bot.player(guild)) >= 20_000);
+    }
+    assert!(second.requests().iter().any(|request| request.contains("/players/1 ")));
+}
+
+#[test]
 fn a_player_whose_replay_is_never_answered_is_dropped_alone() {
     let second = second_node(|client, request| match request.contains("/players/1 ") {
         // As a Lavalink whose voice server cannot be reached.

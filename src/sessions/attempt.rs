@@ -15,6 +15,7 @@ use super::events::{self, Event};
 use super::frame::{Head, TEXT};
 use super::kept::Kept;
 use super::next_frames::NextFrames;
+use super::players::Players;
 use super::ready;
 use super::replay::{self, Replay};
 use super::request::patch;
@@ -101,13 +102,27 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn run(mut self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
+        let (kept, made) = (self.kept, self.make());
+        let ended = made.and_then(|()| self.complete(number));
+        if ended.is_err() {
+            kept.with_players(Players::put_back);
+        }
+        ended
+    }
+
+    /// Makes the session anew, with its players.
+    fn make(&mut self) -> Result<(), Stop> {
         let pass = self.enter()?;
         self.open()?;
         drop(pass);
         self.replay()?;
         // The last request: until then the session ends with its WebSocket if the attempt does.
         self.set_resuming()?;
-        self.wait_for_starts()?;
+        self.wait_for_starts()
+    }
+
+    /// The session is on this node from now on.
+    fn complete(self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
         let Self { kept, watch, context, node, link, id, next, made, .. } = self;
         let lost = |error: &io::Error| Stop::node("the node's WebSocket has ended", error);
         link.set_waiting(true).map_err(|error| lost(&error))?;
@@ -117,6 +132,7 @@ impl<'a> Attempt<'a> {
             return Err(Stop::Over);
         }
         let (frames, mut waiting) = next.into_parts();
+        kept.with_players(Players::forget_aside);
         watch.moved(&node, &id, frames);
         let place = Place { node, id: id.into(), number };
         let mut owed = kept.end_takeover(place.clone(), &socket);
@@ -338,7 +354,7 @@ impl<'a> Attempt<'a> {
 
     fn drop_player(&mut self, guild: u64, status: impl Display) {
         self.made.refused += 1;
-        self.kept.with_players(|players| players.remove(guild));
+        self.kept.with_players(|players| players.set_aside(guild));
         warn!("event=player-refused {} session={} guild={guild} status={status}", self.node.label(), self.id);
     }
 

@@ -14,6 +14,7 @@ use super::position::Position;
 use crate::config::{Lavalink, Secret};
 
 mod listed;
+mod replayed;
 
 use listed::Listing;
 
@@ -31,6 +32,8 @@ const SLACK: u64 = 1500;
 pub struct Players {
     version: Lavalink,
     pub(super) of: BTreeMap<u64, Player>,
+    /// Those that the node of an attempt does not take.
+    aside: BTreeMap<u64, Player>,
     /// The memory that they take.
     bytes: usize,
     /// The client's requests that change a player and are not answered yet.
@@ -244,7 +247,8 @@ impl Voice<'_> {
 impl Players {
     /// No players yet.
     pub fn new(version: Lavalink) -> Self {
-        Self { version, of: BTreeMap::new(), bytes: 0, under_way: BTreeMap::new(), listing: Listing::Whole }
+        let (of, aside, under_way) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { version, of, aside, bytes: 0, under_way, listing: Listing::Whole }
     }
 
     /// The version of their nodes.
@@ -290,7 +294,7 @@ impl Players {
     }
 
     fn take(&mut self, guild: u64) -> Option<Player> {
-        let player = self.of.remove(&guild)?;
+        let player = self.of.remove(&guild).or_else(|| self.aside.remove(&guild))?;
         self.bytes -= player.bytes();
         Some(player)
     }
@@ -305,6 +309,7 @@ impl Players {
     pub fn clear(&mut self) {
         self.listing = Listing::Missing;
         self.of.clear();
+        self.aside.clear();
         self.bytes = 0;
     }
 
@@ -342,38 +347,6 @@ impl Players {
         let result = change(player);
         self.bytes += player.bytes();
         Some(result)
-    }
-
-    /// This player is being made anew at this position, on a node that knows nothing of it.
-    pub fn begin_replay(&mut self, guild: u64, span: Span, now: Instant) {
-        if let Some(player) = self.of.get_mut(&guild) {
-            player.connected = false;
-            // Should this node fail too, the next one makes up for the time that it took.
-            player.position = player.position.asked_again(span.position, player.position.runs(), now);
-            if let Some(track) = &mut player.track {
-                track.end = span.end;
-            }
-            let heard = player.track.as_ref().filter(|track| track.is_heard);
-            player.settling = Some(Settling { since: now, start: heard.map(|track| track.id) });
-        }
-    }
-
-    /// The new node has made the player.
-    pub fn end_replay(&mut self, guild: u64, position: u64, answer: &[u8], now: Instant) {
-        let version = self.version;
-        let Some(player) = self.of.get_mut(&guild) else { return };
-        if let Some(answer) = read::<PlayerObject>(answer) {
-            player.connected |= answer.is_connected(version);
-        }
-        player.position = player.position.asked_again(position, player.runs(), now);
-        if let Some(settling) = &mut player.settling {
-            settling.since = now;
-        }
-    }
-
-    /// True while a start is expected that the client must not get.
-    pub fn awaits_start(&self) -> bool {
-        self.of.values().any(|player| player.settling.as_ref().is_some_and(|settling| settling.start.is_some()))
     }
 }
 

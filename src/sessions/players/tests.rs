@@ -551,3 +551,22 @@ fn a_list_that_is_not_understood_leaves_the_players_unknown() {
     stage.players.begin_list();
     assert!(stage.players.listed(b"[]", stage.time()));
 }
+
+#[test]
+fn a_player_that_was_set_aside_comes_back_unless_it_is_gone() {
+    let mut stage = playing(30_000, false);
+    let bytes = stage.players.bytes();
+    stage.players.set_aside(1);
+    assert!(stage.players.of.is_empty() && stage.players.bytes() == bytes);
+    stage.players.put_back();
+    assert_eq!((stage.players.of.len(), stage.players.bytes()), (1, bytes));
+    stage.players.set_aside(1);
+    stage.players.remove(1);
+    stage.players.put_back();
+    assert_eq!((stage.players.of.len(), stage.players.bytes()), (0, 0));
+    let mut stage = playing(30_000, false);
+    stage.players.set_aside(1);
+    stage.players.forget_aside();
+    stage.players.put_back();
+    assert_eq!((stage.players.of.len(), stage.players.bytes()), (0, 0));
+}
