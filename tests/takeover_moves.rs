@@ -17,7 +17,7 @@ use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
 use nodes::{FakeNode, Nodes, list, masked, ok, row, text_frame, two_nodes};
 use serde_json::{Value, json};
-use support::{Client, SWITCHING, eventually};
+use support::{Client, Response, SWITCHING, eventually};
 
 /// `POST /api/nodes/NAME/drain?move=true`.
 fn drain(web: SocketAddr, name: &str) -> u16 {
@@ -300,6 +300,49 @@ fn requests_wait_for_the_move_and_the_move_for_them() {
     eventually("the move is counted", || row(web, "eu1")["moved"] == 1);
     assert_eq!(bot.player(1)["volume"], last);
     assert!(bot.is_open());
+}
+
+/// Drains eu1 while this request of a bot is under way there, and returns when the moves have ended.
+fn drain_during(nodes: &Nodes, web: SocketAddr, request: impl FnOnce() -> Response + Send) {
+    let before = nodes.named("eu1").counts().requests;
+    thread::scope(|scope| {
+        let answer = scope.spawn(request);
+        eventually("the node has the request", || nodes.named("eu1").counts().requests > before);
+        assert_eq!(drain(web, "eu1"), 200);
+        assert_eq!(answer.join().unwrap().status, 200);
+    });
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+}
+
+#[test]
+fn a_move_that_fails_undoes_no_request_that_was_under_way() {
+    let nodes = Nodes::start(V4, &["eu1"]);
+    let refusing = node_that_refuses_first(3);
+    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
+    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({"volume": 10}));
+    nodes.named("eu1").slow_down(Duration::from_secs(1));
+    drain_during(&nodes, web, || bot.patch(1, "", &json!({"volume": 77})));
+    assert_eq!(row(web, "eu1")["movesFailed"], 1);
+    nodes.named("eu1").die(Close::Fin);
+    eventually("eu2 gets the player as it was answered", || {
+        refusing.requests().iter().any(|request| request.contains("/players/1 ") && request.contains(r#""volume":77"#))
+    });
+}
+
+#[test]
+fn resuming_that_is_set_as_the_move_begins_ends_on_the_old_node() {
+    let (nodes, proxy, web) = two_nodes(V4, "20");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({}));
+    nodes.named("eu1").slow_down(Duration::from_secs(1));
+    drain_during(&nodes, web, || bot.rest("PATCH", "", r#"{"resuming":true,"timeout":600}"#));
+    assert_eq!(row(web, "eu1")["moved"], 1);
+    await_sessions(nodes.named("eu1"), 0);
+    assert_eq!((nodes.named("eu1").players(), nodes.named("eu2").players()), (0, 1));
 }
 
 #[test]

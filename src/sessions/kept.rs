@@ -187,7 +187,7 @@ impl Kept {
         Some(place)
     }
 
-    /// The session has a node again. The client first gets all that it is owed; the bytes that are returned are the
+    /// The session has a node again, which may be the one that it was to leave. The client first gets all that it is owed; the bytes that are returned are the
     /// rest of that.
     pub(super) fn end_takeover(&self, place: Place, socket: &Arc<Socket>) -> Vec<u8> {
         let owed = self.debt.take(|| self.seat.lead_to(place.number, socket));
@@ -372,12 +372,6 @@ impl Kept {
     /// The move has ended, well or not, and is counted.
     pub fn end_move(&self) {
         self.move_wanted.store(false, SeqCst);
-    }
-
-    /// The session goes on where it was: its move has failed.
-    pub(super) fn stay(&self, place: Place, socket: &Arc<Socket>, players: Players) -> Vec<u8> {
-        self.with_players(|now| *now = players);
-        self.end_takeover(place, socket)
     }
 
     /// The node has given the session its id.

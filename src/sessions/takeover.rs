@@ -14,6 +14,7 @@ use socket2::Socket;
 use super::attempt::{self, Attempt, Stop};
 use super::context::{Context, LOOK, Made};
 use super::kept::Kept;
+use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
 use crate::logfmt::Quoted;
@@ -113,12 +114,10 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
     let started = Instant::now();
     let (old_socket, _) = kept.seat().socket().ok_or(TakeoverError::NotOpen)?;
     let from = kept.seat().leave().ok_or(TakeoverError::NotOpen)?;
-    let saved = kept.with_players(|players| players.clone());
-    let resuming = kept.resuming();
     let moved = try_to_move(kept, watch, context, &from);
     let (session, node, ms) = (&from.id, from.node.name(), started.elapsed().as_millis());
     match moved {
-        Ok((place, socket, Made { made, refused })) => {
+        Ok(((place, socket, Made { made, refused }), resuming)) => {
             // A node keeps the players of a session that can be resumed.
             if let Some(resuming) = resuming {
                 attempt::end_resuming(&from, kept.version(), &resuming);
@@ -131,7 +130,7 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
             Ok((place, socket))
         }
         Err(error) => {
-            let owed = kept.stay(from.clone(), &old_socket, saved);
+            let owed = kept.end_takeover(from.clone(), &old_socket);
             // An error means that the client is gone, which the next read finds out.
             let _ = context.client.write_all(&owed);
             match error {
@@ -148,15 +147,15 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
     }
 }
 
+/// Returns too how the session was resumed at its old node.
 fn try_to_move(
     kept: &Kept,
     watch: &mut Watch,
     context: &Context<'_>,
     from: &Place,
-) -> Result<(Place, Arc<Socket>, Made), TakeoverError> {
+) -> Result<((Place, Arc<Socket>, Made), Option<Resuming>), TakeoverError> {
     let started = Instant::now();
     let deadline = started + context.timeout;
-    // What a request changes while it is under way would be lost.
     let visits_end = deadline.min(started + VISITS_TIME);
     while !kept.seat().await_visits(visits_end.min(Instant::now() + LOOK)) {
         if context.is_over(kept) {
@@ -168,10 +167,18 @@ fn try_to_move(
     }
     let node = (context.pool)().and_then(|pool| pool.choose(Purpose::Session, &[from.node.id()]));
     let node = node.filter(|node| node.is_in_rotation()).ok_or(TakeoverError::NoOther)?;
-    try_node(kept, watch, context, &node, from.number + 1, deadline).map_err(|stop| match stop {
-        Stop::Over => TakeoverError::Over,
-        Stop::Node(last) => TakeoverError::NoNode { last },
-    })
+    // What the requests that were under way have changed belongs to it.
+    let (saved, resuming) = (kept.with_players(|players| players.clone()), kept.resuming());
+    match try_node(kept, watch, context, &node, from.number + 1, deadline) {
+        Ok(taken) => Ok((taken, resuming)),
+        Err(stop) => {
+            kept.with_players(|players| players.go_back_to(saved));
+            Err(match stop {
+                Stop::Over => TakeoverError::Over,
+                Stop::Node(last) => TakeoverError::NoNode { last },
+            })
+        }
+    }
 }
 
 fn try_nodes(

@@ -50,6 +50,13 @@ impl Players {
         self.of.append(&mut self.aside);
     }
 
+    /// A move has failed: the players are what they were before it. The client's requests waited meanwhile.
+    pub fn go_back_to(&mut self, before: Self) {
+        let mut under_way = std::mem::take(&mut self.under_way);
+        under_way.values_mut().for_each(|waiting| (waiting.started, waiting.ended) = (None, None));
+        *self = Self { under_way, ..before };
+    }
+
     /// The attempt has succeeded: those that were set aside are gone.
     pub fn forget_aside(&mut self) {
         let gone = std::mem::take(&mut self.aside);
