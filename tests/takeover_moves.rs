@@ -346,6 +346,23 @@ fn resuming_that_is_set_as_the_move_begins_ends_on_the_old_node() {
 }
 
 #[test]
+fn what_the_old_node_says_of_a_request_that_was_under_way_is_heard() {
+    let (nodes, proxy, web) = two_nodes(V4, "20");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({}));
+    let heard = bot.count();
+    // Only then it stops the track, and answers.
+    nodes.named("eu1").set_voice_handshake(Duration::from_secs(1));
+    let stop = json!({"track": {"encoded": null}, "voice": music::voice(2)});
+    drain_during(&nodes, web, || bot.patch(1, "", &stop));
+    assert_eq!(row(web, "eu1")["moved"], 1);
+    let end = bot.await_message(heard, "the end", |message| is_event(message, "TrackEndEvent"));
+    assert_eq!(end["reason"], "stopped");
+    assert_eq!(bot.player(1)["track"], Value::Null);
+    assert!(bot.is_open());
+}
+
+#[test]
 fn an_activation_stops_the_moves() {
     let (nodes, proxy, web) = two_nodes(V4, "1");
     let bots: Vec<_> = (0..20).map(|_| Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n")).collect();

@@ -4,6 +4,7 @@
 //! must get meanwhile.
 
 use std::fmt;
+use std::io::Read;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
 use crate::logfmt::Quoted;
-use crate::nodes::backend::Backend;
+use crate::nodes::backend::{Backend, peek};
 use crate::nodes::pool::Purpose;
 
 /// The first and the longest pause before the nodes are tried again.
@@ -114,7 +115,8 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
     let started = Instant::now();
     let (old_socket, _) = kept.seat().socket().ok_or(TakeoverError::NotOpen)?;
     let from = kept.seat().leave().ok_or(TakeoverError::NotOpen)?;
-    let moved = try_to_move(kept, watch, context, &from);
+    let mut begun = Vec::new();
+    let moved = try_to_move(kept, watch, context, &from, &old_socket, &mut begun);
     let (session, node, ms) = (&from.id, from.node.name(), started.elapsed().as_millis());
     match moved {
         Ok(((place, socket, Made { made, refused }), resuming)) => {
@@ -130,7 +132,8 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
             Ok((place, socket))
         }
         Err(error) => {
-            let owed = kept.end_takeover(from.clone(), &old_socket);
+            let mut owed = kept.end_takeover(from.clone(), &old_socket);
+            owed.append(&mut begun);
             // An error means that the client is gone, which the next read finds out.
             let _ = context.client.write_all(&owed);
             match error {
@@ -153,6 +156,8 @@ fn try_to_move(
     watch: &mut Watch,
     context: &Context<'_>,
     from: &Place,
+    old_socket: &Socket,
+    begun: &mut Vec<u8>,
 ) -> Result<((Place, Arc<Socket>, Made), Option<Resuming>), TakeoverError> {
     let started = Instant::now();
     let deadline = started + context.timeout;
@@ -167,6 +172,7 @@ fn try_to_move(
     }
     let node = (context.pool)().and_then(|pool| pool.choose(Purpose::Session, &[from.node.id()]));
     let node = node.filter(|node| node.is_in_rotation()).ok_or(TakeoverError::NoOther)?;
+    hear_out(kept, watch, context, old_socket, begun, visits_end)?;
     // What the requests that were under way have changed belongs to it.
     let (saved, resuming) = (kept.with_players(|players| players.clone()), kept.resuming());
     match try_node(kept, watch, context, &node, from.number + 1, deadline) {
@@ -178,6 +184,38 @@ fn try_to_move(
                 Stop::Node(last) => TakeoverError::NoNode { last },
             })
         }
+    }
+}
+
+/// Passes on what the old node has said by now: it tells what a request has caused before it answers it. `begun` gets a
+/// frame that has not come whole, as the client must get nothing else within it.
+///
+/// # Errors
+/// When the client is too slow for it, or the node is within a frame.
+fn hear_out(
+    kept: &Kept,
+    watch: &mut Watch,
+    context: &Context<'_>,
+    mut socket: &Socket,
+    begun: &mut Vec<u8>,
+    until: Instant,
+) -> Result<(), TakeoverError> {
+    let mut piece = [0; 4096];
+    // An end of the stream is for the next read, if the session stays.
+    while matches!(peek(socket), Ok(1..)) {
+        if kept.owes_too_much(context.client) || Instant::now() >= until {
+            return Err(TakeoverError::NoNode { last: "the client reads too slowly".to_owned() });
+        }
+        let Ok(count) = socket.read(&mut piece) else { break };
+        begun.extend_from_slice(watch.pass(&piece[..count]).of(&piece));
+        if watch.is_between_frames() {
+            kept.owe(begun, context.client);
+            begun.clear();
+        }
+    }
+    match watch.is_between_frames() {
+        true => Ok(()),
+        false => Err(TakeoverError::NoNode { last: "its node is within a frame".to_owned() }),
     }
 }
 

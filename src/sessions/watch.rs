@@ -133,6 +133,11 @@ impl Watch {
         registration.kept().is_asked_to_move() && frames.holds_nothing() && frames.is_between_frames()
     }
 
+    /// True when the client has all of each frame that it gets the beginning of.
+    pub(super) fn is_between_frames(&self) -> bool {
+        matches!(&self.looking, Looking::AtFrames(frames) if frames.is_between_frames())
+    }
+
     /// Forgets what was held back.
     pub(super) fn forget_held(&mut self) {
         if let Looking::AtFrames(frames) = &mut self.looking {
