@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use lavaproxy::config::Lavalink::{V3, V4};
 use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
-use nodes::{FakeNode, Nodes, list, masked, ok, row, text_frame, two_nodes};
+use nodes::{FakeNode, Nodes, UNASKED, list, masked, ok, row, text_frame, two_nodes};
 use serde_json::{Value, json};
 use support::{Client, Response, SWITCHING, eventually};
 
@@ -360,6 +360,25 @@ fn what_the_old_node_says_of_a_request_that_was_under_way_is_heard() {
     assert_eq!(end["reason"], "stopped");
     assert_eq!(bot.player(1)["track"], Value::Null);
     assert!(bot.is_open());
+}
+
+#[test]
+fn an_old_node_that_does_not_answer_holds_nothing_up() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[("MOVE_RATE", "20"), UNASKED]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.rest("PATCH", "", r#"{"resuming":true,"timeout":600}"#);
+    bot.play(1, "song", json!({}));
+    nodes.named("eu1").slow_down(Duration::from_secs(15));
+    let begun = Instant::now();
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("it has moved", || row(web, "eu1")["moved"] == 1);
+    bot.ping("from the new node");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    await_sessions(nodes.named("eu1"), 0);
+    assert_eq!(nodes.named("eu2").players(), 1);
 }
 
 #[test]

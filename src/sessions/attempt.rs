@@ -19,10 +19,8 @@ use super::players::Players;
 use super::ready;
 use super::replay::{self, Replay};
 use super::request::patch;
-use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
-use crate::config::Lavalink;
 use crate::error::is_timeout;
 use crate::http::buffer::Buffer;
 use crate::http::peer::{Peer, Reply};
@@ -452,22 +450,6 @@ impl<'a> Attempt<'a> {
 pub(super) fn connect(node: &Backend, kept: &Kept, context: &Context<'_>) -> Result<Link, Stop> {
     let linked = node.fresh_link_while(node.connect_timeout(), || !context.is_over(kept));
     linked.map_err(|fault| if context.is_over(kept) { Stop::Over } else { Stop::Node(fault.to_string()) })
-}
-
-/// Lets a session that has moved end with its WebSocket: the node would keep its players for a client that resumes it.
-pub(super) fn end_resuming(place: &Place, version: Lavalink, resuming: &Resuming) {
-    let request = patch(&place.node, &format!("/{version}/sessions/{}", place.id), &resuming.end_request(version));
-    let asked = place.node.fresh_link(place.node.connect_timeout()).map(|link| {
-        let until = Instant::now() + ANSWER_TIME;
-        Peer::new(&link).ask(&request, MAX_ANSWER, |link| link.read_until(until)).map(|reply| reply.status)
-    });
-    if !matches!(asked, Ok(Ok(200))) {
-        warn!(
-            "event=old-session-kept {} session={} hint=\"the node ends it after its timeout\"",
-            place.node.label(),
-            place.id
-        );
-    }
 }
 
 /// True when the node does not know the session.

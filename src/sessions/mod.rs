@@ -10,7 +10,7 @@
 //!   what its client is owed;
 //! - `ask_players`: asks a node for the players of a session that was resumed and is not known here;
 //! - `takeover`: how a session comes to another node, with one `attempt` on each, whose frames `next_frames` follows;
-//!   `moves`: all sessions of a node;
+//!   `end_resuming`: a node that it leaves; `moves`: all sessions of a node;
 //! - `request`: the requests of our own that these send to nodes.
 
 mod ask_players;
@@ -19,6 +19,7 @@ mod client_frames;
 pub mod client_side;
 pub mod configure_resuming;
 pub mod context;
+mod end_resuming;
 mod events;
 pub mod frame;
 pub mod from_node;

@@ -14,6 +14,7 @@ use socket2::Socket;
 
 use super::attempt::{self, Attempt, Stop};
 use super::context::{Context, LOOK, Made};
+use super::end_resuming::end_resuming;
 use super::kept::Kept;
 use super::resuming::Resuming;
 use super::seat::Place;
@@ -122,7 +123,7 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
         Ok(((place, socket, Made { made, refused }), resuming)) => {
             // A node keeps the players of a session that can be resumed.
             if let Some(resuming) = resuming {
-                attempt::end_resuming(&from, kept.version(), &resuming);
+                end_resuming(&from.node, &from.id, kept.version(), &resuming);
             }
             let _ = old_socket.shutdown(Shutdown::Both);
             from.node.load().moves().count_moved(made, refused);
