@@ -9,6 +9,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
 use nodes::{FakeNode, Nodes, UNASKED, list, masked, ok, row, text_frame, two_nodes};
 use serde_json::{Value, json};
-use support::{Client, Response, SWITCHING, eventually};
+use support::{Client, PATIENCE, Response, SWITCHING, eventually};
 
 /// `POST /api/nodes/NAME/drain?move=true`.
 fn drain(web: SocketAddr, name: &str) -> u16 {
@@ -360,6 +361,51 @@ fn what_the_old_node_says_of_a_request_that_was_under_way_is_heard() {
     assert_eq!(end["reason"], "stopped");
     assert_eq!(bot.player(1)["track"], Value::Null);
     assert!(bot.is_open());
+}
+
+#[test]
+fn a_node_whose_websocket_ends_as_it_gets_the_session_keeps_nothing() {
+    let (sender, receiver) = mpsc::sync_channel::<()>(10);
+    let (ends, has_player) = (Mutex::new(receiver), Mutex::new(None::<Instant>));
+    let waits: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let own = Arc::clone(&waits);
+    let last = FakeNode::start(move |client, request| {
+        let text = String::from_utf8_lossy(request);
+        if text.starts_with("GET ") {
+            client.send(&[SWITCHING, &text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#)].concat());
+            return ends.lock().unwrap().recv_timeout(PATIENCE).is_err();
+        }
+        if text.contains("/players/") {
+            *has_player.lock().unwrap() = Some(Instant::now());
+            return client.try_send(&ok("{}")).is_ok();
+        }
+        if text.contains(r#""resuming":false"#) {
+            return client.try_send(&ok("{}")).is_ok();
+        }
+        own.lock().unwrap().push(has_player.lock().unwrap().expect("no player").elapsed());
+        sender.send(()).unwrap();
+        client.rest_or_error();
+        false
+    });
+    let nodes = Nodes::start(V4, &["eu1"]);
+    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", last.address())]);
+    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    assert_eq!(bot.rest("PATCH", "", r#"{"resuming":true,"timeout":600}"#).status, 200);
+    bot.play(1, "song", json!({}));
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    assert_eq!(row(web, "eu1")["movesFailed"], 1);
+    for body in [r#"{"resuming":true,"timeout":600}"#, r#"{"resuming":false}"#] {
+        let times = last.requests().iter().filter(|request| request.ends_with(body)).count();
+        assert_eq!(times, 3, "{body}: {:?}", last.requests());
+    }
+    // It has had the time to say that the player has started.
+    let waits = waits.lock().unwrap();
+    assert!(waits.iter().all(|waited| *waited >= Duration::from_millis(500)), "{waits:?}");
+    bot.ping("alive");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One attempt of a takeover on one node: the handshake, `ready`, the players, then resuming. It ends as soon as the
+//! One attempt of a takeover on one node: the handshake, `ready`, the players, their starts, then resuming. It ends as soon as the
 //! node fails, and leaves what is kept of the session as it was.
 
 use std::collections::VecDeque;
@@ -11,6 +11,7 @@ use log::warn;
 use socket2::Socket;
 
 use super::context::{Context, LOOK, Made};
+use super::end_resuming::end_resuming;
 use super::events::{self, Event};
 use super::frame::{Head, TEXT};
 use super::kept::Kept;
@@ -19,6 +20,7 @@ use super::players::Players;
 use super::ready;
 use super::replay::{self, Replay};
 use super::request::patch;
+use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
 use crate::error::is_timeout;
@@ -114,9 +116,14 @@ impl<'a> Attempt<'a> {
         self.open()?;
         drop(pass);
         self.replay()?;
+        self.wait_for_starts()?;
         // The last request: until then the session ends with its WebSocket if the attempt does.
-        self.set_resuming()?;
-        self.wait_for_starts()
+        let Some(resuming) = self.kept.resuming() else { return self.check() };
+        let set = self.set_resuming(&resuming).and_then(|()| self.check());
+        if set.is_err() {
+            end_resuming(&self.node, &self.id, self.kept.version(), &resuming);
+        }
+        set
     }
 
     /// The session is on this node from now on.
@@ -126,9 +133,6 @@ impl<'a> Attempt<'a> {
         link.set_waiting(true).map_err(|error| lost(&error))?;
         let socket = link.into_tunnel().map_err(|end| Stop::Node(format!("the node's WebSocket has ended: {end}")))?;
         let socket = Arc::new(socket);
-        if context.is_over(kept) {
-            return Err(Stop::Over);
-        }
         let (frames, mut waiting) = next.into_parts();
         kept.with_players(Players::forget_aside);
         watch.moved(&node, &id, frames);
@@ -225,8 +229,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Lets the client resume the session on this node as on the one before.
-    fn set_resuming(&mut self) -> Result<(), Stop> {
-        let Some(resuming) = self.kept.resuming() else { return Ok(()) };
+    fn set_resuming(&mut self, resuming: &Resuming) -> Result<(), Stop> {
         let version = self.kept.version();
         let request = patch(&self.node, &format!("/{version}/sessions/{}", self.id), &resuming.request(version));
         let _pass = self.enter_and_read()?;
