@@ -334,6 +334,51 @@ fn a_move_that_fails_undoes_no_request_that_was_under_way() {
     });
 }
 
+/// The next frame of a client: its first byte and its payload. `None` at the end of the stream.
+fn unmasked(client: &mut Client) -> Option<(u8, Vec<u8>)> {
+    while client.pending.len() < 6 {
+        client.try_fill()?;
+    }
+    let head = client.exactly(6);
+    let payload = client.exactly(usize::from(head[1] & 0x7f));
+    Some((head[0], payload.iter().zip(head[2..].iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()))
+}
+
+/// A node that answers pings, and tells its load before it answers one that asks for it.
+fn node_that_is_asked_for_stats() -> FakeNode {
+    FakeNode::start(|client, _| {
+        client.send(&[SWITCHING, &text_frame(r#"{"op":"ready","resumed":false,"sessionId":"first"}"#)].concat());
+        while let Some((first, payload)) = unmasked(client) {
+            if payload == b"stats?" {
+                client.send(&text_frame(r#"{"op":"stats"}"#));
+            }
+            if first == 0x89 {
+                client.send(&[&[0x8a, payload.len() as u8], &payload[..]].concat());
+            }
+        }
+        false
+    })
+}
+
+#[test]
+fn the_stats_of_the_old_node_are_heard_after_a_move_that_has_failed() {
+    let first = node_that_is_asked_for_stats();
+    let second = FakeNode::start(|client, _| {
+        let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"second"}"#);
+        client.try_send(&[SWITCHING, &ready, &[0x88, 2, 3, 243]].concat()).is_err()
+    });
+    let both = list(&[("eu1", first.address()), ("eu2", second.address())]);
+    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    assert_eq!(drain(web, "eu1"), 200);
+    eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
+    assert_eq!(row(web, "eu1")["movesFailed"], 1);
+    bot.ping("stats?");
+    assert_eq!(bot.since(0), [json!({"op": "stats"})]);
+}
+
 #[test]
 fn resuming_that_is_set_as_the_move_begins_ends_on_the_old_node() {
     let (nodes, proxy, web) = two_nodes(V4, "20");

@@ -47,6 +47,12 @@ struct Record {
     drops_stats: bool,
 }
 
+/// What an attempt changes of the record.
+pub(super) struct Before {
+    players: Players,
+    drops_stats: bool,
+}
+
 /// A session that can be taken over.
 pub struct Kept {
     version: Lavalink,
@@ -372,6 +378,18 @@ impl Kept {
     /// The move has ended, well or not, and is counted.
     pub fn end_move(&self) {
         self.move_wanted.store(false, SeqCst);
+    }
+
+    /// What a move that fails must go back to.
+    pub(super) fn before_move(&self) -> Before {
+        let record = self.record.lock();
+        Before { players: record.players.clone(), drops_stats: record.drops_stats }
+    }
+
+    /// The move has failed.
+    pub(super) fn go_back_to(&self, before: Before) {
+        self.with_players(|players| players.go_back_to(before.players));
+        self.drop_next_stats(before.drops_stats);
     }
 
     /// The node has given the session its id.

@@ -175,11 +175,11 @@ fn try_to_move(
     let node = node.filter(|node| node.is_in_rotation()).ok_or(TakeoverError::NoOther)?;
     hear_out(kept, watch, context, old_socket, begun, visits_end)?;
     // What the requests that were under way have changed belongs to it.
-    let (saved, resuming) = (kept.with_players(|players| players.clone()), kept.resuming());
+    let (before, resuming) = (kept.before_move(), kept.resuming());
     match try_node(kept, watch, context, &node, from.number + 1, deadline) {
         Ok(taken) => Ok((taken, resuming)),
         Err(stop) => {
-            kept.with_players(|players| players.go_back_to(saved));
+            kept.go_back_to(before);
             Err(match stop {
                 Stop::Over => TakeoverError::Over,
                 Stop::Node(last) => TakeoverError::NoNode { last },
