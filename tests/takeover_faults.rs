@@ -3,6 +3,8 @@
 
 #[path = "support/doomed.rs"]
 mod doomed;
+#[path = "support/logged.rs"]
+mod logged;
 #[path = "support/music.rs"]
 mod music;
 #[path = "support/nodes.rs"]
@@ -512,6 +514,41 @@ fn a_session_is_not_kept_when_the_memory_is_used_up() {
     await_sessions(nodes.named("eu2"), 1);
     assert!(other.is_open());
     assert_eq!(other.player(1)["track"]["info"]["identifier"], "song");
+}
+
+#[test]
+fn a_session_with_a_player_that_is_too_large_is_not_kept() {
+    logged::lines();
+    // The request is too large, or its answer alone.
+    for length in [70_000, 65_400] {
+        let more = json!({"track": {"identifier": "song", "userData": {"text": "x".repeat(length)}}});
+        let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+        let proxy = nodes.proxy(&[]);
+        let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+        bot.play(1, "song", json!({}));
+        for _ in 0..2 {
+            assert_eq!(bot.patch(1, "", &more).status, 200);
+        }
+        let id = bot.id.rsplit('.').next().unwrap();
+        assert_eq!(logged::logged(&["event=session-not-kept", id]), 1, "{length}");
+        nodes.named("eu1").die(Close::Fin);
+        assert_eq!(bot.await_end(), None);
+        assert_eq!(nodes.named("eu2").sessions(), 0);
+    }
+}
+
+#[test]
+fn a_session_whose_player_is_not_understood_is_not_kept() {
+    let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"odd-answers"}"#);
+    let first = FakeNode::start(move |client, request| match request.starts_with(b"GET ") {
+        true => client.try_send(&[SWITCHING, &ready].concat()).is_ok() && client.rest_or_error().1.is_some(),
+        false => client.try_send(&ok("{}")).is_ok(),
+    });
+    logged::lines();
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "");
+    assert_eq!(bot.patch(1, "", &json!({"volume": 10})).status, 200);
+    assert_eq!(logged::logged(&["event=session-not-kept", "session=odd-answers"]), 1);
 }
 
 /// A node that opens the session `second`; `answer` serves all other requests.

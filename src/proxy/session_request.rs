@@ -64,7 +64,7 @@ impl SessionRequest {
         match (self.change, status) {
             (Change::Player(player), 200) => match (request, answer) {
                 (Some(request), Some(answer)) => player.answered(&request, &answer),
-                _ => player.removed(),
+                _ => player.cannot_be_kept(),
             },
             (Change::Removal(player), 200..=299) => player.removed(),
             (Change::Resuming(kept), 200) => {

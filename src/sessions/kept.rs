@@ -416,10 +416,18 @@ impl PlayerRequest {
     /// The node has answered with the whole player.
     pub fn answered(&self, request: &[u8], answer: &[u8]) {
         let (guild, no_replace) = (self.guild, self.no_replace);
-        self.kept.with_players(|players| players.answered(guild, request, no_replace, answer, Instant::now()));
+        let answered = |players: &mut Players| players.answered(guild, request, no_replace, answer, Instant::now());
+        if !self.kept.with_players(answered) {
+            self.cannot_be_kept();
+        }
     }
 
-    /// The player is gone, or is too large to be kept.
+    /// The node has answered with a player that cannot be kept, and another node would not get it.
+    pub fn cannot_be_kept(&self) {
+        self.kept.refuse("the node's answer is not understood, or a player is over 64 KiB");
+    }
+
+    /// The player is gone.
     pub fn removed(&self) {
         self.kept.with_players(|players| players.remove(self.guild));
     }

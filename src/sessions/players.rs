@@ -299,7 +299,7 @@ impl Players {
         Some(player)
     }
 
-    /// The player is gone, or cannot be kept.
+    /// The player is gone.
     pub fn remove(&mut self, guild: u64) {
         self.listing.note_answer(guild);
         self.take(guild);
