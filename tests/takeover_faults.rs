@@ -23,7 +23,7 @@ use lavaproxy::demo::{Close, Node};
 use music::{Musician, await_sessions, is_event, listen_for};
 use nodes::{FakeNode, Nodes, list, masked, ok, text_frame};
 use serde_json::{Value, json};
-use support::{PASSWORD, Proxy, Response, SWITCHING, eventually};
+use support::{PASSWORD, Proxy, Response, SWITCHING, eventually, eventually_within};
 
 /// A node that dies after a number of bytes, another one, and a lavaproxy before both.
 struct Stage {
@@ -629,4 +629,38 @@ fn a_player_whose_replay_is_never_answered_is_dropped_alone() {
     assert_eq!(requests.iter().filter(|request| request.starts_with("GET /v4/websocket")).count(), 1, "{requests:?}");
     let made: BTreeSet<_> = requests.into_iter().filter(|request| request.starts_with("PATCH ")).collect();
     assert_eq!(made.len(), 9, "{made:?}");
+}
+
+#[test]
+fn the_only_player_is_dropped_when_its_replay_is_never_answered() {
+    let second = second_node(|client, request| match request.contains("/players/1 ") {
+        true => client.rest_or_error().1.is_some(),
+        false => client.try_send(&ok("{}")).is_ok(),
+    });
+    let first = Node::start_named("eu1", V4, PASSWORD).unwrap();
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({}));
+    first.die(Close::Fin);
+    assert_eq!(bot.rest("GET", "/players", "").text(), "{}");
+    assert!(bot.is_open());
+    let is_of = |request: &&String| request.contains("/players/1 ");
+    assert_eq!(second.requests().iter().filter(is_of).count(), 1, "{:?}", second.requests());
+}
+
+#[test]
+fn a_next_node_that_answers_nothing_leaves_the_third_one() {
+    let second = second_node(|client, _| client.rest_or_error().1.is_some());
+    let nodes = Nodes::start(V4, &["eu1", "eu3"]);
+    nodes.named("eu3").report_load(Some(lavaproxy::demo::ReportedLoad { playing_players: 500, ..nodes::IDLE }));
+    let address = |name: &str| nodes.named(name).address();
+    let list = list(&[("eu1", address("eu1")), ("eu2", second.address()), ("eu3", address("eu3"))]);
+    let proxy = nodes::proxy(V4, &list, &[]);
+    nodes::wait_for_state(nodes::web(&proxy), "eu3", "up");
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    bot.play(1, "song", json!({}));
+    nodes.named("eu1").die(Close::Fin);
+    eventually_within(Duration::from_secs(60), "eu3 has the session", || nodes.named("eu3").sessions() == 1);
+    assert_eq!(bot.player(1)["track"]["info"]["identifier"], "song");
+    assert!(bot.is_open() && second.requests().iter().any(|request| request.contains("/players/1 ")));
 }

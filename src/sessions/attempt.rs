@@ -19,7 +19,7 @@ use super::next_frames::NextFrames;
 use super::players::Players;
 use super::ready;
 use super::replay::{self, Replay};
-use super::request::patch;
+use super::request::{get, patch};
 use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
@@ -31,6 +31,8 @@ use crate::nodes::gate::Pass;
 
 /// The longest wait for a node's answer. The first voice handshake of a fresh Java machine takes two seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
+/// The longest wait for a sign that a node lives which has answered no replay.
+const SIGN_TIME: Duration = Duration::from_secs(5);
 /// The most replays at once.
 const AT_ONCE: usize = 4;
 /// How long the client's frames may wait for the answer to a replay.
@@ -54,10 +56,6 @@ pub(super) enum Stop {
 impl Stop {
     fn node(what: &str, error: &io::Error) -> Self {
         Self::Node(format!("{what}: {error}"))
-    }
-
-    fn silent(node: &Backend) -> Self {
-        Self::Node(format!("{node} does not answer within {}s", ANSWER_TIME.as_secs()))
     }
 }
 
@@ -168,7 +166,7 @@ impl<'a> Attempt<'a> {
     /// The handshake, and the messages up to `ready`.
     fn open(&mut self) -> Result<(), Stop> {
         let head = self.kept.opening().head(self.node.password());
-        let (reply, buffer) = self.ask(&head, None)?;
+        let (reply, buffer) = self.ask(&head, None, ANSWER_TIME)?;
         if matches!(reply.status, 401 | 403) {
             self.node.password_refused();
         }
@@ -234,7 +232,7 @@ impl<'a> Attempt<'a> {
         let request = patch(&self.node, &format!("/{version}/sessions/{}", self.id), &resuming.request(version));
         let _pass = self.enter_and_read()?;
         let link = self.connect()?;
-        let (reply, _) = self.ask(&request, Some(&link))?;
+        let (reply, _) = self.ask(&request, Some(&link), ANSWER_TIME)?;
         if reply.status != 200 {
             warn!("event=resuming-refused {} session={} status={}", self.node.label(), self.id, reply.status);
         }
@@ -296,11 +294,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Gives up the oldest replay, which a node may never answer: Lavalink waits without end where a voice server cannot be
-    /// reached. A node that has answered none at all has failed.
+    /// reached. A node that has answered none at all has failed, unless it still answers something else.
     fn leave_silent(&mut self) -> Result<(), Stop> {
         let Some(InFlight { replay, .. }) = self.in_flight.pop_front() else { return Ok(()) };
         if self.made.made + self.made.refused == 0 {
-            return Err(Stop::silent(&self.node));
+            let link = self.connect()?;
+            self.ask(&get(&self.node, "/version"), Some(&link), SIGN_TIME)?;
         }
         self.drop_player(replay.guild, "none");
         Ok(())
@@ -335,7 +334,7 @@ impl<'a> Attempt<'a> {
 
     fn finish_replay(&mut self, answered: InFlight) -> Result<(), Stop> {
         let InFlight { link, replay, pass, .. } = answered;
-        let (reply, _) = self.ask(b"", Some(&link))?;
+        let (reply, _) = self.ask(b"", Some(&link), ANSWER_TIME)?;
         drop(pass);
         if reply.keep_alive {
             self.free.push(link);
@@ -405,10 +404,10 @@ impl<'a> Attempt<'a> {
         connect(&self.node, self.kept, self.context)
     }
 
-    /// Sends a request, if there is one to be sent, and reads the answer. `link` is another connection than the
-    /// WebSocket's. The client gets its frames meanwhile.
-    fn ask(&mut self, request: &[u8], link: Option<&Link>) -> Result<(Reply, Buffer), Stop> {
-        let until = self.deadline.min(Instant::now() + ANSWER_TIME);
+    /// Sends a request, if there is one to be sent, and reads the answer, within `time`. `link` is another connection than
+    /// the WebSocket's. The client gets its frames meanwhile.
+    fn ask(&mut self, request: &[u8], link: Option<&Link>, time: Duration) -> Result<(Reply, Buffer), Stop> {
+        let until = self.deadline.min(Instant::now() + time);
         let failed = |error: &io::Error| Stop::node("the node does not answer", error);
         if !request.is_empty() {
             let mut link = link.unwrap_or(&self.link);
@@ -424,7 +423,7 @@ impl<'a> Attempt<'a> {
                 break;
             }
             if Instant::now() >= until {
-                return Err(Stop::silent(&self.node));
+                return Err(Stop::Node(format!("{} does not answer within {}s", self.node, time.as_secs())));
             }
         }
         let mut peer = Peer::new(link.unwrap_or(&self.link));
