@@ -1,8 +1,7 @@
-//! One attempt of a takeover on one node: the handshake, `ready`, the players, their starts, then resuming. It ends as soon as the
-//! node fails, and leaves what is kept of the session as it was.
+//! One attempt of a takeover on one node: the handshake, `ready`, the players, their starts, then resuming. It ends as soon
+//! as the node fails, and leaves what is kept of the session as it was.
 
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +17,7 @@ use super::kept::Kept;
 use super::next_frames::NextFrames;
 use super::players::Players;
 use super::ready;
-use super::replay::{self, Replay};
-use super::request::{get, patch};
+use super::request::patch;
 use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
@@ -29,12 +27,12 @@ use crate::http::peer::{Peer, Reply};
 use crate::nodes::backend::{Backend, Link};
 use crate::nodes::gate::Pass;
 
+mod replays;
+
+use replays::InFlight;
+
 /// The longest wait for a node's answer. The first voice handshake of a fresh Java machine takes two seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
-/// The longest wait for a sign that a node lives which has answered no replay.
-const SIGN_TIME: Duration = Duration::from_secs(5);
-/// The most replays at once.
-const AT_ONCE: usize = 4;
 /// How long the client's frames may wait for the answer to a replay.
 const TURN: Duration = Duration::from_millis(20);
 /// The longest wait for a start that the client must not get.
@@ -44,6 +42,9 @@ const SHORT: Duration = Duration::from_millis(2);
 /// The largest answer, and the most bytes before `ready`.
 const MAX_ANSWER: u64 = 256 * 1024;
 const MAX_BEFORE_READY: usize = 64 * 1024;
+
+/// Where the session is then, the socket that leads there, and its players.
+pub(super) type Taken = (Place, Arc<Socket>, Made);
 
 /// Why an attempt ends early.
 pub(super) enum Stop {
@@ -57,14 +58,6 @@ impl Stop {
     fn node(what: &str, error: &io::Error) -> Self {
         Self::Node(format!("{what}: {error}"))
     }
-}
-
-/// A replay whose answer is awaited.
-struct InFlight {
-    link: Link,
-    replay: Replay,
-    until: Instant,
-    pass: Pass,
 }
 
 /// An attempt on one node.
@@ -99,7 +92,7 @@ impl<'a> Attempt<'a> {
         Self { kept, watch, context, node, link, deadline, id, next, in_flight, free, made }
     }
 
-    pub(super) fn run(mut self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
+    pub(super) fn run(mut self, number: u64) -> Result<Taken, Stop> {
         let (kept, made) = (self.kept, self.make());
         let ended = made.and_then(|()| self.complete(number));
         if ended.is_err() {
@@ -125,7 +118,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// The session is on this node from now on.
-    fn complete(self, number: u64) -> Result<(Place, Arc<Socket>, Made), Stop> {
+    fn complete(self, number: u64) -> Result<Taken, Stop> {
         let Self { kept, watch, context, node, link, id, next, made, .. } = self;
         let lost = |error: &io::Error| Stop::node("the node's WebSocket has ended", error);
         link.set_waiting(true).map_err(|error| lost(&error))?;
@@ -242,69 +235,6 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    /// Makes all players anew, those that play first.
-    fn replay(&mut self) -> Result<(), Stop> {
-        let mut waiting: VecDeque<u64> = self.kept.with_players(|players| replay::order(players)).into();
-        loop {
-            while self.in_flight.len() < AT_ONCE && !waiting.is_empty() {
-                // Who has passed the gate does not wait there again.
-                let pass = match self.in_flight.is_empty() {
-                    true => Some(self.enter_and_read()?),
-                    false => self.node.load().gate().try_enter(),
-                };
-                let (Some(pass), Some(guild)) = (pass, waiting.front().copied()) else { break };
-                waiting.pop_front();
-                self.send_replay(guild, pass)?;
-            }
-            if self.in_flight.is_empty() {
-                return self.check_moved();
-            }
-            match self.answered()? {
-                Some(answered) => self.finish_replay(answered)?,
-                None => self.leave_silent()?,
-            }
-        }
-    }
-
-    /// A session stays where its players play rather than move to a node that takes none of them.
-    fn check_moved(&self) -> Result<(), Stop> {
-        match self.made {
-            Made { made: 0, refused: 1.. } if self.context.is_move => {
-                Err(Stop::Node(format!("{} refuses all players", self.node)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits for the answer to a replay. `None` when the time of the oldest one is over.
-    fn answered(&mut self) -> Result<Option<InFlight>, Stop> {
-        loop {
-            self.check()?;
-            self.read_frames()?;
-            if let Some(at) = self.in_flight.iter().position(|replay| replay.link.has_news()) {
-                return Ok(self.in_flight.remove(at));
-            }
-            match self.in_flight.front() {
-                Some(oldest) if Instant::now() < oldest.until => {
-                    oldest.link.wait_for_news(TURN).map_err(|error| Stop::node("the node does not answer", &error))?
-                }
-                _ => return Ok(None),
-            };
-        }
-    }
-
-    /// Gives up the oldest replay, which a node may never answer: Lavalink waits without end where a voice server cannot be
-    /// reached. A node that has answered none at all has failed, unless it still answers something else.
-    fn leave_silent(&mut self) -> Result<(), Stop> {
-        let Some(InFlight { replay, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-        if self.made.made + self.made.refused == 0 {
-            let link = self.connect()?;
-            self.ask(&get(&self.node, "/version"), Some(&link), SIGN_TIME)?;
-        }
-        self.drop_player(replay.guild, "none");
-        Ok(())
-    }
-
     /// The wait is long, because a thousand sessions may wait here: no answer is under way, and the gate wakes in turn.
     fn enter_and_read(&mut self) -> Result<Pass, Stop> {
         loop {
@@ -314,48 +244,6 @@ impl<'a> Attempt<'a> {
                 return Ok(pass);
             }
         }
-    }
-
-    fn send_replay(&mut self, guild: u64, pass: Pass) -> Result<(), Stop> {
-        let link = self.connect()?;
-        let now = Instant::now();
-        let replay = self.kept.with_players(|players| {
-            let replay = replay::request(players, guild, now)?;
-            players.begin_replay(guild, replay.span, now);
-            Some(replay)
-        });
-        let Some(replay) = replay else { return Ok(()) };
-        let target = format!("/{}/sessions/{}/players/{guild}", self.kept.version(), self.id);
-        let request = patch(&self.node, &target, &replay.body);
-        (&link).write_all(&request).map_err(|error| Stop::node("the node takes no request", &error))?;
-        self.in_flight.push_back(InFlight { link, replay, until: Instant::now() + ANSWER_TIME, pass });
-        Ok(())
-    }
-
-    fn finish_replay(&mut self, answered: InFlight) -> Result<(), Stop> {
-        let InFlight { link, replay, pass, .. } = answered;
-        let (reply, _) = self.ask(b"", Some(&link), ANSWER_TIME)?;
-        drop(pass);
-        if reply.keep_alive {
-            self.free.push(link);
-        }
-        let now = Instant::now();
-        if reply.status == 200 {
-            self.made.made += 1;
-            self.kept.with_players(|players| players.end_replay(replay.guild, replay.span.position, &reply.body, now));
-            return Ok(());
-        }
-        if is_session_gone(&reply) {
-            return Err(Stop::Node(format!("{} has lost the session again", self.node)));
-        }
-        self.drop_player(replay.guild, reply.status);
-        Ok(())
-    }
-
-    fn drop_player(&mut self, guild: u64, status: impl Display) {
-        self.made.refused += 1;
-        self.kept.with_players(|players| players.set_aside(guild));
-        warn!("event=player-refused {} session={} guild={guild} status={status}", self.node.label(), self.id);
     }
 
     /// The starts that the replays have caused come before their answers, but on another connection.
@@ -452,10 +340,4 @@ impl<'a> Attempt<'a> {
 pub(super) fn connect(node: &Backend, kept: &Kept, context: &Context<'_>) -> Result<Link, Stop> {
     let linked = node.fresh_link_while(node.connect_timeout(), || !context.is_over(kept));
     linked.map_err(|fault| if context.is_over(kept) { Stop::Over } else { Stop::Node(fault.to_string()) })
-}
-
-/// True when the node does not know the session.
-fn is_session_gone(reply: &Reply) -> bool {
-    const GONE: &[u8] = b"Session not found";
-    reply.status == 404 && reply.body.windows(GONE.len()).any(|window| window == GONE)
 }

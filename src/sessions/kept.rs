@@ -193,8 +193,8 @@ impl Kept {
         Some(place)
     }
 
-    /// The session has a node again, which may be the one that it was to leave. The client first gets all that it is owed; the bytes that are returned are the
-    /// rest of that.
+    /// The session has a node again, which may be the one that it was to leave. The client first gets all that it is owed;
+    /// the bytes that are returned are the rest of that.
     pub(super) fn end_takeover(&self, place: Place, socket: &Arc<Socket>) -> Vec<u8> {
         let owed = self.debt.take(|| self.seat.lead_to(place.number, socket));
         self.seat.settle(place);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use socket2::Socket;
 
-use super::attempt::{self, Attempt, Stop};
+use super::attempt::{self, Attempt, Stop, Taken};
 use super::context::{Context, LOOK, Made};
 use super::end_resuming::end_resuming;
 use super::kept::Kept;
@@ -159,7 +159,7 @@ fn try_to_move(
     from: &Place,
     old_socket: &Socket,
     begun: &mut Vec<u8>,
-) -> Result<((Place, Arc<Socket>, Made), Option<Resuming>), TakeoverError> {
+) -> Result<(Taken, Option<Resuming>), TakeoverError> {
     let started = Instant::now();
     let deadline = started + context.timeout;
     let visits_end = deadline.min(started + VISITS_TIME);
@@ -226,7 +226,7 @@ fn try_nodes(
     context: &Context<'_>,
     from: &Place,
     deadline: Instant,
-) -> Result<(Place, Arc<Socket>, Made), TakeoverError> {
+) -> Result<Taken, TakeoverError> {
     let mut pause = FIRST_PAUSE;
     // The node that is lost is tried after the others.
     let mut tried = vec![from.node.id()];
@@ -257,7 +257,7 @@ fn try_node(
     node: &Arc<Backend>,
     number: u64,
     deadline: Instant,
-) -> Result<(Place, Arc<Socket>, Made), Stop> {
+) -> Result<Taken, Stop> {
     if context.is_over(kept) {
         return Err(Stop::Over);
     }
