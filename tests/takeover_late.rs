@@ -82,6 +82,55 @@ fn a_node_that_stops_and_forgets_its_sessions_does_not_end_them() {
     assert!(bot.is_open());
 }
 
+/// A node that ends the WebSocket when it gets a PATCH, and answers that after `wait`.
+fn node_that_is_lost_at_a_patch(wait: impl Fn() + Send + Sync + 'static) -> FakeNode {
+    let websocket: Mutex<Option<TcpStream>> = Mutex::default();
+    let player = json!({
+        "guildId": "1", "track": null, "volume": 10, "paused": false, "filters": {},
+        "state": {"time": 1, "position": 0, "connected": false, "ping": -1},
+        "voice": {"token": "", "endpoint": "", "sessionId": ""},
+    });
+    FakeNode::start(move |client, request| {
+        if is_handshake(request) {
+            *websocket.lock().unwrap() = Some(client.stream.try_clone().unwrap());
+            return client.try_send(&opening()).is_ok();
+        }
+        if let Some(websocket) = websocket.lock().unwrap().take() {
+            websocket.shutdown(Shutdown::Both).unwrap();
+            wait();
+        }
+        client.try_send(&ok(&player.to_string())).is_ok()
+    })
+}
+
+#[test]
+fn a_change_that_a_lost_node_has_answered_is_on_the_next_one() {
+    let second = Arc::new(Node::start_named("eu2", V4, PASSWORD).unwrap());
+    let first = node_that_is_lost_at_a_patch(|| music::listen_for(Duration::from_millis(50)));
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    let answer = bot.patch(1, "", &json!({"volume": 10}));
+    await_sessions(&second, 1);
+    bot.ping("it is taken over");
+    let player = bot.rest("GET", "/players/1", "");
+    match answer.status {
+        200 => assert_eq!(player.json()["volume"], 10, "{}", player.text()),
+        status => assert_eq!((status, player.status), (502, 404)),
+    }
+}
+
+#[test]
+fn a_change_that_a_lost_node_answers_too_late_is_none() {
+    let second = Arc::new(Node::start_named("eu2", V4, PASSWORD).unwrap());
+    let other = Arc::clone(&second);
+    let first = node_that_is_lost_at_a_patch(move || await_sessions(&other, 1));
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    let answer = bot.patch(1, "", &json!({"volume": 10}));
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert_eq!(bot.rest("GET", "/players/1", "").status, 404);
+}
+
 #[test]
 fn a_404_of_a_node_that_has_the_session_is_passed_on() {
     let first = FakeNode::start(|client, request| {

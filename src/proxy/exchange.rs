@@ -167,6 +167,10 @@ pub fn run(
     if answer.status == 404 && visit.as_ref().is_some_and(|visit| visit.is_too_late(NOTICE) && visit.is_taken_over()) {
         return Err(BackendFault::NodeLost.into());
     }
+    // The client must not believe in a change that the next node does not get.
+    if session.is_some() && visit.as_ref().is_some_and(Visit::is_over) {
+        return Err(BackendFault::NodeLost.into());
+    }
     if let Some(retry) = retry {
         answer = exchange.retry_load(&retry, answer);
     }

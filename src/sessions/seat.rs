@@ -43,6 +43,8 @@ struct Inner {
     state: State,
     /// True while it is away because its node is lost, not because it moves.
     is_lost: bool,
+    /// True once the players are made anew on another node: what the lost one still answers does not count.
+    is_closed: bool,
     /// Requests about the session that its node may still get, or has not answered.
     visits: usize,
 }
@@ -87,6 +89,16 @@ impl Visit {
             State::Opening | State::Over => false,
         }
     }
+
+    /// True where the answer of this place comes too late for the next one.
+    pub fn is_over(&self) -> bool {
+        let inner = self.seat.inner.lock();
+        match &inner.state {
+            State::At(now) => now.number != self.number,
+            State::Away(_) => inner.is_closed,
+            State::Opening | State::Over => false,
+        }
+    }
 }
 
 impl Drop for Visit {
@@ -100,7 +112,7 @@ impl Seat {
     /// A session whose node has agreed to its handshake.
     pub(super) fn new(socket: &Arc<Socket>) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner { state: State::Opening, is_lost: false, visits: 0 }),
+            inner: Mutex::new(Inner { state: State::Opening, is_lost: false, is_closed: false, visits: 0 }),
             changed: Condvar::new(),
             socket: Mutex::new(Some(Arc::clone(socket))),
             generation: AtomicU64::new(0),
@@ -222,7 +234,7 @@ impl Seat {
         let mut inner = self.inner.lock();
         let (State::At(place) | State::Away(place)) = &inner.state else { return None };
         let place = place.clone();
-        (inner.state, inner.is_lost) = (State::Away(place.clone()), is_lost);
+        (inner.state, inner.is_lost, inner.is_closed) = (State::Away(place.clone()), is_lost, false);
         drop(inner);
         self.generation.store(2 * place.number + 1, SeqCst);
         self.changed.notify_all();
@@ -238,6 +250,12 @@ impl Seat {
             }
         }
         true
+    }
+
+    /// Waits for what the lost node has answered already, at most until `deadline`. Nothing counts that it answers later.
+    pub(super) fn close_visits(&self, deadline: Instant) {
+        self.await_visits(deadline);
+        self.inner.lock().is_closed = true;
     }
 
     /// Ends the socket to the node that the session leaves. It wakes a thread that waits for that node.
@@ -309,9 +327,11 @@ mod tests {
         seat.settle(place.clone());
         assert!(!visit.is_taken_over());
         seat.lose();
-        assert!(visit.is_taken_over());
+        assert!(visit.is_taken_over() && !visit.is_over());
+        seat.close_visits(Instant::now());
+        assert!(visit.is_over());
         seat.settle(Place { number: 1, ..place });
-        assert!(visit.is_taken_over());
+        assert!(visit.is_taken_over() && visit.is_over());
         seat.end();
         assert!(!visit.is_taken_over(), "nobody has the session");
     }

@@ -26,6 +26,8 @@ use crate::nodes::pool::Purpose;
 /// The first and the longest pause before the nodes are tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a takeover waits for the requests about its session. A node that dies breaks their connections off.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How long a move waits for the requests about its session.
 const VISITS_TIME: Duration = Duration::from_secs(5);
 
@@ -75,6 +77,7 @@ pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Pla
     let from = kept.begin_takeover(context.client).ok_or(TakeoverError::NotOpen)?;
     let takeovers = from.node.load().takeovers();
     let _under_way = takeovers.begin();
+    kept.seat().close_visits(started + LAST_ANSWERS);
     let taken = match context.has_successor {
         true => Err(TakeoverError::Successor),
         false => try_nodes(kept, watch, context, &from, started + context.timeout),
