@@ -18,7 +18,7 @@ use lavaproxy::demo::Close;
 use music::{Musician, await_sessions, is_event, listen_for, position};
 use nodes::{FakeNode, Nodes, UNASKED, list, masked, ok, row, text_frame, two_nodes};
 use serde_json::{Value, json};
-use support::{Client, PATIENCE, Response, SWITCHING, eventually};
+use support::{Client, PATIENCE, Proxy, Response, SWITCHING, eventually};
 
 /// `POST /api/nodes/NAME/drain?move=true`.
 fn drain(web: SocketAddr, name: &str) -> u16 {
@@ -26,6 +26,15 @@ fn drain(web: SocketAddr, name: &str) -> u16 {
     let target = format!("/api/nodes/{name}/drain?move=true");
     client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
     client.response().status
+}
+
+/// A lavaproxy that moves 20 sessions a second, before the node eu1 and this one, eu2, and its pages. Both are up.
+fn before_both(nodes: &Nodes, second: &FakeNode) -> (Proxy, SocketAddr) {
+    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", second.address())]);
+    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
+    let web = nodes::web(&proxy);
+    nodes::wait_for_state(web, "eu2", "up");
+    (proxy, web)
 }
 
 fn hears_nothing_of_it(messages: &[Value], least: i64) {
@@ -79,10 +88,7 @@ fn a_session_stays_where_it_is_when_it_cannot_move() {
         client.send(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
         true
     });
-    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
-    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (proxy, web) = before_both(&nodes, &refusing);
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     bot.play(1, "song", json!({"position": 20_000}));
     let heard = bot.count();
@@ -114,10 +120,7 @@ fn a_session_does_not_move_to_a_node_that_refuses_all_its_players() {
         let answer = if request.starts_with(b"GET ") { [SWITCHING, &ready].concat() } else { refused.to_vec() };
         client.try_send(&answer).is_ok()
     });
-    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
-    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (proxy, web) = before_both(&nodes, &refusing);
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     assert_eq!(bot.rest("PATCH", "", r#"{"resuming":true,"timeout":60}"#).status, 200);
     bot.play(1, "song", json!({"position": 20_000}));
@@ -153,10 +156,7 @@ fn a_node_that_breaks_off_in_a_move_leaves_the_stream_of_the_present_one_alone()
             }
             client.try_send(&[SWITCHING, &ready].concat()).is_ok() && client.rest_or_error().1.is_none()
         });
-        let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", breaking.address())]);
-        let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
-        let web = nodes::web(&proxy);
-        nodes::wait_for_state(web, "eu2", "up");
+        let (proxy, web) = before_both(&nodes, &breaking);
         let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
         bot.play(1, "song", json!({"position": 20_000}));
         let heard = bot.count();
@@ -201,10 +201,7 @@ fn a_bot_hears_the_new_node_once_its_session_has_moved_and_not_before() {
     for (moves, messages, answer) in [(false, two, gone), (false, too_much, Vec::new()), (true, vec![own], ok("{}"))] {
         let nodes = Nodes::start(V4, &["eu1"]);
         let second = node_that_says(&messages, &answer);
-        let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", second.address())]);
-        let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
-        let web = nodes::web(&proxy);
-        nodes::wait_for_state(web, "eu2", "up");
+        let (proxy, web) = before_both(&nodes, &second);
         let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
         bot.play(1, "song", json!({"position": 20_000}));
         let heard = bot.count();
@@ -239,10 +236,7 @@ fn node_that_refuses_first(count: usize) -> FakeNode {
 fn a_session_that_moves_at_its_last_try_is_no_failure() {
     let nodes = Nodes::start(V4, &["eu1"]);
     let refusing = node_that_refuses_first(2);
-    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
-    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (proxy, web) = before_both(&nodes, &refusing);
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     assert_eq!(drain(web, "eu1"), 200);
     eventually("the moves have ended", || row(web, "eu1")["moving"] == false);
@@ -319,10 +313,7 @@ fn drain_during(nodes: &Nodes, web: SocketAddr, request: impl FnOnce() -> Respon
 fn a_move_that_fails_undoes_no_request_that_was_under_way() {
     let nodes = Nodes::start(V4, &["eu1"]);
     let refusing = node_that_refuses_first(3);
-    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", refusing.address())]);
-    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (proxy, web) = before_both(&nodes, &refusing);
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     bot.play(1, "song", json!({"volume": 10}));
     nodes.named("eu1").slow_down(Duration::from_secs(1));
@@ -433,10 +424,7 @@ fn a_node_whose_websocket_ends_as_it_gets_the_session_keeps_nothing() {
         false
     });
     let nodes = Nodes::start(V4, &["eu1"]);
-    let both = list(&[("eu1", nodes.named("eu1").address()), ("eu2", last.address())]);
-    let proxy = nodes::proxy(V4, &both, &[("MOVE_RATE", "20")]);
-    let web = nodes::web(&proxy);
-    nodes::wait_for_state(web, "eu2", "up");
+    let (proxy, web) = before_both(&nodes, &last);
     let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
     assert_eq!(bot.rest("PATCH", "", r#"{"resuming":true,"timeout":600}"#).status, 200);
     bot.play(1, "song", json!({}));
