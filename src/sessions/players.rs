@@ -58,6 +58,11 @@ impl UnderWay {
     fn note_end(&mut self, track: TrackId) {
         self.ended = Some(track);
     }
+
+    /// A start of the same track is still to come, if it is the one that replaces it.
+    fn note_replaced(&mut self, track: TrackId) {
+        self.started.take_if(|started| *started == track);
+    }
 }
 
 /// One player.
@@ -86,6 +91,8 @@ pub(super) struct Playing {
     pub(super) end: Option<u64>,
     /// The client has heard of its start.
     is_heard: bool,
+    /// The client has heard that another track takes its place, and nothing of that one.
+    is_replaced: bool,
 }
 
 /// A player that was made anew, until its messages say what the client knows already.
@@ -328,7 +335,16 @@ impl Players {
                 self.listing.note_start(*guild, track.id);
                 is_known
             }
-            Event::End { replaced: true, .. } | Event::Stats => false,
+            Event::Stats => false,
+            Event::End { guild, id, replaced: true } => {
+                if let Some(under_way) = self.under_way.get_mut(guild) {
+                    under_way.note_replaced(*id);
+                }
+                if let Some(player) = self.of.get_mut(guild) {
+                    player.note_replaced(*id);
+                }
+                false
+            }
             Event::End { guild, id, .. } => {
                 if let Some(under_way) = self.under_way.get_mut(guild) {
                     under_way.note_end(*id);
@@ -359,6 +375,7 @@ impl Playing {
             is_stream: track.is_stream,
             end,
             is_heard,
+            is_replaced: false,
         }
     }
 }
@@ -409,6 +426,7 @@ impl Player {
             Some(track) if starts => started == Some(track.id),
             _ => old_track.as_ref().is_some_and(|old| old.is_heard),
         };
+        let is_replaced = !starts && old_track.as_ref().is_some_and(|old| old.is_replaced);
         let end = match change.end_time {
             _ if starts => change.end(),
             Some(_) if changes => change.end(),
@@ -418,7 +436,7 @@ impl Player {
         let filters = answer.filters.map(RawValue::get).filter(|json| *json != "{}" && *json != "null");
         position.set_pace(filters.map_or(1.0, pace), now);
         Self {
-            track: track.map(|track| Playing::new(&track, end, is_heard)),
+            track: track.map(|track| Playing { is_replaced, ..Playing::new(&track, end, is_heard) }),
             volume: answer.volume,
             paused: answer.paused,
             filters: filters.map(Into::into),
@@ -466,11 +484,19 @@ impl Player {
             self.settling = None;
         }
         match &mut self.track {
-            Some(known) if known.id == track.id => known.is_heard = true,
+            Some(known) if known.id == track.id => (known.is_heard, known.is_replaced) = (true, false),
+            // The answer to a request came before the messages about the tracks before it.
+            Some(known) if !known.is_heard && !known.is_replaced => return false,
             _ => self.track = Some(Playing::new(track, None, true)),
         }
         self.position = self.position.asked_again(track.position, self.runs(), now);
         false
+    }
+
+    fn note_replaced(&mut self, id: TrackId) {
+        if let Some(track) = self.track.as_mut().filter(|track| track.id == id && track.is_heard) {
+            (track.is_heard, track.is_replaced) = (false, true);
+        }
     }
 
     fn note_end(&mut self, id: TrackId, now: Instant) {

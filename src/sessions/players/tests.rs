@@ -463,6 +463,42 @@ fn the_channel_that_a_node_does_not_answer_is_the_one_that_the_client_has_named(
     }
 }
 
+/// Answers a request that starts this track. Its messages do not come.
+fn starts(stage: &mut Stage, number: u64) {
+    stage.models.get_mut(&1).unwrap().track = Some((number, None));
+    let (body, answer, now) = (json!({"track": {"encoded": "x"}}), stage.object(1, 0), stage.time());
+    stage.players.begin_request(1);
+    assert!(stage.players.answered(1, body.to_string().as_bytes(), false, answer.to_string().as_bytes(), now));
+    stage.players.end_request(1);
+}
+
+#[test]
+fn messages_that_come_after_newer_answers_change_nothing() {
+    let mut stage = playing(0, false);
+    starts(&mut stage, 6);
+    starts(&mut stage, 7);
+    assert!(!stage.event(1, "TrackEndEvent", 5, 0, "replaced"));
+    assert!(!stage.event(1, "TrackStartEvent", 6, 0, ""));
+    assert!(!stage.event(1, "TrackEndEvent", 6, 0, "replaced"));
+    // The start of 7 is lost with the node.
+    assert_eq!(replayed_body(&stage, 1)["track"]["encoded"], encoded(7, 0));
+    replayed(&mut stage);
+    assert!(!stage.event(1, "TrackStartEvent", 7, 0, ""), "the client hears it from the next node");
+    assert!(!stage.event(1, "TrackStartEvent", 8, 0, ""));
+    assert_eq!(replayed_body(&stage, 1)["track"]["encoded"], encoded(8, 0), "a later start counts");
+}
+
+#[test]
+fn the_start_of_a_track_that_takes_its_own_place_is_heard() {
+    let mut stage = playing(0, false);
+    starts(&mut stage, 5);
+    // The start of the first one comes late, and that of the second one is lost.
+    assert!(!stage.event(1, "TrackStartEvent", 5, 0, ""));
+    assert!(!stage.event(1, "TrackEndEvent", 5, 0, "replaced"));
+    replayed(&mut stage);
+    assert!(!stage.event(1, "TrackStartEvent", 5, 0, ""), "the client hears it from the next node");
+}
+
 #[test]
 fn a_missed_end_is_made_up_for() {
     let mut stage = Stage::new(V4);
