@@ -9,8 +9,8 @@
 //! - `kept`: the session that a tunnel, its client's requests and a takeover share; `seat` is where it is, `client_side`
 //!   what its client is owed;
 //! - `ask_players`: asks a node for the players of a session that was resumed and is not known here;
-//! - `takeover`: how a session comes to another node, with one `attempt` on each, which makes its players anew, and whose frames `next_frames` follows;
-//!   `end_resuming`: a node that it leaves; `moves`: all sessions of a node;
+//! - `takeover`: how a session comes to another node, with one `attempt` on each, which makes its players anew and whose
+//!   frames `next_frames` follows; `end_resuming`: a node that it leaves; `moves`: all sessions of a node;
 //! - `request`: the requests of our own that these send to nodes.
 
 mod ask_players;
