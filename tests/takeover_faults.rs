@@ -563,15 +563,21 @@ fn second_node(answer: impl Fn(&mut support::Client, &str) -> bool + Send + Sync
     })
 }
 
+/// A node, a lavaproxy before it and this second one, and a bot on the first.
+fn bot_before(second: &FakeNode) -> (Node, Proxy, Musician) {
+    let first = Node::start_named("eu1", V4, PASSWORD).unwrap();
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    (first, proxy, bot)
+}
+
 #[test]
 fn a_player_that_the_next_node_refuses_is_dropped_alone() {
     let second = second_node(|client, request| {
         let refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec();
         client.try_send(&if request.contains("/players/1 ") { refused } else { ok("{}") }).is_ok()
     });
-    let first = Node::start_named("eu1", V4, PASSWORD).unwrap();
-    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
-    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    let (first, _proxy, bot) = bot_before(&second);
     bot.play(1, "song", json!({}));
     bot.play(2, "song", json!({}));
     first.die(Close::Fin);
@@ -616,9 +622,7 @@ fn a_player_whose_replay_is_never_answered_is_dropped_alone() {
         true => client.rest_or_error().1.is_some(),
         false => client.try_send(&ok("{}")).is_ok(),
     });
-    let first = Node::start_named("eu1", V4, PASSWORD).unwrap();
-    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
-    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    let (first, _proxy, bot) = bot_before(&second);
     for guild in 1..=9 {
         bot.play(guild, "song", json!({}));
     }
@@ -637,9 +641,7 @@ fn the_only_player_is_dropped_when_its_replay_is_never_answered() {
         true => client.rest_or_error().1.is_some(),
         false => client.try_send(&ok("{}")).is_ok(),
     });
-    let first = Node::start_named("eu1", V4, PASSWORD).unwrap();
-    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
-    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    let (first, _proxy, bot) = bot_before(&second);
     bot.play(1, "song", json!({}));
     first.die(Close::Fin);
     assert_eq!(bot.rest("GET", "/players", "").text(), "{}");

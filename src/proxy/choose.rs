@@ -85,7 +85,7 @@ pub fn for_monitor(pages: &Arc<Backend>, request: &Request<'_, '_>, max_body: u6
 /// The names that the ids of sessions may begin with.
 struct Names<'p> {
     pool: Option<&'p Pool>,
-    former: Vec<Arc<str>>,
+    former: Arc<Vec<Arc<str>>>,
 }
 
 impl<'p> Names<'p> {

@@ -321,13 +321,11 @@ impl<'s> Connection<'s> {
             buffers.load_head.extend_from_slice(head);
         }
         let written = forward::write_request_head(&mut buffers.head, &request, backend, &trail, &cuts, plan.upgrade);
-        match written {
-            Ok(()) => Ok(Prepared::Exchange(ready)),
-            Err(fault) => {
-                ready.backend.give_back(ready.link);
-                Err(fault)
-            }
+        if let Err(fault) = written {
+            ready.backend.give_back(ready.link);
+            return Err(fault);
         }
+        Ok(Prepared::Exchange(ready))
     }
 
     /// Lets two carriers carry the connection on as a tunnel.

@@ -89,10 +89,17 @@ pub(super) struct Playing {
     pub(super) is_stream: bool,
     /// Where to stop, in milliseconds.
     pub(super) end: Option<u64>,
-    /// The client has heard of its start.
-    is_heard: bool,
-    /// The client has heard that another track takes its place, and nothing of that one.
-    is_replaced: bool,
+    heard: Heard,
+}
+
+/// What the client has heard last of a track.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Nothing: its start is still to come.
+    Nothing,
+    Start,
+    /// Another track takes its place.
+    Replaced,
 }
 
 /// A player that was made anew, until its messages say what the client knows already.
@@ -367,15 +374,14 @@ impl Players {
 }
 
 impl Playing {
-    fn new(track: &Track<'_>, end: Option<u64>, is_heard: bool) -> Self {
+    fn new(track: &Track<'_>, end: Option<u64>, heard: Heard) -> Self {
         Self {
             id: track.id,
             encoded: (&*track.encoded).into(),
             user_data: track.user_data.map(Into::into),
             is_stream: track.is_stream,
             end,
-            is_heard,
-            is_replaced: false,
+            heard,
         }
     }
 }
@@ -422,11 +428,11 @@ impl Player {
         };
         let is_same = |old: &Playing| track.as_ref().is_some_and(|track| track.id == old.id);
         let old_track = old_track.filter(is_same);
-        let is_heard = match &track {
-            Some(track) if starts => started == Some(track.id),
-            _ => old_track.as_ref().is_some_and(|old| old.is_heard),
+        let heard = match (&track, &old_track) {
+            (Some(track), _) if starts && started == Some(track.id) => Heard::Start,
+            (_, Some(old)) if !starts => old.heard,
+            _ => Heard::Nothing,
         };
-        let is_replaced = !starts && old_track.as_ref().is_some_and(|old| old.is_replaced);
         let end = match change.end_time {
             _ if starts => change.end(),
             Some(_) if changes => change.end(),
@@ -436,7 +442,7 @@ impl Player {
         let filters = answer.filters.map(RawValue::get).filter(|json| *json != "{}" && *json != "null");
         position.set_pace(filters.map_or(1.0, pace), now);
         Self {
-            track: track.map(|track| Playing { is_replaced, ..Playing::new(&track, end, is_heard) }),
+            track: track.map(|track| Playing::new(&track, end, heard)),
             volume: answer.volume,
             paused: answer.paused,
             filters: filters.map(Into::into),
@@ -484,18 +490,18 @@ impl Player {
             self.settling = None;
         }
         match &mut self.track {
-            Some(known) if known.id == track.id => (known.is_heard, known.is_replaced) = (true, false),
+            Some(known) if known.id == track.id => known.heard = Heard::Start,
             // The answer to a request came before the messages about the tracks before it.
-            Some(known) if !known.is_heard && !known.is_replaced => return false,
-            _ => self.track = Some(Playing::new(track, None, true)),
+            Some(known) if known.heard == Heard::Nothing => return false,
+            _ => self.track = Some(Playing::new(track, None, Heard::Start)),
         }
         self.position = self.position.asked_again(track.position, self.runs(), now);
         false
     }
 
     fn note_replaced(&mut self, id: TrackId) {
-        if let Some(track) = self.track.as_mut().filter(|track| track.id == id && track.is_heard) {
-            (track.is_heard, track.is_replaced) = (false, true);
+        if let Some(track) = self.track.as_mut().filter(|track| track.id == id && track.heard == Heard::Start) {
+            track.heard = Heard::Replaced;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which node has which session: ids that were seen in `ready`, v3's keys, and the sessions that can be taken over.
 //! Bounded, behind locks of its own; the byte path touches it once per session.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
@@ -40,7 +40,7 @@ pub struct Sessions {
     /// Those that an earlier process has taken over, by their first ids.
     moved: Mutex<HashMap<Box<[u8]>, Moved>>,
     /// The names of nodes that were removed, oldest first: a session that has left such a node keeps its id.
-    former: Mutex<Vec<Arc<str>>>,
+    former: Mutex<Arc<Vec<Arc<str>>>>,
     /// Those that a predecessor is taking over.
     predecessor: Mutex<Vec<Changing>>,
     predecessor_changed: Condvar,
@@ -66,6 +66,15 @@ pub struct Moved {
     /// When it was last known to live, in milliseconds since the epoch. 0 in a form without it.
     #[serde(default)]
     pub seen: u64,
+}
+
+impl Moved {
+    /// Where this session is now, if it was taken over. `id` is its first one, of this node.
+    fn of(id: &str, node: &Arc<str>, kept: &Kept) -> Option<Self> {
+        let place = kept.seat().last_place().filter(|place| place.number > 0)?;
+        let (node, present_node) = (Arc::clone(node), Arc::clone(place.node.name()));
+        Some(Self { id: id.into(), node, present_id: place.id, present_node, seen: unix_millis() })
+    }
 }
 
 /// A session that is being taken over, for the next process.
@@ -130,12 +139,9 @@ impl KeptSessions {
 
     /// Where a session is that was taken over.
     fn moved(&self, kept: &Arc<Kept>) -> Option<Moved> {
-        let place = kept.seat().last_place().filter(|place| place.number > 0)?;
         let first = kept.ids.lock().first().cloned()?;
         let node = &self.by_id.get(&first)?.iter().find(|known| Arc::ptr_eq(kept, &known.kept))?.node;
-        let present_node = Arc::clone(place.node.name());
-        let id = std::str::from_utf8(&first).ok()?.into();
-        Some(Moved { id, node: Arc::clone(node), present_id: place.id, present_node, seen: unix_millis() })
+        Moved::of(std::str::from_utf8(&first).ok()?, node, kept)
     }
 
     fn forget(&mut self, kept: &Arc<Kept>) {
@@ -197,12 +203,8 @@ impl Sessions {
     /// The sessions that this process has taken over, and those of earlier ones, for the next one.
     pub fn save_moved(&self) -> Vec<Moved> {
         let now = unix_millis();
-        let all = self.kept.lock();
-        let mut seen = HashSet::new();
-        let of_all_ids = all.by_id.values().flatten().map(|known| &known.kept);
-        let each = of_all_ids.filter(|kept| seen.insert(Arc::as_ptr(kept)));
-        let mut saved: Vec<Moved> = each.filter_map(|kept| all.moved(kept)).collect();
-        drop(all);
+        let mut saved = Vec::new();
+        self.for_each(|id, node, kept| saved.extend(Moved::of(id, node, kept)));
         let mut earlier = self.moved.lock();
         earlier.retain(|_, moved| u128::from(now.saturating_sub(moved.seen)) < MOVED_KEPT.as_millis());
         saved.extend(earlier.values().cloned());
@@ -253,17 +255,19 @@ impl Sessions {
     /// Notes that the node of this name is removed, or may be.
     pub fn note_former(&self, name: &Arc<str>) {
         let mut former = self.former.lock();
-        if !former.contains(name) {
-            former.push(Arc::clone(name));
+        if former.contains(name) {
+            return;
         }
-        if former.len() > MAX_FORMER {
-            former.remove(0);
+        let names = Arc::make_mut(&mut former);
+        names.push(Arc::clone(name));
+        if names.len() > MAX_FORMER {
+            names.remove(0);
         }
     }
 
     /// The names of removed nodes that ids may still have.
-    pub fn former_names(&self) -> Vec<Arc<str>> {
-        self.former.lock().clone()
+    pub fn former_names(&self) -> Arc<Vec<Arc<str>>> {
+        Arc::clone(&self.former.lock())
     }
 
     /// Notes where the sessions of a predecessor are, by its newest report: those that it has taken over, and those that it

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Change, MAX_PLAYER, Player, PlayerObject, Players, UnderWay};
+use super::{Change, Heard, MAX_PLAYER, Player, PlayerObject, Players, UnderWay};
 use crate::sessions::events::TrackId;
 
 /// The most players of which something may come while the list is under way.
@@ -115,7 +115,7 @@ impl Players {
         let mut player = Player::answered(self.version, before, &Change::default(), false, player, seen, now);
         if let Some(track) = &mut player.track {
             // The node has sent its start before it answered.
-            track.is_heard = true;
+            track.heard = Heard::Start;
         }
         let fits = json.len() <= MAX_PLAYER && player.bytes() <= MAX_PLAYER;
         self.bytes += player.bytes();

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Player, PlayerObject, Players, Settling, Span, read};
+use super::{Heard, Player, PlayerObject, Players, Settling, Span, read};
 
 impl Players {
     /// This player is being made anew at this position, on a node that knows nothing of it.
@@ -15,7 +15,7 @@ impl Players {
             if let Some(track) = &mut player.track {
                 track.end = span.end;
             }
-            let heard = player.track.as_ref().filter(|track| track.is_heard);
+            let heard = player.track.as_ref().filter(|track| track.heard == Heard::Start);
             player.settling = Some(Settling { since: now, start: heard.map(|track| track.id) });
         }
     }
