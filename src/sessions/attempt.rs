@@ -1,5 +1,6 @@
-//! One attempt of a takeover on one node: the handshake, `ready`, the players, their starts, then resuming. It ends as soon
-//! as the node fails, and leaves what is kept of the session as it was.
+//! One attempt of a takeover on one node: the handshake, `ready`, the players, their starts, then resuming. Or, on the node
+//! that the session was on: the handshake and `ready`, where that node has kept it. An attempt ends as soon as the node
+//! fails, and leaves what is kept of the session as it was.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,6 +22,7 @@ use super::request::patch;
 use super::resuming::Resuming;
 use super::seat::Place;
 use super::watch::Watch;
+use crate::config::Secret;
 use crate::error::is_timeout;
 use crate::http::buffer::Buffer;
 use crate::http::peer::{Peer, Reply};
@@ -69,8 +71,9 @@ pub(super) struct Attempt<'a> {
     /// It carries the handshake, and then the WebSocket.
     link: Link,
     deadline: Instant,
-    /// The session's id on this node.
+    /// The session's id on this node, and whether the node has kept the session.
     id: String,
+    is_resumed: bool,
     next: NextFrames,
     in_flight: VecDeque<InFlight>,
     /// Connections that can carry another replay.
@@ -89,7 +92,7 @@ impl<'a> Attempt<'a> {
     ) -> Self {
         let (id, next, made) = (String::new(), NextFrames::default(), Made::default());
         let (in_flight, free) = (VecDeque::new(), Vec::new());
-        Self { kept, watch, context, node, link, deadline, id, next, in_flight, free, made }
+        Self { kept, watch, context, node, link, deadline, id, is_resumed: false, next, in_flight, free, made }
     }
 
     pub(super) fn run(mut self, number: u64) -> Result<Taken, Stop> {
@@ -101,11 +104,19 @@ impl<'a> Attempt<'a> {
         ended
     }
 
+    /// Resumes the session that the node has under this id, with `field`. Its players have played on there.
+    pub(super) fn resume(mut self, id: &str, field: (&str, &Secret), number: u64) -> Result<Taken, Stop> {
+        self.open(Some(field))?;
+        if !self.is_resumed || self.id != id {
+            return Err(Stop::Node(format!("{} has not kept the session", self.node)));
+        }
+        self.kept.note_resumed();
+        self.complete(number)
+    }
+
     /// Makes the session anew, with its players.
     fn make(&mut self) -> Result<(), Stop> {
-        let pass = self.enter()?;
-        self.open()?;
-        drop(pass);
+        self.open(None)?;
         self.replay()?;
         self.wait_for_starts()?;
         // The last request: until then the session ends with its WebSocket if the attempt does.
@@ -156,9 +167,10 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The handshake, and the messages up to `ready`.
-    fn open(&mut self) -> Result<(), Stop> {
-        let head = self.kept.opening().head(self.node.password());
+    /// The handshake, in its turn, and the messages up to `ready`.
+    fn open(&mut self, resume: Option<(&str, &Secret)>) -> Result<(), Stop> {
+        let _pass = self.enter()?;
+        let head = self.kept.opening().head(self.node.password(), resume);
         let (reply, buffer) = self.ask(&head, None, ANSWER_TIME)?;
         if matches!(reply.status, 401 | 403) {
             self.node.password_refused();
@@ -189,7 +201,8 @@ impl<'a> Attempt<'a> {
             }
         }
         self.link.set_waiting(false).map_err(|error| Stop::node("the node's WebSocket has ended", &error))?;
-        self.kept.drop_next_stats(!had_stats);
+        // A session that is resumed gets the stats that it has missed, and then those of the next minute.
+        self.kept.drop_next_stats(!had_stats && !self.is_resumed);
         rest.append(&mut bytes);
         self.take(&rest)
     }
@@ -207,7 +220,7 @@ impl<'a> Attempt<'a> {
             let payload = &frame[head.length..];
             if head.opcode == TEXT && head.fin {
                 if let Ok(Some((_, ready))) = ready::find_ready(payload) {
-                    self.id = ready.session_id;
+                    (self.id, self.is_resumed) = (ready.session_id, ready.resumed);
                     return Ok(true);
                 }
                 if matches!(events::read(self.kept.version(), payload), Some(Event::Stats)) {
@@ -289,7 +302,7 @@ impl<'a> Attempt<'a> {
                 return Ok(link);
             }
         }
-        connect(&self.node, self.kept, self.context)
+        connect(&self.node, self.kept, self.context, self.deadline)
     }
 
     /// Sends a request, if there is one to be sent, and reads the answer, within `time`. `link` is another connection than
@@ -337,7 +350,8 @@ impl<'a> Attempt<'a> {
 }
 
 /// A connection to the node, as long as the takeover is wanted.
-pub(super) fn connect(node: &Backend, kept: &Kept, context: &Context<'_>) -> Result<Link, Stop> {
-    let linked = node.fresh_link_while(node.connect_timeout(), || !context.is_over(kept));
+pub(super) fn connect(node: &Backend, kept: &Kept, context: &Context<'_>, until: Instant) -> Result<Link, Stop> {
+    let time = node.connect_timeout().min(until.saturating_duration_since(Instant::now()));
+    let linked = node.fresh_link_while(time, || !context.is_over(kept));
     linked.map_err(|fault| if context.is_over(kept) { Stop::Over } else { Stop::Node(fault.to_string()) })
 }

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::info;
 use parking_lot::Mutex;
@@ -45,6 +45,8 @@ struct Record {
     bytes: usize,
     /// The next stats are those that a node sends with `ready`, which the client has had.
     drops_stats: bool,
+    /// When lavaproxy last resumed it at its node.
+    resumed: Option<Instant>,
 }
 
 /// What an attempt changes of the record.
@@ -65,6 +67,8 @@ pub struct Kept {
     heir: OnceLock<Arc<Kept>>,
     /// It is not taken over, and nothing is kept of it.
     refused: AtomicBool,
+    /// Its node has said that it stops, and keeps no session.
+    node_stops: AtomicBool,
     /// It is to be moved as soon as its tunnel can, or is moved now, and how often that was so.
     move_wanted: AtomicBool,
     moves_tried: AtomicU32,
@@ -76,7 +80,8 @@ impl Kept {
     /// A session whose handshake has just been agreed to.
     pub fn new(version: Lavalink, opening: Opening, memory: &Arc<Memory>, socket: &Arc<Socket>) -> Arc<Self> {
         let players = Players::new(version);
-        let record = Record { players, resuming: None, resuming_is_known: false, bytes: 0, drops_stats: false };
+        let record =
+            Record { players, resuming: None, resuming_is_known: false, bytes: 0, drops_stats: false, resumed: None };
         Arc::new(Self {
             version,
             opening,
@@ -86,6 +91,7 @@ impl Kept {
             record: Mutex::new(record),
             heir: OnceLock::new(),
             refused: AtomicBool::new(false),
+            node_stops: AtomicBool::new(false),
             move_wanted: AtomicBool::new(false),
             moves_tried: AtomicU32::new(0),
             ids: Mutex::default(),
@@ -193,6 +199,21 @@ impl Kept {
         Some(place)
     }
 
+    /// True when the node that is lost has said that it stops. It is true once.
+    pub(super) fn take_stopping(&self) -> bool {
+        self.node_stops.swap(false, SeqCst)
+    }
+
+    /// Lavaproxy has resumed the session at its node.
+    pub(super) fn note_resumed(&self) {
+        self.record.lock().resumed = Some(Instant::now());
+    }
+
+    /// True when lavaproxy has resumed the session less than this time ago.
+    pub(super) fn was_resumed_within(&self, time: Duration) -> bool {
+        self.record.lock().resumed.is_some_and(|when| when.elapsed() < time)
+    }
+
     /// The session has a node again, which may be the one that it was to leave. The client first gets all that it is owed;
     /// the bytes that are returned are the rest of that.
     pub(super) fn end_takeover(&self, place: Place, socket: &Arc<Socket>) -> Vec<u8> {
@@ -265,6 +286,7 @@ impl Kept {
                 if !self.can_be_taken_over() {
                     return Verdict::Pass;
                 }
+                self.node_stops.store(true, SeqCst);
                 // The node waits for the client's answer, which does not come. The takeover begins at the end of stream.
                 self.seat.shut();
                 Verdict::Keep

@@ -23,11 +23,12 @@ impl Opening {
         Self(kept)
     }
 
-    /// The head for a node with this password.
-    pub fn head(&self, password: Option<&Secret>) -> Vec<u8> {
+    /// The head for a node with this password. `resume` is the field that resumes a session there, if one is to be.
+    pub fn head(&self, password: Option<&Secret>, resume: Option<(&str, &Secret)>) -> Vec<u8> {
         let mut head = self.0.clone();
-        if let Some(password) = password {
-            for part in ["Authorization: ", password.expose(), "\r\n"] {
+        let password = password.map(|password| ("Authorization", password));
+        for (name, value) in password.into_iter().chain(resume) {
+            for part in [name, ": ", value.expose(), "\r\n"] {
                 head.extend_from_slice(part.as_bytes());
             }
         }
@@ -44,8 +45,12 @@ mod tests {
     fn secrets_and_the_old_session_are_left_out() {
         let head = b"GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nauthorization: hidden\r\nUser-Id: 42\r\nSession-Id: abc\r\nResume-Key: k\r\nSec-WebSocket-Extensions: permessage-deflate\r\nConnection: Upgrade\r\n\r\n";
         let opening = Opening::of(head);
-        let again = opening.head(Some(&Secret::new("other".to_owned())));
-        let expected = "GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nUser-Id: 42\r\nConnection: Upgrade\r\nAuthorization: other\r\n\r\n";
-        assert_eq!(String::from_utf8_lossy(&again), expected);
+        let other = Secret::new("other".to_owned());
+        let expected =
+            "GET /v4/websocket HTTP/1.1\r\nHost: bot\r\nUser-Id: 42\r\nConnection: Upgrade\r\nAuthorization: other\r\n";
+        let again = opening.head(Some(&other), None);
+        assert_eq!(String::from_utf8_lossy(&again), format!("{expected}\r\n"));
+        let again = opening.head(Some(&other), Some(("Session-Id", &Secret::new("def".to_owned()))));
+        assert_eq!(String::from_utf8_lossy(&again), format!("{expected}Session-Id: def\r\n\r\n"));
     }
 }

@@ -57,6 +57,16 @@ impl Resuming {
         Secret::new(body.to_owned())
     }
 
+    /// The field of a handshake that resumes the session with this id, and its value. `None` where a field cannot have it.
+    pub fn field(&self, version: Lavalink, id: &str) -> Option<(&'static str, Secret)> {
+        let (name, value) = match version {
+            Lavalink::V3 => ("Resume-Key", self.key.as_ref()?.expose()),
+            Lavalink::V4 => ("Session-Id", id),
+        };
+        let fits = value.trim_ascii() == value && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        fits.then(|| (name, Secret::new(value.to_owned())))
+    }
+
     /// What stands for v3's key.
     pub fn key(&self) -> Option<KeyHash> {
         KeyHash::of(self.key.as_ref()?.expose().as_bytes())
@@ -73,6 +83,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use Lavalink::{V3, V4};
+
+    #[test]
+    fn a_session_is_resumed_by_its_id_or_by_its_key() {
+        let field = |resuming: &Resuming, version| {
+            let (name, value) = resuming.field(version, "abc")?;
+            Some(format!("{name}: {}", value.expose()))
+        };
+        let v4 = Resuming { key: None, timeout: 60 };
+        assert_eq!(field(&v4, V4).as_deref(), Some("Session-Id: abc"));
+        assert_eq!(field(&v4, V3), None);
+        let by_key = |key: &str| field(&Resuming::by_key(key.to_owned(), 60), V3);
+        assert_eq!(by_key("my key").as_deref(), Some("Resume-Key: my key"));
+        for key in ["a\r\nAuthorization: b", "a\n", " a", "a\t", "\u{e9}"] {
+            assert_eq!(by_key(key), None, "{key:?}");
+        }
+    }
 
     #[test]
     fn an_answer_becomes_the_request_that_sets_it_again() {

@@ -117,7 +117,11 @@ impl KeptSessions {
 
     fn add(&mut self, id: &str, node: &Backend, kept: &Arc<Kept>) {
         let id: Arc<[u8]> = id.as_bytes().into();
-        kept.ids.lock().push(Arc::clone(&id));
+        let mut ids = kept.ids.lock();
+        if !ids.contains(&id) {
+            ids.push(Arc::clone(&id));
+        }
+        drop(ids);
         let entries = self.by_id.entry(id).or_default();
         entries.retain(|known| known.node != *node.name());
         entries.push(OfNode { node: Arc::clone(node.name()), kept: Arc::clone(kept) });

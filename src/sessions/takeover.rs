@@ -1,4 +1,5 @@
-//! One takeover: a session whose node is lost is opened on another node, and its players go on there.
+//! One takeover: a session whose WebSocket to its node has broken off goes on where it was, if that node has kept it. If
+//! not, it is opened on another node, and its players go on there.
 //!
 //! The thread that copied the node's bytes to the client runs it. It connects to nodes, and sends the client what it
 //! must get meanwhile.
@@ -21,11 +22,16 @@ use super::seat::Place;
 use super::watch::Watch;
 use crate::logfmt::Quoted;
 use crate::nodes::backend::{Backend, peek};
+use crate::nodes::health::NodeState;
 use crate::nodes::pool::Purpose;
 
 /// The first and the longest pause before the nodes are tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a node may take to resume the session that it has lost the WebSocket of: the other nodes wait meanwhile.
+const RESUME_TIME: Duration = Duration::from_secs(1);
+/// A node whose WebSocket breaks off again so soon is not asked again: it cannot hold the session.
+const RESUME_PAUSE: Duration = Duration::from_secs(10);
 /// How long a takeover waits for the requests about its session. A node that dies breaks their connections off.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How long a move waits for the requests about its session.
@@ -80,7 +86,7 @@ pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Pla
     kept.seat().close_visits(started + LAST_ANSWERS);
     let taken = match context.has_successor {
         true => Err(TakeoverError::Successor),
-        false => try_nodes(kept, watch, context, &from, started + context.timeout),
+        false => go_on(kept, watch, context, &from, started + context.timeout),
     };
     let gap = started.elapsed();
     let (session, node, ms) = (&from.id, from.node.name(), gap.as_millis());
@@ -88,7 +94,14 @@ pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Pla
         Ok((place, _, Made { made, refused })) => {
             takeovers.count_taken(gap, *made, *refused);
             let to = place.node.name();
-            info!("event=takeover session={session} from={node} to={to} players={made} failed={refused} ms={ms}");
+            match place.id == from.id {
+                true => info!("event=session-resumed session={session} node={node} ms={ms}"),
+                false => {
+                    info!(
+                        "event=takeover session={session} from={node} to={to} players={made} failed={refused} ms={ms}"
+                    );
+                }
+            }
         }
         Err(TakeoverError::Over) => {
             takeovers.count_over();
@@ -223,6 +236,40 @@ fn hear_out(
     }
 }
 
+fn go_on(
+    kept: &Kept,
+    watch: &mut Watch,
+    context: &Context<'_>,
+    from: &Place,
+    deadline: Instant,
+) -> Result<Taken, TakeoverError> {
+    match resume(kept, watch, context, from, deadline.min(Instant::now() + RESUME_TIME)) {
+        Some(Ok(taken)) => Ok(taken),
+        Some(Err(Stop::Over)) => Err(TakeoverError::Over),
+        Some(Err(Stop::Node(_))) | None => try_nodes(kept, watch, context, from, deadline),
+    }
+}
+
+/// Resumes the session where it was, if its node lives and may have kept it.
+fn resume(
+    kept: &Kept,
+    watch: &mut Watch,
+    context: &Context<'_>,
+    from: &Place,
+    deadline: Instant,
+) -> Option<Result<Taken, Stop>> {
+    let stops = kept.take_stopping();
+    let is_hopeless = stops || from.node.health().state() == NodeState::Down || kept.was_resumed_within(RESUME_PAUSE);
+    if is_hopeless || !kept.can_be_resumed() {
+        return None;
+    }
+    let (name, value) = kept.resuming()?.field(kept.version(), &from.id)?;
+    Some(attempt::connect(&from.node, kept, context, deadline).and_then(|link| {
+        let attempt = Attempt::new(kept, watch, context, Arc::clone(&from.node), link, deadline);
+        attempt.resume(&from.id, (name, &value), from.number + 1)
+    }))
+}
+
 fn try_nodes(
     kept: &Kept,
     watch: &mut Watch,
@@ -264,7 +311,7 @@ fn try_node(
     if context.is_over(kept) {
         return Err(Stop::Over);
     }
-    let link = attempt::connect(node, kept, context)?;
+    let link = attempt::connect(node, kept, context, deadline)?;
     Attempt::new(kept, watch, context, Arc::clone(node), link, deadline).run(number)
 }
 

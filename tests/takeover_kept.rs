@@ -1,0 +1,204 @@
+//! The WebSocket to a node breaks off, and the node lives: it keeps a session that can be resumed, and its players play on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/music.rs"]
+mod music;
+#[path = "support/nodes.rs"]
+mod nodes;
+#[path = "support/relay.rs"]
+mod relay;
+mod support;
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lavaproxy::config::Lavalink::{self, V3, V4};
+use lavaproxy::demo::{Close, Node};
+use music::{Musician, await_sessions, position};
+use nodes::{FakeNode, Nodes, list, ok, text_frame};
+use relay::Relay;
+use serde_json::{Value, json};
+use support::{PASSWORD, Proxy, SWITCHING, eventually};
+
+const RESUMING: [(Lavalink, &str); 2] =
+    [(V3, r#"{"resumingKey":"my key","timeout":60}"#), (V4, r#"{"resuming":true,"timeout":60}"#)];
+
+/// A bot whose session can be resumed and plays at `eu1`. There is an `eu2` too.
+fn play(nodes: &Nodes, proxy: &Proxy, resuming: &str) -> Musician {
+    let bot = Musician::open(proxy.address(), nodes.version, "Lavalink-Node: eu1\r\n");
+    assert_eq!(bot.rest("PATCH", "", resuming).status, 200);
+    bot.play(1, "song", json!({"position": 30_000, "volume": 42}));
+    bot
+}
+
+/// Where this player is in its track.
+fn place(player: &Value) -> i64 {
+    player["track"]["info"]["position"].as_i64().unwrap()
+}
+
+/// Waits until a session of this node is taken over.
+fn await_takeover(proxy: &Proxy, name: &str) {
+    let web = nodes::web(proxy);
+    eventually("it is taken over", || nodes::row(web, name)["takeovers"]["taken"] == 1);
+}
+
+#[test]
+fn a_session_goes_on_where_it_was() {
+    for (version, resuming) in RESUMING {
+        let nodes = Nodes::start(version, &["eu1", "eu2"]);
+        let proxy = nodes.proxy(&[]);
+        let [first, second] = ["eu1", "eu2"].map(|name| nodes.named(name));
+        let bot = play(&nodes, &proxy, resuming);
+        let (ids, heard) = (first.session_ids(), bot.count());
+        first.cut();
+        await_takeover(&proxy, "eu1");
+        assert_eq!(nodes::row(nodes::web(&proxy), "eu1")["takeovers"]["players"], 0, "none is made anew");
+        assert_eq!((first.session_ids(), first.players(), second.sessions()), (ids, 1, 0), "{version}");
+        let player = bot.player(1);
+        assert!(place(&player) >= 30_000 && player["volume"] == 42, "{player}");
+        bot.ping("alive");
+        assert_eq!(proxy.stats()["connections"][0]["takeovers"], 1);
+        let missed = bot.since(heard);
+        assert!(missed.iter().all(|message| message["op"] != "ready" && message["op"] != "stats"), "{missed:?}");
+        // What it plays is known, and its id leads to it wherever it goes.
+        first.die(Close::Fin);
+        await_sessions(second, 1);
+        assert!(place(&bot.player(1)) >= 30_000);
+        assert_eq!(bot.player(1)["volume"], 42);
+    }
+}
+
+#[test]
+fn a_session_that_was_taken_over_goes_on_where_it_is() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[]);
+    let [first, second] = ["eu1", "eu2"].map(|name| nodes.named(name));
+    let bot = play(&nodes, &proxy, RESUMING[1].1);
+    first.die(Close::Fin);
+    await_sessions(second, 1);
+    first.revive().unwrap();
+    assert_eq!(bot.player(1)["volume"], 42);
+    second.cut();
+    await_takeover(&proxy, "eu2");
+    assert_eq!((first.sessions(), second.sessions()), (0, 1));
+    assert_eq!(bot.player(1)["volume"], 42);
+}
+
+#[test]
+fn a_node_that_has_not_kept_the_session_leaves_it_to_another_one() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let line = Relay::to(nodes.named("eu1").address(), Duration::ZERO);
+    let list = list(&[("eu1", line.address), ("eu2", nodes.named("eu2").address())]);
+    let proxy = nodes::proxy(V4, &list, &[]);
+    let [first, second] = ["eu1", "eu2"].map(|name| nodes.named(name));
+    let bot = play(&nodes, &proxy, RESUMING[1].1);
+    line.cut_during(|| {
+        first.die(Close::Fin);
+        first.revive().unwrap();
+    });
+    await_sessions(second, 1);
+    assert!(position(&bot.player(1)) >= 30_000);
+    eventually("the first node has nothing of it", || first.sessions() == 0);
+    bot.ping("alive");
+}
+
+/// A bot whose session can be resumed at `eu1`, and whose WebSocket there has ended.
+struct Broken {
+    first: FakeNode,
+    second: Node,
+    bot: Musician,
+    _proxy: Proxy,
+}
+
+impl Broken {
+    /// The WebSocket ends with these bytes. `eu1` answers a second handshake with `resumed`, if with anything.
+    fn new(ending: &[u8], resumed: Option<Vec<u8>>) -> Self {
+        let second = Node::start_named("eu2", V4, PASSWORD).unwrap();
+        let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"first"}"#);
+        let opening = [SWITCHING, &ready].concat();
+        let opened: Arc<Mutex<Option<TcpStream>>> = Arc::default();
+        let websocket = Arc::clone(&opened);
+        let first = FakeNode::start(move |client, request| {
+            if support::find(request, b"Upgrade: websocket").is_none() {
+                return client.try_send(&ok(RESUMING[1].1)).is_ok();
+            }
+            let mut opened = opened.lock().unwrap();
+            if opened.is_some() {
+                return resumed.as_ref().is_none_or(|answer| client.try_send(answer).is_ok());
+            }
+            *opened = Some(client.stream.try_clone().unwrap());
+            client.try_send(&opening).is_ok()
+        });
+        let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+        let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+        assert_eq!(bot.rest("PATCH", "", RESUMING[1].1).status, 200);
+        let mut websocket = websocket.lock().unwrap().as_ref().unwrap().try_clone().unwrap();
+        websocket.write_all(ending).unwrap();
+        websocket.shutdown(Shutdown::Both).unwrap();
+        Self { first, second, bot, _proxy: proxy }
+    }
+
+    /// How often `eu1` was asked to resume the session.
+    fn times_asked(&self) -> usize {
+        let asked = self.first.requests();
+        let again: Vec<&String> = asked.iter().filter(|request| request.contains("Session-Id: first\r\n")).collect();
+        assert!(again.iter().all(|request| request.contains(&format!("Authorization: {PASSWORD}\r\n"))), "{again:?}");
+        again.len()
+    }
+
+    fn goes_on_at_the_second_node(&self) {
+        await_sessions(&self.second, 1);
+        self.bot.ping("alive");
+        assert!(self.bot.is_open());
+    }
+}
+
+#[test]
+fn a_bot_hears_what_it_has_missed() {
+    let texts = [
+        r#"{"op":"ready","resumed":true,"sessionId":"first"}"#,
+        r#"{"op":"stats","players":0}"#,
+        r#"{"op":"playerUpdate","guildId":"1","state":{"time":1,"position":7,"connected":true,"ping":1}}"#,
+    ];
+    let answer = [SWITCHING, &texts.map(text_frame).concat()].concat();
+    let broken = Broken::new(b"", Some(answer));
+    let bot = &broken.bot;
+    bot.await_message(0, "the place of its player", |message| message["op"] == "playerUpdate");
+    let heard = bot.since(0);
+    let ops: Vec<&Value> = heard.iter().map(|message| &message["op"]).collect();
+    assert_eq!(ops, ["stats", "playerUpdate"]);
+    assert_eq!((broken.times_asked(), broken.second.sessions()), (1, 0));
+}
+
+#[test]
+fn a_node_that_resumes_another_session_does_not_get_this_one() {
+    let ready = text_frame(r#"{"op":"ready","resumed":true,"sessionId":"other"}"#);
+    let broken = Broken::new(b"", Some([SWITCHING, &ready].concat()));
+    broken.goes_on_at_the_second_node();
+    assert_eq!(broken.times_asked(), 1);
+}
+
+#[test]
+fn a_node_that_breaks_off_again_is_left() {
+    let ready = text_frame(r#"{"op":"ready","resumed":true,"sessionId":"first"}"#);
+    let end = [0x88, 2, 0x03, 0xe9];
+    let broken = Broken::new(b"", Some([SWITCHING, &ready, &end].concat()));
+    broken.goes_on_at_the_second_node();
+    assert_eq!(broken.times_asked(), 1);
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_not_waited_for() {
+    let broken = Broken::new(b"", None);
+    broken.goes_on_at_the_second_node();
+    assert_eq!(broken.times_asked(), 1);
+}
+
+#[test]
+fn a_node_that_has_said_that_it_stops_is_not_asked() {
+    let broken = Broken::new(b"\x88\x02\x03\xe9", None);
+    broken.goes_on_at_the_second_node();
+    assert_eq!(broken.times_asked(), 0);
+}
