@@ -7,7 +7,8 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Change, Heard, MAX_PLAYER, Player, PlayerObject, Players, UnderWay};
+use super::json::{Change, PlayerObject};
+use super::{Heard, MAX_PLAYER, Player, Players, UnderWay};
 use crate::sessions::events::TrackId;
 
 /// The most players of which something may come while the list is under way.

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use super::{Heard, Player, PlayerObject, Players, Settling, Span, read};
+use super::json::{PlayerObject, read};
+use super::{Heard, Player, Players, Settling, Span};
 
 impl Players {
     /// This player is being made anew at this position, on a node that knows nothing of it.
