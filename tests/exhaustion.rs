@@ -384,6 +384,10 @@ fn lavaproxy_survives_without_free_slots() {
         eventually("there is room again", || proxy.connect().get("/v4/info", "").status == 200);
         proxy.wait_until_empty();
         assert!(proxy.ended("rejected-limit") >= 63);
+        assert_at_most_once_a_second("refused");
+        assert!(!logged("refused").is_empty());
+        let lines = LINES.lock().unwrap();
+        assert!(!lines.iter().any(|(_, line)| line.contains("event=ended") && line.contains("rejected-limit")));
     });
 }
 

@@ -35,8 +35,11 @@ pub fn connection(
     let _ = read_proxy_header(&service.rules(), entry, &mut client, buffers, REFUSAL_TIME);
     answer(service, &mut client, entry, fault, begun, buffers);
     match fault {
-        // A refusal by a limit has a log line of its own, which a flood cannot multiply. Those of an address are noted.
-        Fault::OverLimit { limit: Limit::Total(_), .. } => service.note_refusal(fault.end(), entry.client(), false),
+        // A refusal for want of a slot has a log line of its own, which a flood cannot multiply.
+        Fault::OverLimit { limit: Limit::Total(_), .. } | Fault::Full { .. } if service.notes_refusals() => {
+            service.note_refusal(fault.end(), entry.client(), false);
+        }
+        // One by an address's limits is noted where it is found.
         Fault::OverLimit { .. } => {}
         _ => {
             service.note_refusal(fault.end(), entry.client(), true);

@@ -167,6 +167,11 @@ impl Service {
         holds.map(Some)
     }
 
+    /// True where refusals are noted by address.
+    pub(super) fn notes_refusals(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// Notes that a connection or a request of this client was refused, and logs it now and then. `has_line` is true
     /// where the connection's closing line says it.
     pub(super) fn note_refusal(&self, reason: End, client: ClientAddr, has_line: bool) {
