@@ -104,14 +104,15 @@ impl<'a> Attempt<'a> {
         ended
     }
 
-    /// Resumes the session that the node has under this id, with `field`. Its players have played on there.
-    pub(super) fn resume(mut self, id: &str, field: (&str, &Secret), number: u64) -> Result<Taken, Stop> {
+    /// Resumes the session that the node has under this id, with `field`. Its players have played on there. `None` when the
+    /// node has not kept it, or does not know yet that its WebSocket has ended.
+    pub(super) fn resume(mut self, id: &str, field: (&str, &Secret), number: u64) -> Result<Option<Taken>, Stop> {
         self.open(Some(field))?;
         if !self.is_resumed || self.id != id {
-            return Err(Stop::Node(format!("{} has not kept the session", self.node)));
+            return Ok(None);
         }
         self.kept.note_resumed();
-        self.complete(number)
+        self.complete(number).map(Some)
     }
 
     /// Makes the session anew, with its players.

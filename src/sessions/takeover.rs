@@ -32,6 +32,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const RESUME_TIME: Duration = Duration::from_secs(1);
 /// A node whose WebSocket breaks off again so soon is not asked again: it cannot hold the session.
 const RESUME_PAUSE: Duration = Duration::from_secs(10);
+/// How much later than lavaproxy a node may notice the end of a WebSocket.
+const NOTICE: Duration = Duration::from_millis(200);
 /// How long a takeover waits for the requests about its session. A node that dies breaks their connections off.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How long a move waits for the requests about its session.
@@ -72,6 +74,15 @@ impl fmt::Display for TakeoverError {
 }
 
 impl std::error::Error for TakeoverError {}
+
+impl From<Stop> for TakeoverError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Over => Self::Over,
+            Stop::Node(last) => Self::NoNode { last },
+        }
+    }
+}
 
 /// Takes the session over. When it returns, the client's stream goes on with the frames of the new node, which come
 /// from the socket that is returned.
@@ -196,10 +207,7 @@ fn try_to_move(
         Ok(taken) => Ok((taken, resuming)),
         Err(stop) => {
             kept.go_back_to(before);
-            Err(match stop {
-                Stop::Over => TakeoverError::Over,
-                Stop::Node(last) => TakeoverError::NoNode { last },
-            })
+            Err(stop.into())
         }
     }
 }
@@ -244,30 +252,37 @@ fn go_on(
     deadline: Instant,
 ) -> Result<Taken, TakeoverError> {
     match resume(kept, watch, context, from, deadline.min(Instant::now() + RESUME_TIME)) {
-        Some(Ok(taken)) => Ok(taken),
-        Some(Err(Stop::Over)) => Err(TakeoverError::Over),
-        Some(Err(Stop::Node(_))) | None => try_nodes(kept, watch, context, from, deadline),
+        Ok(Some(taken)) => Ok(taken),
+        Err(Stop::Over) => Err(TakeoverError::Over),
+        Ok(None) | Err(Stop::Node(_)) => try_nodes(kept, watch, context, from, deadline),
     }
 }
 
-/// Resumes the session where it was, if its node lives and may have kept it.
+/// Resumes the session where it was, if its node lives and has kept it.
 fn resume(
     kept: &Kept,
     watch: &mut Watch,
     context: &Context<'_>,
     from: &Place,
     deadline: Instant,
-) -> Option<Result<Taken, Stop>> {
-    let stops = kept.take_stopping();
-    let is_hopeless = stops || from.node.health().state() == NodeState::Down || kept.was_resumed_within(RESUME_PAUSE);
-    if is_hopeless || !kept.can_be_resumed() {
-        return None;
-    }
-    let (name, value) = kept.resuming()?.field(kept.version(), &from.id)?;
-    Some(attempt::connect(&from.node, kept, context, deadline).and_then(|link| {
-        let attempt = Attempt::new(kept, watch, context, Arc::clone(&from.node), link, deadline);
+) -> Result<Option<Taken>, Stop> {
+    let node = &from.node;
+    let is_hopeless = kept.take_stopping() || node.health().state() == NodeState::Down;
+    let resuming = kept.resuming().filter(|_| kept.can_be_resumed() && !kept.was_resumed_within(RESUME_PAUSE));
+    let field = resuming.filter(|_| !is_hopeless).and_then(|resuming| resuming.field(kept.version(), &from.id));
+    let Some((name, value)) = field else { return Ok(None) };
+    let mut ask = || {
+        let link = attempt::connect(node, kept, context, deadline)?;
+        let attempt = Attempt::new(kept, watch, context, Arc::clone(node), link, deadline);
         attempt.resume(&from.id, (name, &value), from.number + 1)
-    }))
+    };
+    match ask()? {
+        None => {
+            wait(kept, context, NOTICE)?;
+            ask()
+        }
+        taken => Ok(taken),
+    }
 }
 
 fn try_nodes(
@@ -316,12 +331,12 @@ fn try_node(
 }
 
 /// Waits for so long, unless the takeover is not wanted any more.
-fn wait(kept: &Kept, context: &Context<'_>, time: Duration) -> Result<(), TakeoverError> {
+fn wait(kept: &Kept, context: &Context<'_>, time: Duration) -> Result<(), Stop> {
     let until = Instant::now() + time;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if context.is_over(kept) {
-            return Err(TakeoverError::Over);
+            return Err(Stop::Over);
         }
         if left.is_zero() {
             return Ok(());
