@@ -187,9 +187,10 @@ fn a_bot_hears_what_it_has_missed() {
 #[test]
 fn a_node_that_has_not_kept_the_session_is_asked_twice() {
     for other in [NEW, ANOTHER] {
-        let broken = Broken::new(b"", &[&[other], &[other], &[RESUMED]]);
+        let broken = Broken::new(b"", &[&[other, UPDATE], &[other, UPDATE], &[RESUMED]]);
         broken.goes_on_at_the_second_node();
         assert_eq!(broken.times_asked(), 2);
+        assert!(broken.bot.since(0).iter().all(|message| message["op"] != "playerUpdate"));
     }
 }
 

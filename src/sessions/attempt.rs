@@ -107,17 +107,20 @@ impl<'a> Attempt<'a> {
     /// Resumes the session that the node has under this id, with `field`. Its players have played on there. `None` when the
     /// node has not kept it, or does not know yet that its WebSocket has ended.
     pub(super) fn resume(mut self, id: &str, field: (&str, &Secret), number: u64) -> Result<Option<Taken>, Stop> {
-        self.open(Some(field))?;
+        let behind = self.open(Some(field))?;
+        // Another session may have the same key. What it has missed is not for this client.
         if !self.is_resumed || self.id != id {
             return Ok(None);
         }
         self.kept.note_resumed();
+        self.take(&behind)?;
         self.complete(number).map(Some)
     }
 
     /// Makes the session anew, with its players.
     fn make(&mut self) -> Result<(), Stop> {
-        self.open(None)?;
+        let behind = self.open(None)?;
+        self.take(&behind)?;
         self.replay()?;
         self.wait_for_starts()?;
         // The last request: until then the session ends with its WebSocket if the attempt does.
@@ -168,8 +171,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The handshake, in its turn, and the messages up to `ready`.
-    fn open(&mut self, resume: Option<(&str, &Secret)>) -> Result<(), Stop> {
+    /// The handshake, in its turn, and the messages up to `ready`. Returns what has come besides `ready`.
+    fn open(&mut self, resume: Option<(&str, &Secret)>) -> Result<Vec<u8>, Stop> {
         let _pass = self.enter()?;
         let head = self.kept.opening().head(self.node.password(), resume);
         let (reply, buffer) = self.ask(&head, None, ANSWER_TIME)?;
@@ -182,7 +185,7 @@ impl<'a> Attempt<'a> {
         self.await_ready(buffer)
     }
 
-    fn await_ready(&mut self, buffer: Buffer) -> Result<(), Stop> {
+    fn await_ready(&mut self, buffer: Buffer) -> Result<Vec<u8>, Stop> {
         let until = self.deadline.min(Instant::now() + ANSWER_TIME);
         let mut bytes = buffer.data().to_vec();
         let mut rest = Vec::new();
@@ -205,7 +208,7 @@ impl<'a> Attempt<'a> {
         // A session that is resumed gets the stats that it has missed, and then those of the next minute.
         self.kept.drop_next_stats(!had_stats && !self.is_resumed);
         rest.append(&mut bytes);
-        self.take(&rest)
+        Ok(rest)
     }
 
     /// Looks at each whole frame up to `ready`; true when that has come. The client does not get it, nor the stats.
