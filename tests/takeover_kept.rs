@@ -195,6 +195,18 @@ fn a_node_that_has_not_kept_the_session_is_asked_twice() {
 }
 
 #[test]
+fn a_bot_hears_what_a_node_sends_before_it_breaks_off_again() {
+    let track = r#"{"encoded":"QAAA","info":{"identifier":"song","sourceName":"demo"}}"#;
+    let end = format!(r#"{{"op":"event","type":"TrackEndEvent","guildId":"1","reason":"finished","track":{track}}}"#);
+    let ready = text_frame(r#"{"op":"ready","resumed":true,"sessionId":"first"}"#);
+    let close = [0x88, 2, 0x03, 0xe9];
+    let broken = Broken::new(b"", Some([SWITCHING, &ready, &text_frame(&end), &close].concat()));
+    broken.goes_on_at_the_second_node();
+    let heard = broken.bot.since(0);
+    assert!(heard.iter().any(|message| music::is_event(message, "TrackEndEvent")), "{heard:?}");
+}
+
+#[test]
 fn a_node_that_does_not_answer_is_not_waited_for() {
     let broken = Broken::new(b"", &[]);
     broken.goes_on_at_the_second_node();

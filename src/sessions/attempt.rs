@@ -292,12 +292,12 @@ impl<'a> Attempt<'a> {
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let taken = self.next.take(bytes, |frame| self.kept.note_node_frame(frame));
-        taken.map_err(|error| Stop::Node(format!("{} {error}", self.node)))?;
-        // When a move fails, the client's players play on elsewhere: it must not have heard of these.
+        // When a move fails, the client's players play on elsewhere: it must not have heard of these. Otherwise what came
+        // before a failure is noted of its players, and is for it.
         if !self.context.is_move {
             self.kept.owe(&self.next.take_whole(), self.context.client);
         }
-        Ok(())
+        taken.map_err(|error| Stop::Node(format!("{} {error}", self.node)))
     }
 
     fn connect(&mut self) -> Result<Link, Stop> {
