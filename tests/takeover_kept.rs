@@ -11,8 +11,8 @@ mod support;
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use lavaproxy::config::Lavalink::{self, V3, V4};
@@ -182,6 +182,46 @@ fn a_bot_hears_what_it_has_missed() {
         assert_eq!(ops, ["stats", "playerUpdate"]);
         assert_eq!((broken.times_asked(), broken.second.sessions()), (times, 0));
     }
+}
+
+/// The node breaks the WebSocket off when it gets a PATCH of a player, and answers that when it has resumed the session.
+#[test]
+fn a_change_that_is_answered_after_the_resume_is_kept() {
+    let second = Node::start_named("eu2", V4, PASSWORD).unwrap();
+    let websockets: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    let opened = Arc::clone(&websockets);
+    let player = json!({
+        "guildId": "1", "track": null, "volume": 10, "paused": false, "filters": {},
+        "state": {"time": 1, "position": 0, "connected": false, "ping": -1},
+        "voice": {"token": "", "endpoint": "", "sessionId": ""},
+    });
+    let web: Arc<OnceLock<SocketAddr>> = Arc::default();
+    let pages = Arc::clone(&web);
+    let first = FakeNode::start(move |client, request| {
+        if support::find(request, b"Upgrade: websocket").is_some() {
+            let mut opened = opened.lock().unwrap();
+            opened.push(client.stream.try_clone().unwrap());
+            let is_resumed = opened.len() == 2;
+            let ready = format!(r#"{{"op":"ready","resumed":{is_resumed},"sessionId":"first"}}"#);
+            return client.try_send(&[SWITCHING, &text_frame(&ready)].concat()).is_ok();
+        }
+        if support::find(request, b"/players/1").is_none() {
+            return client.try_send(&ok(RESUMING[1].1)).is_ok();
+        }
+        opened.lock().unwrap()[0].shutdown(Shutdown::Both).unwrap();
+        let web = *pages.get().unwrap();
+        eventually("it is resumed", || nodes::row(web, "eu1")["takeovers"]["taken"] == 1);
+        client.try_send(&ok(&player.to_string())).is_ok()
+    });
+    let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
+    web.set(nodes::web(&proxy)).unwrap();
+    let bot = Musician::open(proxy.address(), V4, "Lavalink-Node: eu1\r\n");
+    assert_eq!(bot.rest("PATCH", "", RESUMING[1].1).status, 200);
+    let answer = bot.patch(1, "", &json!({"volume": 10}));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    websockets.lock().unwrap()[1].shutdown(Shutdown::Both).unwrap();
+    await_sessions(&second, 1);
+    assert_eq!(bot.player(1)["volume"], 10);
 }
 
 #[test]

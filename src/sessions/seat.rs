@@ -70,31 +70,31 @@ pub struct Overdue;
 /// A request about a session, until it is answered.
 pub struct Visit {
     seat: Arc<Seat>,
-    /// That of the place that it goes to.
-    number: u64,
+    /// Where it goes.
+    place: Place,
 }
 
 impl Visit {
     /// True once the session has left the place that the request goes to, or leaves it within this time.
     pub fn is_too_late(&self, time: Duration) -> bool {
-        self.seat.has_left(self.number, time)
+        self.seat.has_left(self.place.number, time)
     }
 
     /// True where the node of this place is lost, and another one has the session or gets it. A move waits for the request.
     pub fn is_taken_over(&self) -> bool {
         let inner = self.seat.inner.lock();
         match &inner.state {
-            State::At(now) => now.number != self.number,
+            State::At(now) => now.number != self.place.number,
             State::Away(_) => inner.is_lost,
             State::Opening | State::Over => false,
         }
     }
 
-    /// True where the answer of this place comes too late for the next one.
+    /// True where the answer of this place comes too late for the next one. A node that has resumed the session has it still.
     pub fn is_over(&self) -> bool {
         let inner = self.seat.inner.lock();
         match &inner.state {
-            State::At(now) => now.number != self.number,
+            State::At(now) => now.id != self.place.id || now.node.id() != self.place.node.id(),
             State::Away(_) => inner.is_closed,
             State::Opening | State::Over => false,
         }
@@ -153,7 +153,7 @@ impl Seat {
                 State::At(place) => {
                     let place = place.clone();
                     inner.visits += 1;
-                    let visit = Visit { seat: Arc::clone(self), number: place.number };
+                    let visit = Visit { seat: Arc::clone(self), place: place.clone() };
                     return Ok(Some((place, visit)));
                 }
                 State::Opening | State::Over => return Ok(None),
@@ -330,7 +330,9 @@ mod tests {
         assert!(visit.is_taken_over() && !visit.is_over());
         seat.close_visits(Instant::now());
         assert!(visit.is_over());
-        seat.settle(Place { number: 1, ..place });
+        seat.settle(Place { number: 1, ..place.clone() });
+        assert!(visit.is_taken_over() && !visit.is_over(), "the node has resumed the session");
+        seat.settle(Place { number: 1, id: "second".into(), ..place });
         assert!(visit.is_taken_over() && visit.is_over());
         seat.end();
         assert!(!visit.is_taken_over(), "nobody has the session");

@@ -94,11 +94,7 @@ pub fn run(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result<(Pla
     let from = kept.begin_takeover(context.client).ok_or(TakeoverError::NotOpen)?;
     let takeovers = from.node.load().takeovers();
     let _under_way = takeovers.begin();
-    kept.seat().close_visits(started + LAST_ANSWERS);
-    let taken = match context.has_successor {
-        true => Err(TakeoverError::Successor),
-        false => go_on(kept, watch, context, &from, started + context.timeout),
-    };
+    let taken = go_on(kept, watch, context, &from, started + context.timeout);
     let gap = started.elapsed();
     let (session, node, ms) = (&from.id, from.node.name(), gap.as_millis());
     match &taken {
@@ -251,11 +247,17 @@ fn go_on(
     from: &Place,
     deadline: Instant,
 ) -> Result<Taken, TakeoverError> {
-    match resume(kept, watch, context, from, deadline.min(Instant::now() + RESUME_TIME)) {
-        Ok(Some(taken)) => Ok(taken),
-        Err(Stop::Over) => Err(TakeoverError::Over),
-        Ok(None) | Err(Stop::Node(_)) => try_nodes(kept, watch, context, from, deadline),
+    if context.has_successor {
+        return Err(TakeoverError::Successor);
     }
+    match resume(kept, watch, context, from, deadline.min(Instant::now() + RESUME_TIME)) {
+        Ok(Some(taken)) => return Ok(taken),
+        Err(Stop::Over) => return Err(TakeoverError::Over),
+        Ok(None) | Err(Stop::Node(_)) => {}
+    }
+    // A node that has kept the session may still answer the requests about it: only the next node gets no such change.
+    kept.seat().close_visits(Instant::now() + LAST_ANSWERS);
+    try_nodes(kept, watch, context, from, deadline)
 }
 
 /// Resumes the session where it was, if its node lives and has kept it.
