@@ -114,28 +114,24 @@ struct Broken {
 }
 
 impl Broken {
-    /// The WebSocket ends with these bytes. `eu1` answers each later handshake with the next of these lists of messages,
-    /// and none after that.
-    fn new(ending: &[u8], answers: &[&[&str]]) -> Self {
-        let answer = |texts: &&[&str]| {
-            [SWITCHING, &texts.iter().map(|text| text_frame(text)).collect::<Vec<_>>().concat()].concat()
-        };
-        let answers: Mutex<VecDeque<Vec<u8>>> = Mutex::new(answers.iter().map(answer).collect());
+    /// The WebSocket ends with these bytes. `eu1` answers each later handshake with the next of these answers, and none
+    /// after that.
+    fn new<const COUNT: usize>(ending: &[u8], answers: [Vec<u8>; COUNT]) -> Self {
+        let answers = Mutex::new(VecDeque::from(answers));
         let second = Node::start_named("eu2", V4, PASSWORD).unwrap();
-        let ready = text_frame(r#"{"op":"ready","resumed":false,"sessionId":"first"}"#);
-        let opening = [SWITCHING, &ready].concat();
-        let opened: Arc<Mutex<Option<TcpStream>>> = Arc::default();
-        let websocket = Arc::clone(&opened);
+        let opening = opened(&[r#"{"op":"ready","resumed":false,"sessionId":"first"}"#]);
+        let first_socket: Arc<Mutex<Option<TcpStream>>> = Arc::default();
+        let websocket = Arc::clone(&first_socket);
         let first = FakeNode::start(move |client, request| {
             if support::find(request, b"Upgrade: websocket").is_none() {
                 return client.try_send(&ok(RESUMING[1].1)).is_ok();
             }
-            let mut opened = opened.lock().unwrap();
-            if opened.is_some() {
+            let mut first_socket = first_socket.lock().unwrap();
+            if first_socket.is_some() {
                 let answer = answers.lock().unwrap().pop_front();
                 return answer.is_none_or(|answer| client.try_send(&answer).is_ok());
             }
-            *opened = Some(client.stream.try_clone().unwrap());
+            *first_socket = Some(client.stream.try_clone().unwrap());
             client.try_send(&opening).is_ok()
         });
         let proxy = nodes::proxy(V4, &list(&[("eu1", first.address()), ("eu2", second.address())]), &[]);
@@ -162,6 +158,12 @@ impl Broken {
     }
 }
 
+/// A 101, and these messages.
+fn opened(texts: &[&str]) -> Vec<u8> {
+    let frames: Vec<u8> = texts.iter().flat_map(|text| text_frame(text)).collect();
+    [SWITCHING, &frames].concat()
+}
+
 const RESUMED: &str = r#"{"op":"ready","resumed":true,"sessionId":"first"}"#;
 const ANOTHER: &str = r#"{"op":"ready","resumed":true,"sessionId":"other"}"#;
 const NEW: &str = r#"{"op":"ready","resumed":false,"sessionId":"new"}"#;
@@ -170,18 +172,19 @@ const UPDATE: &str = r#"{"op":"playerUpdate","guildId":"1","state":{"time":1,"po
 
 #[test]
 fn a_bot_hears_what_it_has_missed() {
-    // A node may see the end of the WebSocket late: then it opens another session first.
-    for (answers, times) in
-        [(&[&[RESUMED, STATS, UPDATE][..]][..], 1), (&[&[NEW, STATS], &[RESUMED, STATS, UPDATE]], 2)]
-    {
-        let broken = Broken::new(b"", answers);
-        let bot = &broken.bot;
-        bot.await_message(0, "the place of its player", |message| message["op"] == "playerUpdate");
-        let heard = bot.since(0);
-        let ops: Vec<&Value> = heard.iter().map(|message| &message["op"]).collect();
-        assert_eq!(ops, ["stats", "playerUpdate"]);
-        assert_eq!((broken.times_asked(), broken.second.sessions()), (times, 0));
-    }
+    let missed = opened(&[RESUMED, STATS, UPDATE]);
+    hears_what_it_has_missed(&Broken::new(b"", [missed.clone()]), 1);
+    // A node that sees the end of the WebSocket late opens another session first.
+    hears_what_it_has_missed(&Broken::new(b"", [opened(&[NEW, STATS]), missed]), 2);
+}
+
+fn hears_what_it_has_missed(broken: &Broken, times_asked: usize) {
+    let bot = &broken.bot;
+    bot.await_message(0, "the place of its player", |message| message["op"] == "playerUpdate");
+    let heard = bot.since(0);
+    let ops: Vec<&Value> = heard.iter().map(|message| &message["op"]).collect();
+    assert_eq!(ops, ["stats", "playerUpdate"]);
+    assert_eq!((broken.times_asked(), broken.second.sessions()), (times_asked, 0));
 }
 
 /// The node breaks the WebSocket off when it gets a PATCH of a player, and answers that when it has resumed the session.
@@ -227,7 +230,7 @@ fn a_change_that_is_answered_after_the_resume_is_kept() {
 #[test]
 fn a_node_that_has_not_kept_the_session_is_asked_twice() {
     for other in [NEW, ANOTHER] {
-        let broken = Broken::new(b"", &[&[other, UPDATE], &[other, UPDATE], &[RESUMED]]);
+        let broken = Broken::new(b"", [opened(&[other, UPDATE]), opened(&[other, UPDATE]), opened(&[RESUMED])]);
         broken.goes_on_at_the_second_node();
         assert_eq!(broken.times_asked(), 2);
         assert!(broken.bot.since(0).iter().all(|message| message["op"] != "playerUpdate"));
@@ -238,9 +241,8 @@ fn a_node_that_has_not_kept_the_session_is_asked_twice() {
 fn a_bot_hears_what_a_node_sends_before_it_breaks_off_again() {
     let track = r#"{"encoded":"QAAA","info":{"identifier":"song","sourceName":"demo"}}"#;
     let end = format!(r#"{{"op":"event","type":"TrackEndEvent","guildId":"1","reason":"finished","track":{track}}}"#);
-    let ready = text_frame(r#"{"op":"ready","resumed":true,"sessionId":"first"}"#);
     let close = [0x88, 2, 0x03, 0xe9];
-    let broken = Broken::new(b"", Some([SWITCHING, &ready, &text_frame(&end), &close].concat()));
+    let broken = Broken::new(b"", [[opened(&[RESUMED, &end]), close.to_vec()].concat()]);
     broken.goes_on_at_the_second_node();
     let heard = broken.bot.since(0);
     assert!(heard.iter().any(|message| music::is_event(message, "TrackEndEvent")), "{heard:?}");
@@ -248,14 +250,14 @@ fn a_bot_hears_what_a_node_sends_before_it_breaks_off_again() {
 
 #[test]
 fn a_node_that_does_not_answer_is_not_waited_for() {
-    let broken = Broken::new(b"", &[]);
+    let broken = Broken::new(b"", []);
     broken.goes_on_at_the_second_node();
     assert_eq!(broken.times_asked(), 1);
 }
 
 #[test]
 fn a_node_that_has_said_that_it_stops_is_not_asked() {
-    let broken = Broken::new(b"\x88\x02\x03\xe9", &[&[RESUMED]]);
+    let broken = Broken::new(b"\x88\x02\x03\xe9", [opened(&[RESUMED])]);
     broken.goes_on_at_the_second_node();
     assert_eq!(broken.times_asked(), 0);
 }
