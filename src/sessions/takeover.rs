@@ -151,6 +151,8 @@ pub fn run_move(kept: &Kept, watch: &mut Watch, context: &Context<'_>) -> Result
             let _ = old_socket.shutdown(Shutdown::Both);
             from.node.load().moves().count_moved(made, refused);
             kept.forget_moves_tried();
+            // It was the old node that may have said so.
+            kept.take_stopping();
             let to = place.node.name();
             info!("event=move session={session} from={node} to={to} players={made} failed={refused} ms={ms}");
             Ok((place, socket))
