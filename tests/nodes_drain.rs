@@ -359,11 +359,42 @@ fn a_drained_node_stays_drained_over_a_hangup_and_a_successor() {
         is_served(own.proxy, SECRET, &mut old);
         goes_on(&load);
     }
-    assert_eq!(act(own.web, "eu1", "activate", "").status, 200);
+    assert_eq!(nodes::act_in_an_upgrade(own.web, "eu1", "activate").status, 200);
     assert!((0..6).any(|_| open(own.proxy).node() == "eu1"));
     loses_nothing(load);
     old.leave();
     eventually("the first one has ended", || has_ended(own.running.child.id()));
+}
+
+#[test]
+fn what_the_next_process_would_not_know_is_refused_in_an_upgrade() {
+    let nodes = Nodes::start(V4, &["eu1", "eu2"]);
+    let proxy = nodes.proxy(&[]);
+    let web = nodes::web(&proxy);
+    let ask = |line: &str, body: &str| {
+        let mut client = Client::connect(web);
+        let fields =
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+        client.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n{body}").as_bytes());
+        client.response()
+    };
+    let changes = [
+        ("POST /api/nodes/eu1/drain", ""),
+        ("POST /api/nodes/eu1/activate", ""),
+        ("POST /api/bans", r#"{"address":"203.0.113.7"}"#),
+        ("DELETE /api/bans/203.0.113.7", ""),
+    ];
+    let statuses = || changes.map(|(line, body)| ask(line, body).status);
+    let lasting = proxy.server.lasting();
+    lasting.hand_over();
+    assert_eq!(statuses(), [503; 4]);
+    let answer = ask(changes[0].0, "").text();
+    assert!(answer.contains("send it again"), "{answer}");
+    assert_eq!(ask("GET /api/bans", "").status, 200);
+    assert_eq!(ask("POST /api/health/check", "").status, 200);
+    // The next process has not started.
+    lasting.keep();
+    assert!(statuses().iter().all(|status| (200..300).contains(status)));
 }
 
 #[test]

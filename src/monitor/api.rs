@@ -88,6 +88,11 @@ impl<'p> Resource<'p> {
             _ => READ,
         }
     }
+
+    /// True for a request with this method that changes what the next process goes on from.
+    fn changes_state(&self, method: &str) -> bool {
+        matches!(self, Self::Node(..) | Self::Ban(_)) || (matches!(self, Self::Bans) && method == ACT)
+    }
 }
 
 /// The answer to a request.
@@ -130,6 +135,10 @@ fn check<'p>(request: &Request, path: &'p str, loopback: bool) -> Result<Resourc
 
 fn respond(request: &mut Request, resource: &Resource<'_>, query: &str, site: &Site) -> Result<Answer, Refusal> {
     let sources = &site.sources;
+    if resource.changes_state(request.method().as_str()) && sources.sessions.has_successor() {
+        let message = "an upgrade is under way, and the next process would not know of this; send it again in a second";
+        return Err(Refusal::new(503, message));
+    }
     let bad_request = |fault| Refusal::new(400, fault);
     let health_of = || Health::of(sources, Process::measure(&site.load));
     let health = || json(200, &health_of());

@@ -163,6 +163,16 @@ pub fn check(web: SocketAddr) {
     assert_eq!(client.response().status, 200);
 }
 
+/// `POST /api/nodes/NAME/ACTION`, as often as a process that ends in an upgrade has it.
+pub fn act_in_an_upgrade(web: SocketAddr, name: &str, action: &str) -> Response {
+    let mut answer = act(web, name, action, "");
+    let deadline = Instant::now() + PATIENCE;
+    while answer.status == 503 && Instant::now() < deadline {
+        answer = act(web, name, action, "");
+    }
+    answer
+}
+
 /// `POST /api/nodes/NAME/ACTION`.
 pub fn act(web: SocketAddr, name: &str, action: &str, fields: &str) -> Response {
     let mut client = Client::connect(web);
